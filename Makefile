@@ -1,0 +1,53 @@
+# Each target is complete on a fresh machine that has Python, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+ALL := numpy autograd torch tensorflow jax keras
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
+CORE := $(addprefix tests/test_,values.py gradients.py training_path.py unbiased.py)
+
+.PHONY: demo test lint benchmark figure clean
+
+demo: $(VENV)/.demo
+	$(BIN)/isoscore-star demo --output demo_results
+
+# All together; then Keras on its two other backends; then each framework as if it were the only one installed.
+test: $(VENV)/.test
+	ISOSCORE_REQUIRED_BACKENDS="$(ALL)" KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=torch $(PYTEST) tests/test_keras*.py
+	KERAS_BACKEND=jax $(PYTEST) tests/test_keras*.py
+	for one in torch autograd tensorflow jax; do \
+	  ISOSCORE_FRAMEWORKS=$$one ISOSCORE_REQUIRED_BACKENDS=$$one $(PYTEST) -k $$one $(CORE) || exit 1; done
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	# mypy follows no package map, so it is shown the tree as installed: isoscore_star with backends inside.
+	mkdir -p $(VENV)/typed/isoscore_star
+	ln -sfn $(CURDIR)/isoscore_star/* $(CURDIR)/backends $(VENV)/typed/isoscore_star/
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p isoscore_star
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts
+
+benchmark: $(VENV)/.test
+	$(BIN)/python benchmarks/run.py --write benchmarks/README.md
+	$(BIN)/python benchmarks/frameworks.py --write benchmarks/FRAMEWORKS.md
+
+figure: $(VENV)/.test
+	$(BIN)/python scripts/make_figure.py
+
+# Editable: backends/ at the top level is isoscore_star.backends only where the package map of setup.cfg is at work.
+$(VENV)/.%: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e ".[$*]"
+	touch $@
+
+# The demo needs no test tools.
+$(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e ".[torch,cli,plot]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,131 @@
+"""autograd: gradients of any order for NumPy code, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import value_and_grad
+from autograd.extend import defvjp, primitive
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.tracer import getval, isbox
+
+from isoscore_star._protocol import Invariants
+from isoscore_star.backends.numpy import NumPyBackend
+
+
+@primitive  # type: ignore[untyped-decorator]
+def _symmetric_product(points: Any) -> Any:
+    return points.T @ points
+
+
+# One product instead of the two that the factors of points.T @ points would cost apart.
+defvjp(_symmetric_product, lambda _, points: lambda g: points @ (g + g.T))
+
+
+class AutogradBackend(NumPyBackend):
+    """What differs from NumPy: everything stays on the tape, and constants (plain ndarrays) may stand beside boxes."""
+
+    name = "autograd"
+    differentiable = True
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
+        return isinstance(array, ArrayBox)
+
+    def points(self, array: Any) -> Any:
+        """Flatten to (m, d) in float64."""
+        return anp.reshape(self.constant(array, array), (-1, array.shape[-1]))
+
+    def constant(self, array: Any, like: Any) -> Any:
+        """Give the array in float64."""
+        return (array if isbox(array) else anp.asarray(array)).astype(float)
+
+    def mask(self, mask: Any, like: Any) -> Any:
+        """Flatten to booleans."""
+        return super().mask(_value(mask), like)
+
+    def invariants(
+        self,
+        clouds: Sequence[Any],
+        masks: Sequence[Any],
+        shrinkage_cov: Any,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute by one symmetric product of d × d, or of m × m where the points are the fewer."""
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
+            return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
+
+    def _invariants(
+        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, fourth_order: bool
+    ) -> Invariants:
+        points = anp.concatenate([c if keep is None else c[keep] for c, keep in zip(clouds, masks, strict=True)])
+        count, dim = points.shape
+        freedom = max(count - 1, 1)
+        # Differences from a point of the cloud leave exactly nothing of identical points.
+        shifted = points - _value(points[:1])
+        centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
+        total = anp.sum(centred**2) / freedom
+        target_total = 0.0 if shrinkage_cov is None else anp.trace(shrinkage_cov)
+        scale = (_value(total) + _value(target_total)) / dim or 1.0
+        sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * scale)
+        fourth = anp.sum((anp.sum(centred**2, axis=1) / scale) ** 2) / freedom if fourth_order else None
+        if shrinkage_cov is None:
+            return Invariants(count, scale, total / scale, anp.sum(sample**2), fourth)
+        target = shrinkage_cov / scale
+        if count >= dim:
+            cross = anp.sum(sample * target)
+        else:
+            cross = anp.sum(centred * (centred @ target)) / (freedom * scale)
+        return Invariants(
+            count,
+            scale,
+            total / scale,
+            anp.sum(sample**2),
+            fourth,
+            cross,
+            target_total / scale,
+            anp.sum(target**2),
+        )
+
+    def total(self, array: Any) -> Any:
+        """Sum all entries."""
+        return anp.sum(array)
+
+    def diagonal(self, matrix: Any) -> Any:
+        """Take the diagonal."""
+        return anp.diagonal(matrix, axis1=-1, axis2=-2)  # the only axes whose gradient autograd has
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        """Choose between scalars."""
+        return anp.where(_value(condition), a, b)  # stays on the tape even where the constant is chosen
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give the value that the box carries."""
+        return float(_value(scalar))
+
+    def to_numpy(self, array: Any) -> Any:
+        """Give the value that the box carries."""
+        return anp.asarray(_value(array))
+
+    def result(self, score: Any) -> Any:
+        """Leave the box on its tape."""
+        return score
+
+    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
+        """Differentiate by the tape."""
+        value, gradient = value_and_grad(function)(X)
+        return value, gradient
+
+
+def _value(array: Any) -> Any:
+    while isbox(array):
+        array = getval(array)
+    return array
+
+
+BACKEND = AutogradBackend()

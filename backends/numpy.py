@@ -1,0 +1,122 @@
+"""NumPy: no gradients; the backend of everything that has ``__array__``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star._moments import Moments, centre
+from isoscore_star._protocol import Invariants
+
+
+class NumPyBackend:
+    """Float32 points are multiplied in float32 and summed in float64; all other dtypes are computed in float64."""
+
+    name = "numpy"
+    differentiable = False
+    distributed = False
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is an ndarray."""
+        return isinstance(array, np.ndarray)
+
+    def dtype_name(self, array: Any) -> str:
+        """Name the dtype."""
+        return str(array.dtype.name)  # without the byte order
+
+    def points(self, array: Any) -> Any:
+        """Flatten to (m, d); a memory-mapped array stays on disk, so conversion is left to the blocks."""
+        return array.reshape(-1, array.shape[-1])
+
+    def mask(self, mask: Any, like: Any) -> Any:
+        """Flatten to booleans."""
+        return np.asarray(mask).reshape(-1) != 0
+
+    def constant(self, array: Any, like: Any) -> Any:
+        """Give the matrix in float64."""
+        return np.asarray(array, dtype=np.float64)
+
+    def invariants(
+        self,
+        clouds: Sequence[Any],
+        masks: Sequence[Any],
+        shrinkage_cov: Any,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute by streaming moments, or by the Gram matrix where the points are fewer than the dimensions."""
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
+            return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
+
+    def _invariants(
+        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, fourth_order: bool
+    ) -> Invariants:
+        rows = sum(len(cloud) for cloud in clouds)
+        dim = clouds[0].shape[1]
+        if shrinkage_cov is None and rows < dim:
+            kept = [c if k is None else c[k] for c, k in zip(clouds, masks, strict=True)]
+            return _gram_invariants(np.concatenate(kept), fourth_order)
+        moments = Moments()
+        for cloud, mask in zip(clouds, masks, strict=True):
+            moments.absorb(cloud, mask)
+        return moments.invariants(shrinkage_cov, fourth_order=fourth_order)
+
+    def total(self, array: Any) -> Any:
+        """Sum all entries."""
+        return array.sum()
+
+    def diagonal(self, matrix: Any) -> Any:
+        """Take the diagonal."""
+        return matrix.diagonal()
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        """Choose between scalars."""
+        return a if condition else b
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give the value, always known."""
+        return float(scalar)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Give the array itself."""
+        return np.asarray(array)
+
+    def result(self, score: Any) -> float:
+        """Give a float, without the rounding that leaves [0, 1]."""
+        return float(score)
+
+    def devices(self) -> tuple[str, ...]:
+        """Name the only one."""
+        return ("cpu",)
+
+    def native(self, array: NDArray[Any], dtype: str, device: str) -> Any:
+        """Convert; not to what other packages teach NumPy, such as bfloat16."""
+        if np.dtype(dtype).isbuiltin != 1:
+            raise TypeError(f"NumPy itself has no dtype {dtype}")
+        return array.astype(dtype)
+
+    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
+        """Give the value alone."""
+        return function(X), None
+
+
+def _gram_invariants(points: NDArray[Any], fourth_order: bool) -> Invariants:
+    """ζ = 0 and m < d: ‖S‖²_F = ‖K‖²_F/(m−1)² with the m × m matrix K of inner products."""
+    count, dim = points.shape
+    if count < 2:
+        return Invariants(count, np.float64(1), np.float64(0), np.float64(0), np.float64(0) if fourth_order else None)
+    centred, _ = centre(points)
+    gram = (centred @ centred.T).astype(np.float64) / (count - 1)
+    total = gram.trace()
+    scale = total / dim or np.float64(1)
+    gram /= scale
+    squared_norms = gram.diagonal() * (count - 1)
+    fourth = squared_norms @ squared_norms / (count - 1) if fourth_order else None
+    return Invariants(count, scale, total / scale, np.vdot(gram, gram), fourth)
+
+
+BACKEND = NumPyBackend()

@@ -1,0 +1,451 @@
+"""PyTorch: closed-form gradients of any order, on every device, compiled or not.
+
+The points are multiplied in one of two forms. With at least as many points as dimensions it is the scatter form:
+XᵀX, d × d, block by block of rows, so that neither a centred nor a converted copy of X is ever whole in memory.
+With fewer it is the Gram form: the m × m matrix of inner products. Either takes one product forward and one backward;
+the backward passes are themselves differentiable, as the auxiliary outputs (mean, covariance, ...) carry gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isoscore_star import _formulas
+from isoscore_star._protocol import Invariants
+from isoscore_star.backends.torch_loss import IStarLoss
+
+__all__ = ["BACKEND", "IStarLoss", "TorchBackend"]
+
+
+_DEVICE_ERRORS = tuple(
+    getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
+)
+
+
+class TorchBackend:
+    """Float64 points are computed in float64, all other floating-point ones in float32, integers in float64."""
+
+    name = "torch"
+    differentiable = True
+    distributed = False
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is a tensor."""
+        return isinstance(array, Tensor)
+
+    def dtype_name(self, array: Tensor) -> str:
+        """Name the dtype."""
+        return str(array.dtype).removeprefix("torch.")
+
+    def points(self, array: Tensor) -> Tensor:
+        """Flatten to (m, d); half precision is converted later, block by block."""
+        flat = array.reshape(-1, array.shape[-1])
+        return flat if flat.is_floating_point() else flat.to(_compute_dtype(flat))
+
+    def mask(self, mask: Any, like: Tensor) -> Tensor:
+        """Flatten to booleans on the points' device."""
+        return torch.as_tensor(mask, device=like.device).reshape(-1) != 0
+
+    def constant(self, array: Any, like: Tensor) -> Tensor:
+        """Bring to the dtype of computation and the device."""
+        return torch.as_tensor(array).to(device=like.device, dtype=_compute_dtype(like))
+
+    def invariants(
+        self,
+        clouds: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        shrinkage_cov: Tensor | None,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute by the form that needs the smaller product."""
+        rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
+        with _without_autocast(clouds[0].device.type):
+            if rows < dim:
+                return _gram_form(clouds, masks, shrinkage_cov, fourth_order)
+            return _scatter_form(clouds, masks, shrinkage_cov, fourth_order)
+
+    def total(self, array: Tensor) -> Tensor:
+        """Sum all entries."""
+        return array.sum()
+
+    def diagonal(self, matrix: Tensor) -> Tensor:
+        """Take the diagonal."""
+        return matrix.diagonal()
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        """Choose between scalars without looking at them."""
+        return torch.where(condition, a, b)
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
+        if not isinstance(scalar, Tensor):
+            return float(scalar)
+        if torch.compiler.is_compiling() or scalar.is_meta:
+            return None
+        try:
+            return float(scalar.item())
+        except _DEVICE_ERRORS:
+            raise
+        except RuntimeError:  # what vmap, fake tensors and export answer where a value does not exist
+            return None
+
+    def to_numpy(self, array: Tensor) -> NDArray[Any]:
+        """Copy to the host, bfloat16 as float32."""
+        array = array.detach()
+        return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
+
+    def result(self, score: Tensor) -> Tensor:
+        """Leave the 0-d tensor as it is."""
+        return score
+
+    def devices(self) -> tuple[str, ...]:
+        """Name the CPU, every CUDA device, and Apple's."""
+        cuda = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        return ("cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
+        """Convert on the host, then copy to the device."""
+        return torch.tensor(array, dtype=getattr(torch, dtype)).to(device)
+
+    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiate at a leaf of its own."""
+        leaf = X.detach().requires_grad_()
+        value = function(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+
+def _compute_dtype(points: Tensor) -> torch.dtype:
+    wide = points.dtype == torch.float64 or not points.is_floating_point()
+    return torch.float64 if wide and points.device.type != "mps" else torch.float32
+
+
+def _without_autocast(device_type: str) -> Any:
+    # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type if available else "cpu", enabled=False)
+
+
+def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Switch autocast off for a backward pass, which may run under another one than its forward pass did."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Any) -> Any:
+        with _without_autocast(ctx.saved_tensors[1].device.type):
+            return backward(ctx, *grads)
+
+    return run
+
+
+def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
+    """Give m: an int without masks, a tensor with them, since only the device knows it then."""
+    return sum(len(cloud) if mask is None else mask.sum(dtype=dtype) for cloud, mask in zip(clouds, masks, strict=True))
+
+
+def _at_least(count: Any, least: int) -> Any:
+    return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
+
+
+def _anchor(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
+    """Give the first point that counts, (1, d), without gradient; zero if there is none.
+
+    Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
+    costs no digits and a cloud without spread has exactly zero scatter.
+    """
+    masked: list[tuple[Tensor, Tensor]] = []
+    anchor = None
+    for cloud, mask in zip(clouds, masks, strict=True):
+        if len(cloud) and mask is None:
+            anchor = cloud.detach()[:1].to(_compute_dtype(cloud))
+            break
+        if len(cloud) and mask is not None:
+            masked.append((cloud.detach(), mask))
+    if anchor is None:
+        anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=_compute_dtype(clouds[0]))
+    for cloud, mask in reversed(masked):
+        first = mask.to(torch.uint8).argmax().reshape(1)
+        row = cloud.index_select(0, first).to(anchor.dtype)
+        anchor = torch.where(mask.index_select(0, first)[:, None], row, anchor)
+    return anchor
+
+
+def _centred(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Tensor:
+    centred = rows - mean
+    return centred if keep is None else torch.where(keep[:, None], centred, 0)
+
+
+def _scale(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
+    scale = (total if target is None else total + target.trace()) / dim
+    return scale + (scale == 0)
+
+
+def _with_target(
+    count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
+) -> Invariants:
+    if target is None:
+        return Invariants(count, scale, t, f, q)
+    return Invariants(count, scale, t, f, q, cross, target.trace() / scale, _squared_norm(target, scale))
+
+
+def _squared_norm(target: Tensor, scale: Tensor) -> Tensor:
+    """Give ‖Σ_S/σ‖²_F, whatever Σ_S's size; on a CPU, where looking at a value is free, mostly without a copy of it."""
+    if target.device.type == "cpu" and not target.requires_grad:
+        norms: Tensor = torch.linalg.vector_norm(target, dim=1)
+        size = BACKEND.concrete(norms.sum())
+        if size is not None and 1e-15 < size < 1e15:  # no square that matters leaves float32's range
+            return (norms / scale).square().sum()
+    scaled = target / scale
+    return (scaled * scaled).sum()
+
+
+def _apply(function: type[torch.autograd.Function], target: Tensor | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
+    # Without gradients the bare forward does; torch.compile also cannot trace such an apply of variable length.
+    tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (target, *clouds))
+    run: Any = function.apply if tracked else function.forward
+    return run(target, *rest)
+
+
+def _gram_form(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
+) -> Invariants:
+    count = _count(clouds, masks, _compute_dtype(clouds[0]))
+    scale, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return _with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Give one mask for all clouds together, or None."""
+    if all(mask is None for mask in masks):
+        return None
+    pairs = zip(clouds, masks, strict=True)
+    return _together([c.new_ones(len(c), dtype=torch.bool) if m is None else m for c, m in pairs])
+
+
+class _Gram(torch.autograd.Function):
+    """Invariants from the inner products of the points, centred and in units of √σ.
+
+    Those points, K and X·Σ_S are outputs too, so that gradients of the gradient find them.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        anchor, freedom = _anchor(clouds, masks), _at_least(count - 1, 1)
+        shifted = _together([_centred(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
+        centred = _centred(shifted, _all_kept(clouds, masks), shifted.sum(0) / _at_least(count, 1))
+        scale = _scale((centred * centred).sum() / freedom, target, centred.shape[1])
+        unit = centred * scale.rsqrt()
+        gram = unit @ unit.T
+        squared_norms = gram.diagonal()
+        mapped = unit.new_zeros(()) if target is None else (target @ unit.T).T / scale
+        cross = (mapped * unit).sum() / freedom
+        q = (squared_norms * squared_norms).sum() / freedom if fourth_order else unit.new_zeros(())
+        return (
+            scale,
+            gram.trace() / freedom,
+            (gram * gram).sum() / (freedom * freedom),
+            q,
+            cross,
+            unit,
+            gram,
+            mapped,
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        target, count, _, ctx.clouds_given, *arrays = inputs
+        scale, _, _, _, _, unit, gram, mapped = output
+        ctx.count = None if isinstance(count, Tensor) else count
+        ctx.mark_non_differentiable(scale)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(count if ctx.count is None else None, scale, target, unit, gram, mapped, *arrays)
+
+    @staticmethod
+    @_in_full_precision
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        _, gt, gf, gq, g_cross, g_unit, g_gram, g_mapped = grads
+        count, scale, target, unit, gram, mapped, *arrays = ctx.saved_tensors
+        count = ctx.count if count is None else count
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        freedom = _at_least(count - 1, 1)
+        given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
+
+        on_gram = gram * (on_cov / freedom)
+        if g_gram is not None:
+            on_gram = on_gram + g_gram + g_gram.T
+        # Not gram.diagonal(): inductor (torch 2.13) compiles that view of a saved output to a wrong gradient.
+        factor = on_points if gq is None else on_points + on_norms * (unit * unit).sum(1)[:, None]
+        result = torch.addmm(unit * factor, on_gram, unit)
+        if target is not None and g_cross is not None:
+            result = torch.addcmul(result, mapped, torch.as_tensor(on_target))
+        if target is not None and g_mapped is not None:
+            result = result + (g_mapped @ target.T) / scale
+        if g_unit is not None:
+            result = result + g_unit
+        if not (gq is None and g_unit is None and g_gram is None and g_mapped is None):
+            # The other terms have columns that sum to zero by themselves.
+            keep = _all_kept(clouds, masks)
+            result = _centred(result, keep, _centred(result, keep, 0).sum(0) / _at_least(count, 1))
+        result = result * scale.rsqrt()
+
+        target_grad = None
+        if target is not None and ctx.needs_input_grad[0]:
+            outer = torch.zeros_like(unit) if g_cross is None else unit * (g_cross / freedom)
+            target_grad = unit.T @ ((outer if g_mapped is None else outer + g_mapped) / scale)
+        parts = result.split([len(cloud) for cloud in clouds])
+        cloud_grads = [part.to(cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
+        return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+def _scatter_form(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
+) -> Invariants:
+    count = _count(clouds, masks, _compute_dtype(clouds[0]))
+    scale, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return _with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+
+
+def _blocks(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
+) -> Iterator[tuple[int, slice, Tensor, Tensor | None]]:
+    """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
+    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
+        rows, dim = cloud.shape
+        worthwhile = 2**18 if cloud.device.type == "cpu" else 2**24
+        step = rows if whole else max(dim // share, worthwhile // dim)
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            yield index, part, cloud[part], None if mask is None else mask[part]
+
+
+def _symmetric_products(parts: Iterable[Tensor]) -> Tensor:
+    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work (torch offers no syrk)."""
+    scatter: Any = None
+    panels: list[slice] = []
+    for part in parts:
+        if scatter is None:
+            dim = part.shape[1]
+            if part.device.type != "cpu" or dim < 512 or torch.compiler.is_compiling():
+                scatter = part.T @ part
+                continue
+            scatter = part.new_zeros(dim, dim)
+            panels = [slice(start, start + dim // 4) for start in range(0, dim, dim // 4)]
+        if not panels:
+            scatter.addmm_(part.T, part)
+        for panel in panels:
+            scatter[panel, panel.start :].addmm_(part[:, panel].T, part[:, panel.start :])
+    for panel in panels:
+        scatter[panel.stop :, panel] = scatter[panel, panel.stop :].T
+    result: Tensor = scatter
+    return result
+
+
+class _Scatter(torch.autograd.Function):
+    """Invariants of S/σ from the points; also the mean, S/σ and z/σ, so that gradients of the gradient find them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        blocks = functools.partial(_blocks, clouds, masks, whole=torch.compiler.is_compiling())
+        anchor = _anchor(clouds, masks)
+        freedom = _at_least(count - 1, 1)
+        offset = sum(_centred(rows, keep, anchor).sum(0) for _, _, rows, keep in blocks())
+        mean = anchor[0] + offset / _at_least(count, 1)
+        scatter = _symmetric_products(_centred(rows, keep, mean) for _, _, rows, keep in blocks())
+        total = scatter.trace() / freedom
+        scale = _scale(total, target, len(mean))
+        cov = scatter / (freedom * scale)
+        del scatter
+        q, z = mean.new_zeros(()), torch.zeros_like(mean)
+        if fourth_order:
+            for _, _, rows, keep in blocks():
+                centred = _centred(rows, keep, mean)
+                squared_norms = centred.square().sum(1) / scale
+                q = q + squared_norms.square().sum()
+                z = z + squared_norms @ centred
+            q = q / freedom
+        cross = mean.new_zeros(()) if target is None else (cov * (target / scale)).sum()
+        return scale, total / scale, (cov * cov).sum(), q, cross, mean, cov, z
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        target, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
+        scale, t, _, _, _, mean, cov, z = output
+        ctx.count = None if isinstance(count, Tensor) else count
+        ctx.mark_non_differentiable(scale)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(count if ctx.count is None else None, scale, target, t, mean, cov, z, *arrays)
+
+    @staticmethod
+    @_in_full_precision
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        _, gt, gf, gq, g_cross, g_mean, g_cov, g_z = grads
+        count, scale, target, t, mean, cov, z, *arrays = ctx.saved_tensors
+        count = ctx.count if count is None else count
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        freedom = _at_least(count - 1, 1)
+        given: list[Any] = [0.0 if g is None else g / scale for g in (gt, gf, g_cross, gq)]
+        on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
+
+        # Never more than three d × d matrices at a time: the covariance and two of these.
+        weight = cov * on_cov
+        if g_cross is not None and target is not None:
+            weight = weight + (target / scale) * on_target
+        if g_cov is not None:
+            weight = weight + (g_cov + g_cov.T) / (freedom * scale)
+        weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+
+        def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
+            centred = _centred(rows, keep, mean)
+            result = centred @ weight
+            if gq is None and g_mean is None and g_z is None:
+                return result.to(rows.dtype)
+            norms = (centred.square().sum(1) / scale)[:, None]
+            if gq is not None:
+                result = result + on_norms * (norms * centred - z / _at_least(count, 1))
+            if g_mean is not None:
+                result = result + g_mean / _at_least(count, 1)
+            if g_z is not None:
+                column_mean = (freedom / _at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
+                result = result + (2 / scale) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
+            return (result if keep is None else torch.where(keep[:, None], result, 0)).to(rows.dtype)
+
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            cloud_grads = [gradient(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
+        else:
+            batched_like = next((g for g in grads if g is not None), mean)
+            cloud_grads = [batched_like.new_empty(cloud.shape, dtype=cloud.dtype) for cloud in clouds]
+            for index, part, rows, keep in _blocks(clouds, masks, whole=False, share=2 if gq is None else 4):
+                cloud_grads[index][part] = gradient(rows, keep)
+        target_grad = (g_cross / scale) * cov if g_cross is not None and ctx.needs_input_grad[0] else None
+        return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+for _form in (_Gram, _Scatter):
+    # torch asks for the signature at every apply; finding it anew takes as long as a small product.
+    _form.forward.__signature__ = inspect.signature(_form.forward)  # type: ignore[attr-defined]
+
+BACKEND = TorchBackend()

@@ -1,0 +1,32 @@
+"""Times of several jobs taken in turn: the machine's speed drifts, the ratios of one run hardly do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+Job = Callable[[], object]
+
+
+def seconds(job: Job, repetitions: int) -> float:
+    """Time a block of repetitions, after one that is not counted."""
+    job()
+    start = time.perf_counter()
+    for _ in range(repetitions):
+        job()
+    return (time.perf_counter() - start) / repetitions
+
+
+def in_turn(jobs: dict[str, Job], rounds: int, repetitions: dict[str, int]) -> dict[str, list[float]]:
+    """Time every job once in each round."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            times[name].append(seconds(job, repetitions.get(name, 1)))
+    return times
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Give the median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))

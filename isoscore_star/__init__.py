@@ -1,0 +1,56 @@
+"""IsoScore* and I-STAR: measure and regularize the isotropy of embeddings, in every framework.
+
+`isoscore_star._formulas` has the mathematics, `isoscore_star.reference` Algorithm 1 of the paper as printed, and
+``isoscore_star.backends.<name>`` what is particular to a framework. Importing this imports no framework.
+"""
+
+from isoscore_star import reference
+from isoscore_star._errors import (
+    DegenerateDataError,
+    InvalidTypeError,
+    InvalidValueError,
+    IsoScoreError,
+    MissingDependencyError,
+)
+from isoscore_star._functions import (
+    isoscore,
+    isoscore_from_cov,
+    isoscore_from_spectrum,
+    isoscore_star,
+    isoscore_unbiased,
+    istar_loss,
+    participation_ratio,
+    score_from_participation_ratio,
+)
+from isoscore_star._measurement import Measurement, OutlierDimension, measure
+from isoscore_star._moments import Moments
+from isoscore_star._protocol import Backend, Invariants
+from isoscore_star._registry import available_backends, backend_of, get_backend
+from isoscore_star._version import __version__
+
+__all__ = [
+    "Backend",
+    "DegenerateDataError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "Invariants",
+    "IsoScoreError",
+    "Measurement",
+    "MissingDependencyError",
+    "Moments",
+    "OutlierDimension",
+    "__version__",
+    "available_backends",
+    "backend_of",
+    "get_backend",
+    "isoscore",
+    "isoscore_from_cov",
+    "isoscore_from_spectrum",
+    "isoscore_star",
+    "isoscore_unbiased",
+    "istar_loss",
+    "measure",
+    "participation_ratio",
+    "reference",
+    "score_from_participation_ratio",
+]

@@ -1,0 +1,116 @@
+"""The mathematics of IsoScore*, once: plain arithmetic that imports nothing and that every backend reads.
+
+Notation, for m points xᵢ in d dimensions, centred to their mean, with scatter A = Σ xᵢxᵢᵀ:
+
+    S = A/(m−1)              covariance                     aᵢ = ‖xᵢ‖²
+    T = tr S                 total variance                 Q = Σ aᵢ²/(m−1)
+    F = ‖S‖²_F = tr S²       sum of squared entries         z = Σ aᵢxᵢ
+    Σ = (1−ζ)·S + ζ·Σ_S      shrunk covariance              C = ⟨S, Σ_S⟩ = tr(S·Σ_S)
+    PR = T²/F                participation ratio            score = (PR − 1)/(d − 1)
+
+T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends hand over the
+invariants in units of a scale σ (those of S/σ and Σ_S/σ), which keeps the squares in range; σ counts as a constant
+in every derivative, because nothing that is returned depends on it.
+
+Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024 (arXiv 2305.19358), Algorithm 1. There
+λ̂ = √d·λ/‖λ‖, so Σλ̂ = √d·T/√F and ‖λ̂ − 1‖² = 2d − 2√d·T/√F; put into its last steps, all but T/√F cancels.
+
+Every ``float`` below may also be a 0-d array or tensor of any framework: only operators are used. Fractions are
+returned as numerator and denominator where the denominator may vanish, so that each caller guards it its own way.
+"""
+
+
+def shrink(zeta: float, sample: float, target: float) -> float:
+    """Mix a sample's value with the shrinkage target's: (1−ζ)·sample + ζ·target (T, a mean, or S itself)."""
+    return (1 - zeta) * sample + zeta * target
+
+
+def shrink_squared(zeta: float, sample: float, cross: float, target: float) -> float:
+    """F of Σ from F, C and F₀: ‖(1−ζ)S + ζΣ_S‖² = (1−ζ)²F + 2ζ(1−ζ)C + ζ²F₀, a sum without cancellation."""
+    keep = 1 - zeta
+    return keep * keep * sample + 2 * zeta * keep * cross + zeta * zeta * target
+
+
+def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:
+    """IsoScore* = (T²/F − 1)/(d − 1), as (T² − F, (d − 1)·F); the first part is zero where Σ is zero."""
+    return t * t - f, (dim - 1) * f
+
+
+def participation_ratio(score: float, dim: int) -> float:
+    """PR = 1 + (d − 1)·score, the effective number of dimensions."""
+    return 1 + (dim - 1) * score
+
+
+def score_from_participation_ratio(ratio: float, dim: int) -> float:
+    """IsoScore* = (PR − 1)/(d − 1)."""
+    return (ratio - 1) / (dim - 1)
+
+
+def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, float]:
+    """Unbiased estimates of (tr Σ)² and tr(Σ²), both divided by `unbiased_factor`.
+
+    They are the U-statistics of order four, exact for any distribution with fourth moments and m ≥ 4. The factor
+    cancels in their ratio PR, so it is left out and nothing here is singular at m = 2 or 3.
+    """
+    squared_trace = 2 * f + (m * m - 3 * m + 1) * t * t - m * q
+    trace_of_square = (m - 1) * (m - 2) * f + t * t - m * q
+    return squared_trace, trace_of_square
+
+
+def unbiased_factor(m: float) -> float:
+    """Factor c = (m−1)/(m(m−2)(m−3)) that `unbiased_squares` leaves out."""
+    return (m - 1) / (m * (m - 2) * (m - 3))
+
+
+def unbiased_floor(f: float, m: float, dim: int) -> float:
+    """Smallest tr(Σ²), without the factor c, that the training path divides by.
+
+    By Cauchy-Schwarz tr(Σ²) ≥ (tr Σ)²/d, and E[F] ≈ tr(Σ²) + (tr Σ)²/(m−1); hence tr(Σ²)/F is about
+    (m−1)/(m−1+d) at the least, reached by isotropic points. A quarter of that is only met by chance (for d = 768
+    and m = 16 it lies more than four standard deviations away), and it keeps the score below about four.
+    """
+    return (m - 1) * (m - 2) * f * (m - 1) / (4 * (m - 1 + dim))
+
+
+def point_gradient_factors(m: float, gt: float, gf: float, gc: float, gq: float) -> tuple[float, float, float, float]:
+    """Factors of the gradient for the centred points, from the gradients for T, F, C and Q.
+
+    ∂L/∂xᵢ = k₁·xᵢ + k₂·S·xᵢ + k₃·Σ_S·xᵢ + k₄·(aᵢxᵢ − z/m). Every column sums to zero over the points, so centring
+    adds no term of its own.
+    """
+    per_point = 2 / (m - 1)
+    return gt * per_point, gf * (2 * per_point), gc * per_point, gq * (2 * per_point)
+
+
+def merged_mean(n1: float, mean1: float, n2: float, mean2: float) -> float:
+    """Mean of the union of two clouds, from their counts and means."""
+    return mean1 + (mean2 - mean1) * (n2 / (n1 + n2))
+
+
+def merged_outer_factor(n1: float, n2: float) -> float:
+    """n₁n₂/n, the factor of δδᵀ in A = A₁ + A₂ + δδᵀ·n₁n₂/n, with δ = μ₂ − μ₁ and n = n₁ + n₂ (Chan et al. 1983)."""
+    return n1 * n2 / (n1 + n2)
+
+
+def recentred_fourth(q: float, n: float, t: float, hh: float, hah: float, hz: float) -> float:
+    """Σ‖xᵢ − h‖⁴ of centred points, from Σ‖xᵢ‖⁴, n, tr A, ‖h‖², hᵀAh and h·z."""
+    return q + 4 * hah + n * hh * hh - 4 * hz + 2 * hh * t
+
+
+def recentred_third(z: float, n: float, t: float, h: float, ah: float, hh: float) -> float:
+    """Σ‖xᵢ − h‖²(xᵢ − h) of centred points, from z, n, tr A, h, A·h and ‖h‖² (z, h and A·h are vectors)."""
+    return z - t * h - 2 * ah - n * hh * h
+
+
+def leave_one_out(m: int, t: float, f: float, q: float, a: float, b: float, g: float) -> tuple[float, float, float]:
+    """Give tr A, ‖A‖²_F and Σaⱼ² of the m − 1 points that remain without point i, about their own mean.
+
+    t, f and q are those sums with it; aᵢ = ‖xᵢ‖², bᵢ = xᵢᵀAxᵢ, gᵢ = xᵢ·z (arrays over i: all points at once).
+    """
+    n = m - 1
+    r = m / n
+    t_out = t - r * a
+    f_out = f - 2 * r * b + r * r * a * a
+    left = a * (1 + 1 / n) * (1 + 1 / n)
+    q_out = q + 4 * b / n**2 + m * a * a / n**4 + 4 * g / n + 2 * a * t / n**2 - left * left
+    return t_out, f_out, q_out

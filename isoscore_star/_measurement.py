@@ -1,0 +1,190 @@
+"""`measure`: everything that is worth knowing about the isotropy of a cloud, at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
+
+from isoscore_star import _checks, _formulas
+from isoscore_star._errors import DegenerateDataError
+from isoscore_star._moments import Moments
+from isoscore_star._standard_error import grouped_jackknife, jackknife
+
+OUTLIER_FACTOR = 5.0
+"""A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
+*Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023)."""
+
+
+class OutlierDimension(NamedTuple):
+    """A dimension that holds far more than its share of the variance."""
+
+    dimension: int
+    variance_share: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `measure` found.
+
+    Attributes
+    ----------
+    score : float
+        IsoScore*, in [0, 1] (IsoScore for ζ = 0).
+    unbiased_score : float or None
+        Score without the bias of a small sample; None where it is not defined (fewer than four points, or a
+        denominator that is not positive).
+    standard_error : float or None
+        Jackknife standard error of `unbiased_score`.
+    effective_dimensions : float
+        Participation ratio of `unbiased_score`, or of `score` where that is None: between 1 and d (by chance an
+        unbiased one lies a little outside).
+    count, dim : int
+        Points measured, and their dimensions.
+    mean, variances : ndarray of shape (d,), float64
+        Of each dimension.
+    cov : ndarray of shape (d, d), float64
+        Sample covariance (ddof = 1), before shrinkage.
+    """
+
+    score: float
+    unbiased_score: float | None
+    standard_error: float | None
+    effective_dimensions: float
+    count: int
+    dim: int
+    mean: NDArray[np.float64] = field(repr=False)
+    cov: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def variances(self) -> NDArray[np.float64]:
+        """Variance of each dimension, shape (d,)."""
+        return np.asarray(np.diagonal(self.cov))
+
+    @cached_property
+    def spectrum(self) -> NDArray[np.float64]:
+        """Eigenvalues of the sample covariance, largest first, shape (d,); computed when first asked for."""
+        eigenvalues = eigvalsh(self.cov)[::-1]
+        return np.asarray(np.maximum(eigenvalues, 0.0))
+
+    @property
+    def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
+        """Dimensions with at least five times the average variance, largest first."""
+        shares = self.variances / self.variances.sum()
+        order = np.argsort(shares)[::-1]
+        return tuple(
+            OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * self.dim >= OUTLIER_FACTOR
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers should know, in sentences."""
+        found = []
+        if self.count < self.dim:
+            found.append(
+                f"fewer points ({self.count}) than dimensions ({self.dim}): IsoScore without shrinkage is far too low "
+                "here; trust the unbiased score"
+            )
+        if self.unbiased_score is None:
+            found.append("too few points for the unbiased score")
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers and lists, for JSON."""
+        return {
+            "score": self.score,
+            "unbiased_score": self.unbiased_score,
+            "standard_error": self.standard_error,
+            "effective_dimensions": self.effective_dimensions,
+            "count": self.count,
+            "dim": self.dim,
+            "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
+            "warnings": list(self.warnings),
+        }
+
+
+def measure(
+    X: Any, shrinkage_cov: Any = None, zeta: float = 0.0, *, mask: Any = None, groups: Any = None
+) -> Measurement:
+    """Measure a cloud: IsoScore*, the unbiased score with its standard error, and what explains them.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy, whatever the framework.
+    shrinkage_cov, zeta :
+        Σ_S and ζ, which `score` alone depends on; see `isoscore_star.isoscore_star`.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+    groups : array of shape ``X.shape[:-1]``, optional
+        A label for each point; points with the same label belong together (tokens of one sentence), so that the
+        standard error leaves them out together. Without it points count as independent. For a list: a list of arrays.
+
+    Returns
+    -------
+    Measurement
+        Scores, standard error, effective dimensions, spectrum, outlier dimensions.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore_star`; also if `groups` does not fit X.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
+    >>> found = iso.measure(points)
+    >>> round(found.score, 3), round(found.unbiased_score, 3), round(found.standard_error, 3)
+    (0.025, 0.025, 0.003)
+    >>> [outlier.dimension for outlier in found.outlier_dimensions]
+    [0]
+    """
+    cloud = _checks.points(X, mask)
+    labels = _checks.group_labels(groups, X)
+    moments = Moments().update(X, mask)
+    to_numpy = cloud.backend.to_numpy
+    keeps = [None if keep is None else to_numpy(keep) for keep in cloud.masks]
+    rows = np.concatenate([_kept(to_numpy(c), keep) for c, keep in zip(cloud.clouds, keeps, strict=True)])
+    kept_labels = None
+    if labels is not None:
+        kept_labels = np.concatenate([_kept(g, keep) for g, keep in zip(labels, keeps, strict=True)])
+    return measurement_of(moments, rows, kept_labels, shrinkage_cov, zeta)
+
+
+def measurement_of(
+    moments: Moments,
+    rows: NDArray[Any],
+    groups: NDArray[Any] | None = None,
+    shrinkage_cov: Any = None,
+    zeta: float = 0.0,
+) -> Measurement:
+    """Make a Measurement of moments, and of all their points or a random sample of them (for the standard error)."""
+    score = moments.isoscore_star(shrinkage_cov, zeta)
+    dim = len(moments.mean)
+    try:
+        unbiased: float | None = moments.isoscore_unbiased()
+    except DegenerateDataError:
+        unbiased = None
+    error = None
+    if unbiased is not None:
+        error = jackknife(moments, rows) if groups is None else grouped_jackknife(moments, rows, groups)
+    return Measurement(
+        score=score,
+        unbiased_score=unbiased,
+        standard_error=error,
+        effective_dimensions=_formulas.participation_ratio(score if unbiased is None else unbiased, dim),
+        count=moments.count,
+        dim=dim,
+        mean=moments.mean,
+        cov=moments.cov,
+    )
+
+
+def _kept(array: NDArray[Any], keep: NDArray[np.bool_] | None) -> NDArray[Any]:
+    return array if keep is None else array[keep]

@@ -1,0 +1,139 @@
+"""What a backend is: the few operations that differ between frameworks.
+
+To write a seventh backend, copy the outline of a sixth: one file with a class that has the members below and an
+instance named ``BACKEND``. A third party announces its own by an entry point in the group
+``isoscore_star.backends`` whose name is the backend's and whose value is that instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+Array = Any
+"""An array of some framework; which one is known by the backend alone."""
+
+
+class Invariants(NamedTuple):
+    """All that the score needs of the points (and of Σ_S), in units of the scale σ; see `isoscore_star._formulas`.
+
+    Attributes
+    ----------
+    count : int or 0-d array
+        m, the number of points that no mask leaves out.
+    scale : 0-d array
+        σ = (tr S + tr Σ_S)/d, or 1 where that is zero. Without gradient.
+    t, f : 0-d array
+        tr S/σ and ‖S/σ‖²_F; zero for fewer than two points.
+    q : 0-d array or None
+        Σ‖xᵢ‖⁴/((m−1)σ²), only when the fourth order was asked for.
+    cross, t0, f0 : 0-d array or None
+        ⟨S, Σ_S⟩/σ², tr Σ_S/σ and ‖Σ_S/σ‖²_F, only when a shrinkage covariance was given.
+    """
+
+    count: Any
+    scale: Array
+    t: Array
+    f: Array
+    q: Array | None = None
+    cross: Array | None = None
+    t0: Array | None = None
+    f0: Array | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """The interface that each framework implements natively.
+
+    Everything is given as arrays of the backend's own framework, except where NumPy is named; arguments were
+    checked before (`isoscore_star._checks`), so a backend checks nothing.
+    """
+
+    name: str
+    """How the backend is called: ``get_backend(name)``, the extra, the file."""
+
+    differentiable: bool
+    """Whether gradients flow through `invariants`."""
+
+    distributed: bool
+    """Whether `invariants` can sum over the devices of a distributed run (its argument `across`)."""
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is one of this framework's."""
+        ...
+
+    def dtype_name(self, array: Array) -> str:
+        """Name the dtype as NumPy would: ``"float32"``, ``"bfloat16"``, ``"bool"``, ``"complex64"``, ..."""
+        ...
+
+    def points(self, array: Array) -> Array:
+        """Flatten leading axes, (..., d) to (m, d)."""
+        ...
+
+    def mask(self, mask: Array, like: Array) -> Array:
+        """Bring a mask (NumPy or native) to a flat boolean array on the points' device: true where it is not zero."""
+        ...
+
+    def constant(self, array: Array, like: Array) -> Array:
+        """Bring an array (NumPy or native) to the dtype in which `like` is computed, and to its device."""
+        ...
+
+    def invariants(
+        self,
+        clouds: Sequence[Array],
+        masks: Sequence[Array | None],
+        shrinkage_cov: Array | None,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute the invariants of the union of the clouds, (m₁, d), (m₂, d), ...
+
+        With `across` it is also the union over the devices which that names in the framework's own terms; each device
+        gets the same invariants, and the part of the gradient that is its own points'. It is None if not `distributed`.
+
+        Sums and products accumulate in float32 or better. What stands behind a mask, NaN included, reaches neither
+        the values nor the gradients. Nothing is raised and the host never waits for the device.
+        """
+        ...
+
+    def total(self, array: Array) -> Array:
+        """Sum all entries to a 0-d array."""
+        ...
+
+    def diagonal(self, matrix: Array) -> Array:
+        """Take the diagonal of a square matrix."""
+        ...
+
+    def where(self, condition: Array, a: Any, b: Any) -> Array:
+        """Choose between scalars, elementwise and differentiably."""
+        ...
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give a scalar's value, or None while the function is being traced or compiled and there is none yet."""
+        ...
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to a NumPy array, detached (bfloat16 as float32)."""
+        ...
+
+    def result(self, score: Array) -> Any:
+        """Turn a computed score into what the caller gets: a float for NumPy, else the 0-d array as it is."""
+        ...
+
+    def devices(self) -> tuple[str, ...]:
+        """Name the devices that are present here: ``"cpu"``, ``"cuda:0"``, ..."""
+        ...
+
+    def native(self, array: NDArray[Any], dtype: str, device: str) -> Array:
+        """Copy a NumPy array to a dtype and a device by their names; a TypeError where it does not exist."""
+        ...
+
+    # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
+    # records the call of a public function in the model being built, for all else it answers NotImplemented.
+
+    def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array | None]:
+        """Give a scalar function's value at X and its gradient, which is None if not `differentiable`."""
+        ...

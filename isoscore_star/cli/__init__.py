@@ -1,0 +1,36 @@
+"""The command line. It needs typer and rich, which ``pip install "isoscore-star[cli]"`` brings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command ``isoscore-star``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What stands behind the command; by default what the process was started with.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 1 for data that cannot be measured, 2 for a wrong use, 130 after Ctrl-C.
+    """
+    try:
+        from isoscore_star.cli.app import app
+        from isoscore_star.cli.errors import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        print(
+            f'error: the command line needs {error.name}, which is not installed: pip install "isoscore-star[cli]"',
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    return run(app, arguments)

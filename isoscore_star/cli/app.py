@@ -1,0 +1,34 @@
+"""The commands of ``isoscore-star``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from isoscore_star._version import __version__
+from isoscore_star.cli.demo import demo
+from isoscore_star.cli.errors import Commands
+from isoscore_star.cli.measure import measure
+from isoscore_star.cli.validate import validate
+
+app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
+app.command()(measure)
+app.command()(demo)
+app.command()(validate)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def isoscore_star(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Measure the isotropy of embeddings, and see what I-STAR does to it."""

@@ -1,0 +1,73 @@
+"""Every way a command can fail, as one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from isoscore_star._errors import IsoScoreError
+from isoscore_star.readers import SelectionError
+
+BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130
+
+# ClickException, which typer imports from click or, in newer versions, has in a copy of its own.
+_ParsingError: Any = typer.BadParameter.__mro__[2]
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C, under a name that typer does not treat in its own way."""
+
+
+class Commands(TyperGroup):
+    """The commands of an app that is to be run by `run`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run an app.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        Of class `Commands`.
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        return int(app(arguments, prog_name="isoscore-star", standalone_mode=False) or 0)
+    except _ParsingError as error:
+        return _fail(_with_help(error), BAD_USE)
+    except SelectionError as error:
+        return _fail(str(error), BAD_USE)
+    except (IsoScoreError, OSError) as error:
+        return _fail(str(error), BAD_DATA)
+    except MemoryError:
+        return _fail("out of memory", BAD_DATA)
+    except (_InterruptedError, KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _with_help(error: Any) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code

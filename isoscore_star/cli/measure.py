@@ -1,0 +1,185 @@
+"""``isoscore-star measure``: how evenly the points in files use their dimensions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from isoscore_star import _checks
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star._measurement import Measurement
+from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
+
+# The sample behind the standard error of a large file is random; the same file is to give the same answer.
+_SEED = 0
+_SHOWN_OUTLIERS = 5
+
+_EXISTING = {"exists": True, "dir_okay": False}
+_Layer = tuple[str, Measurement]
+
+
+class Estimator(str, Enum):
+    """Which score comes first."""
+
+    shrinkage = "shrinkage"
+    unbiased = "unbiased"
+
+
+def measure(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.", **_EXISTING
+        ),
+    ],
+    zeta: Annotated[float, typer.Option(help="Share of the shrinkage covariance, from 0 to 1.")] = 0.0,
+    shrinkage_cov: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its (d, d) matrix, of many more points.", **_EXISTING)
+    ] = None,
+    estimator: Annotated[Estimator, typer.Option(help="Which score comes first.")] = Estimator.shrinkage,
+    mask: Annotated[
+        str | None,
+        typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Array or column to take; may be repeated.")
+    ] = None,
+    by_layer: Annotated[
+        bool,
+        typer.Option("--by-layer", help="Also measure each layer: first of 3 or more axes, or file, or key."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
+    zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
+    clouds = open_clouds(files, key or (), mask, by_layer=by_layer)
+    for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
+        print(f"note: {note}", file=sys.stderr)
+    dim = int(clouds[0].source.shape[-1] or 0)
+    matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
+    union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
+    if as_json:
+        found: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": estimator.value}
+        found["union"] = union.to_dict()
+        if by_layer:
+            found["layers"] = [{"layer": label} | layer.to_dict() for label, layer in layers]
+        print(json.dumps(found, indent=2))
+    else:
+        _show(union, layers, zeta, estimator)
+
+
+def _checked_zeta(zeta: float, shrinkage_cov: Path | None, estimator: Estimator) -> float:
+    try:
+        if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
+            print("note: the unbiased score needs no shrinkage, so zeta is not used", file=sys.stderr)
+            return 0.0
+        return float(_checks.zeta(zeta, shrinkage_cov))
+    except InvalidValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _read_matrix(path: Path, dim: int) -> NDArray[np.float64]:
+    matrix = open_array(path).whole()
+    try:
+        return _checks.shrinkage_target(matrix, dim)
+    except IsoScoreError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _measure(
+    clouds: list[Cloud], dim: int, by_layer: bool, estimator: Estimator, shrinkage: dict[str, Any]
+) -> tuple[Measurement, list[_Layer]]:
+    """Measure the union, and each cloud on the way if asked to."""
+    rng = np.random.default_rng(_SEED)
+    union, layers = StreamedCloud(dim, rng), []
+    with _progress(clouds) as advance:
+        for cloud in clouds:
+            mask = None if cloud.mask is None else cloud.mask.reshape(-1)
+            if by_layer:
+                layer = StreamedCloud(dim, rng)
+                layer.take(cloud.source, mask, advance)
+                layers.append((cloud.label, _measurement(layer, cloud.source.name, estimator, shrinkage)))
+                union.merge(layer)
+            else:
+                union.take(cloud.source, mask, advance)
+    name = clouds[0].source.name if len(clouds) == 1 else "union"
+    return _measurement(union, name, estimator, shrinkage), layers
+
+
+def _measurement(cloud: StreamedCloud, name: str, estimator: Estimator, shrinkage: dict[str, Any]) -> Measurement:
+    try:
+        if estimator is Estimator.unbiased:
+            cloud.moments.isoscore_unbiased()  # says why there is none; a Measurement only leaves it out
+        return cloud.measurement(**shrinkage)
+    except IsoScoreError as error:
+        raise type(error)(f"{name}: {str(error).removeprefix('X: ')}") from error
+
+
+@contextmanager
+def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    counts = [cloud.rows for cloud in clouds]
+    total = None if None in counts else sum(filter(None, counts))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Estimator) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # File names are no markup.
+    console = Console(markup=False, emoji=False, highlight=False)
+    if layers:
+        table = Table("layer", *_rows(union, zeta, estimator), title=f"{union.dim:,} dimensions")
+        for column in table.columns:
+            column.no_wrap = "score" in str(column.header).lower()
+        for label, found in [*layers, ("union", union)]:
+            table.add_row(label, *_rows(found, zeta, estimator).values())
+    else:
+        table = Table(show_header=False)
+        table.add_row("dimensions", f"{union.dim:,}")
+        for row in _rows(union, zeta, estimator).items():
+            table.add_row(*row)
+    console.print(table)
+    warnings = [w for found in [*(layer for _, layer in layers), union] for w in found.warnings]
+    for warning in dict.fromkeys(warnings):
+        console.print(f"warning: {warning}", style="yellow")
+
+
+def _rows(found: Measurement, zeta: float, estimator: Estimator) -> dict[str, str]:
+    unbiased = "not defined" if found.unbiased_score is None else f"{found.unbiased_score:.4f}"
+    if found.standard_error is not None:
+        unbiased += f" ± {found.standard_error:.4f}"
+    scores = [
+        ("IsoScore" if zeta == 0 else f"IsoScore* (zeta={zeta:g})", f"{found.score:.4f}"),
+        ("unbiased score", unbiased),
+    ]
+    if estimator is Estimator.unbiased:
+        scores.reverse()
+    return {
+        "points": f"{found.count:,}",
+        **dict(scores),
+        "effective dimensions": f"{found.effective_dimensions:.1f}",
+        "outlier dimensions": _outliers(found),
+    }
+
+
+def _outliers(found: Measurement) -> str:
+    shown = [f"{index} ({share:.1%})" for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]]
+    more = len(found.outlier_dimensions) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")

@@ -1,0 +1,60 @@
+"""``isoscore-star validate``: whether every backend gives the right numbers on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from isoscore_star.validation import Check
+from isoscore_star.validation import validate as run_checks
+
+
+def validate(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare every installed backend, on every device and in every precision, with the paper's Algorithm 1.
+
+    Exits with 1 if any value or gradient is out of tolerance.
+    """
+    checks = run_checks()
+    failed = [check for check in checks if not check.passed]
+    if as_json:
+        print(json.dumps({"passed": not failed, "checks": [check.to_dict() for check in checks]}, indent=2))
+    else:
+        console = Console()
+        console.print(_table(checks))
+        cases = max(check.cases for check in checks)
+        console.print(f"Largest errors over up to {cases} clouds, against Algorithm 1 in float64 on the same points.")
+    for check in failed:
+        Console(stderr=True).print(_complaint(check), markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _table(checks: list[Check]) -> Table:
+    table = Table(title="Backends against the reference", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for heading in ("backend", "device", "dtype"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("value\nerror", "gradient\nerror", "tolerance"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for check in checks:
+        gradient = "none" if check.gradient_error is None else f"{check.gradient_error:.1e}"
+        allowed = f"{check.tolerance.value:.0e}"
+        if check.gradient_error is not None:
+            allowed += f", {check.tolerance.gradient:.0e}"
+        verdict = "[green]ok[/green]" if check.passed else "[bold red]OUT[/bold red]"
+        table.add_row(check.backend, check.device, check.dtype, f"{check.value_error:.1e}", gradient, allowed, verdict)
+    return table
+
+
+def _complaint(check: Check) -> str:
+    where = " ".join(filter(None, (check.backend, check.device, check.dtype)))
+    if check.failure is not None:
+        return f"{where}: {check.failure}"
+    return f"{where}: out of tolerance, worst in the case '{check.worst}'"

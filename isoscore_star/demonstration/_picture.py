@@ -1,0 +1,68 @@
+"""The demonstration's picture: isotropy of each layer, and isotropy during training (matplotlib)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from isoscore_star.demonstration._comparison import LAMS, Comparison
+
+if TYPE_CHECKING:
+    from isoscore_star.demonstration import Demonstration
+
+# Without dates and random ids the same results give the same files.
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
+
+
+def write_pictures(found: Demonstration, folder: Path) -> list[Path]:
+    """Write layers.png and layers.svg."""
+    files = [folder / f"layers.{kind}" for kind in _METADATA]
+    with rc_context({"svg.hashsalt": "isoscore-star"}):
+        figure = Figure(figsize=(9, 3.8) if found.comparison else (4.8, 3.8), layout="constrained")
+        panels = figure.subplots(1, 2 if found.comparison else 1, squeeze=False)[0]
+        _draw_layers(panels[0], found)
+        if found.comparison is not None:
+            _draw_training(panels[1], found.comparison)
+        for file, (kind, metadata) in zip(files, _METADATA.items(), strict=True):
+            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+    return files
+
+
+def _draw_layers(axes: Axes, found: Demonstration) -> None:
+    numbers = range(len(found.layers))
+    scores = [_estimate(layer) for layer in found.layers]
+    errors = [layer.standard_error or 0.0 for layer in found.layers]
+    axes.errorbar(numbers, scores, errors, fmt="o-", capsize=3, label="layer (± standard error)")
+    axes.axhline(_estimate(found.union), ls="--", color="tab:gray", label=f"union of 1 to {numbers[-1]}")
+    axes.set(
+        xlabel="layer (0: embeddings)",
+        ylabel="unbiased IsoScore",
+        ylim=(0, None),
+        title="Isotropy of token states",
+    )
+    axes.legend(frameon=False)
+
+
+def _estimate(layer: Any) -> float:
+    return float(layer.score if layer.unbiased_score is None else layer.unbiased_score)
+
+
+def _draw_training(axes: Axes, comparison: Comparison) -> None:
+    for lam in LAMS:
+        by_epoch = list(zip(*(run.scores for run in comparison.of(lam)), strict=True))
+        epochs = range(len(by_epoch))
+        (line,) = axes.plot(epochs, [median(values) for values in by_epoch], label=f"λ = {lam:g}")
+        lowest, highest = [min(values) for values in by_epoch], [max(values) for values in by_epoch]
+        axes.fill_between(epochs, lowest, highest, color=line.get_color(), alpha=0.2, lw=0)
+    axes.set(
+        xlabel="epoch",
+        ylabel="unbiased IsoScore, held-out tokens",
+        ylim=(0, None),
+        title="Isotropy during training (median, range)",
+    )
+    axes.legend(frameon=False)

@@ -1,0 +1,23 @@
+"""Read points from files in blocks, so that a file larger than memory can be measured.
+
+`open_array` picks the reader by the file's suffix, and every reader gives an `ArraySource`. `open_clouds`
+opens several files with their masks, and `StreamedCloud` measures what they hold.
+"""
+
+from isoscore_star.readers._clouds import Cloud, open_clouds
+from isoscore_star.readers._formats import SUFFIXES, open_array
+from isoscore_star.readers._source import ArraySource, DenseSource, FileContentError, SelectionError
+from isoscore_star.readers._streaming import Reservoir, StreamedCloud
+
+__all__ = [
+    "SUFFIXES",
+    "ArraySource",
+    "Cloud",
+    "DenseSource",
+    "FileContentError",
+    "Reservoir",
+    "SelectionError",
+    "StreamedCloud",
+    "open_array",
+    "open_clouds",
+]

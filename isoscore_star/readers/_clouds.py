@@ -1,0 +1,133 @@
+"""From files, keys and a mask to the clouds that are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star import _checks
+from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.readers._formats import open_array
+from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points of one source, and which of them count.
+
+    Attributes
+    ----------
+    label : str
+        What tells this cloud from the others: its file, its key, or the number of its layer.
+    source : ArraySource
+        Where the points come from, an array of at least two axes.
+    mask : ndarray of bool or None
+        True for points that count; its shape is that of the leading axes.
+    """
+
+    label: str
+    source: ArraySource
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """Number of points, masked ones included; None if only reading to the end would tell."""
+        lengths = [length for length in self.source.shape[:-1] if length is not None]
+        return prod(lengths) if len(lengths) == len(self.source.shape) - 1 else None
+
+
+def open_clouds(
+    files: Sequence[Path], keys: Sequence[str] = (), mask: str | None = None, *, by_layer: bool = False
+) -> list[Cloud]:
+    """Open every key of every file.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Files of one or several formats.
+    keys : sequence of str, optional
+        Names of arrays, or of columns, in each of the files; none to take the only array.
+    mask : str, optional
+        A file or, if there is none of that name, the key of an array in each of the files. Its shape is that
+        of the points' leading axes, or of all but the first of them if it is the same for every layer.
+    by_layer : bool, default False
+        Split a single array along its first axis. Several files or keys are layers as they are.
+
+    Returns
+    -------
+    list of Cloud
+        All of the same number of dimensions.
+
+    Raises
+    ------
+    SelectionError
+        If a file, key or layer is missing, or the choice is open.
+    InvalidValueError, InvalidTypeError
+        If an array has too few axes, widths differ, or the mask does not fit.
+    """
+    clouds = []
+    for file in files:
+        for key in keys or (None,):
+            source = open_array(file, key)
+            _require_axes(source)
+            label = str(file) if key is None else key if len(files) == 1 else f"{file}:{key}"
+            clouds.append(Cloud(label, source, None if mask is None else _mask(mask, file, source)))
+    widths = {cloud.source.shape[-1]: cloud.source.name for cloud in clouds}
+    if len(widths) > 1:
+        got = ", ".join(f"{width} ({name})" for width, name in widths.items())
+        raise InvalidValueError(f"all points need the same number of dimensions (last axis); got {got}")
+    return _layers(clouds[0]) if by_layer and len(clouds) == 1 else clouds
+
+
+def _require_axes(source: ArraySource) -> None:
+    if len(source.shape) < 2:
+        raise InvalidValueError(
+            f"{source.name}: expected points as rows, shape (points, dimensions) or (..., dimensions); "
+            f"got shape {source.shape}. A single vector has no isotropy"
+        )
+
+
+def _layers(cloud: Cloud) -> list[Cloud]:
+    source = cloud.source
+    if not isinstance(source, DenseSource) or len(source.shape) < 3 or not source.shape[0]:
+        raise SelectionError(
+            f"{source.name}: layers are the first of at least 3 axes, or several files or keys; "
+            f"got one array of shape {source.shape}"
+        )
+    masks: Any = [None] * source.shape[0] if cloud.mask is None else cloud.mask
+    return [Cloud(str(i), layer, masks[i]) for i, layer in enumerate(source.layers())]
+
+
+def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
+    found = open_array(mask) if Path(mask).is_file() else _mask_in(mask, file)
+    values = found.whole()
+    if values.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"{found.name}: a mask holds booleans or zeros and ones; got dtype {values.dtype}")
+    try:
+        _checks.mask_values(values)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{found.name}: {error}") from error
+    leading = source.shape[:-1]
+    if values.ndim > len(leading) and values.shape[-1] == 1:
+        values = values[..., 0]  # a mask that was saved as the one column of a table
+    if (leading == (None,) and values.ndim == 1) or values.shape == leading:
+        return np.asarray(values != 0)
+    if len(leading) > 1 and values.shape == leading[1:]:
+        return np.broadcast_to(values != 0, tuple(map(int, leading)))  # type: ignore[arg-type]
+    raise InvalidValueError(
+        f"{found.name}: the mask needs shape {leading}, one entry for each point of {source.name} "
+        f"(shape {source.shape}){f', or {leading[1:]}' if len(leading) > 1 else ''}; got {values.shape}"
+    )
+
+
+def _mask_in(key: str, file: Path) -> ArraySource:
+    try:
+        return open_array(file, key)
+    except SelectionError as error:
+        raise SelectionError(f"mask {key!r}: there is no such file, nor such an array in {error}") from error

@@ -1,0 +1,168 @@
+"""What every reader gives: the shape of an array in a file, and its points in blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+
+Block = NDArray[Any]
+Index = tuple[int | slice, ...]
+
+# A block has at least as many rows as moments multiply at a time, so that their d² work stays small beside
+# the product; blocks of narrow points have more, so that they are not tiny.
+_LEAST_ROWS = 8192
+_BLOCK_VALUES = 2**22
+
+
+class SelectionError(InvalidValueError):
+    """What was asked for is not there, or not clear: the file, its format, or the key of an array in it."""
+
+
+class FileContentError(InvalidValueError):
+    """A file is damaged, or does not hold what its suffix says."""
+
+
+class ArraySource(Protocol):
+    """An array in a file.
+
+    Attributes
+    ----------
+    name : str
+        The file, and the key of the array if it has one; for messages.
+    shape : tuple of int or None
+        The last axis is that of the dimensions. None where only reading to the end would tell.
+    notes : tuple of str
+        What a user should know about how the file was understood.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int | None, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    def blocks(self) -> Iterator[Block]:
+        """Give the points in order, leading axes flattened, in blocks of shape (n, d)."""
+
+    def whole(self) -> NDArray[Any]:
+        """Give the array at once, for masks and matrices."""
+
+
+@dataclass(frozen=True)
+class DenseSource:
+    """An array of known shape of which any part can be read.
+
+    Attributes
+    ----------
+    name, shape, notes :
+        See `ArraySource`.
+    read : callable
+        Gives the part at an index (a tuple of integers and slices), which never reaches the last axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[Index], NDArray[Any]]
+    notes: tuple[str, ...] = ()
+
+    def blocks(self) -> Iterator[Block]:
+        """Give the points in blocks; see `ArraySource`."""
+        *leading, dim = self.shape
+        for index in _pieces(tuple(leading), block_rows(dim)):
+            part = self.read(index)
+            yield part.reshape(math.prod(part.shape[:-1]), dim)
+
+    def whole(self) -> NDArray[Any]:
+        """Give the array at once."""
+        return self.read(())
+
+    def layers(self) -> list[DenseSource]:
+        """Split the first axis into sources of their own."""
+        return [
+            DenseSource(f"{self.name}[{i}]", self.shape[1:], lambda index, i=i: self.read((i, *index)))  # type: ignore[misc]
+            for i in range(self.shape[0])
+        ]
+
+
+class Candidate(NamedTuple):
+    """An array that an archive or a table offers."""
+
+    shape: tuple[int, ...]
+    is_float: bool
+
+
+def block_rows(dim: int) -> int:
+    """Rows to read at a time."""
+    return _LEAST_ROWS * max(1, _BLOCK_VALUES // (_LEAST_ROWS * max(dim, 1)))
+
+
+def _pieces(leading: tuple[int, ...], rows: int) -> Iterator[Index]:
+    """Give indices that cut the leading axes, in order, into about equal parts of at most `rows` points."""
+    length, inner = leading[0], math.prod(leading[1:])
+    if inner > rows:
+        for i in range(length):
+            for rest in _pieces(leading[1:], rows):
+                yield (i, *rest)
+    elif length:
+        step = math.ceil(length / math.ceil(length * max(inner, 1) / rows))
+        for start in range(0, length, step):
+            yield (slice(start, start + step),)
+
+
+def joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
+    """Join small blocks to blocks of at least `rows` rows."""
+    waiting: list[Block] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= rows:
+            yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def choose(path: Path, candidates: Mapping[str, Candidate], key: str | None) -> str:
+    """Pick an array by its key, or the only one that can hold points."""
+    offered = ", ".join(f"{name} {candidate.shape}" for name, candidate in candidates.items())
+    if not candidates:
+        raise FileContentError(f"{path}: holds no arrays")
+    if key is not None:
+        if key in candidates:
+            return key
+        raise SelectionError(f"{path}: has no array {key!r}; it holds {offered}")
+    clouds = [name for name, (shape, is_float) in candidates.items() if is_float and len(shape) >= 2]
+    for names in (list(candidates), clouds):
+        if len(names) == 1:
+            return names[0]
+    raise SelectionError(f"{path}: holds several arrays, choose one by its key: {offered}")
+
+
+def no_keys(path: Path, key: str | None) -> None:
+    """Refuse a key for a file that holds one array without a name."""
+    if key is not None:
+        raise SelectionError(f"{path}: has no array {key!r}; it holds one array without a name")
+
+
+@contextmanager
+def reading(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn the errors that a damaged file causes in a library into one line that names the file."""
+    damage: tuple[type[Exception], ...] = (OSError, EOFError, *kinds)
+    try:
+        yield
+    except IsoScoreError:
+        raise
+    except damage as error:
+        reason = str(error).strip().splitlines()
+        raise FileContentError(
+            f"{path}: cannot be read as {path.suffix}: {reason[0] if reason else type(error).__name__}"
+        ) from error

@@ -1,0 +1,163 @@
+"""Measure what is too large for memory: moments of all points, and a random sample for the standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star._measurement import Measurement, measurement_of
+from isoscore_star._moments import Moments
+from isoscore_star.readers._source import ArraySource, Block
+
+_LEAST_SAMPLE = 4096
+_SAMPLE_PER_DIMENSION = 4
+
+
+class Reservoir:
+    """A uniform random sample, without replacement, of rows that arrive in blocks.
+
+    Every row gets a random key, and the rows with the smallest keys stay. So the sample is exactly uniform,
+    it is all rows while they fit, and two samples merge into one of both their rows.
+
+    Parameters
+    ----------
+    size : int
+        The most rows to keep.
+    dim : int
+        Their width.
+    rng : numpy.random.Generator
+        Where the keys come from; share one between samples that are to be merged.
+    """
+
+    def __init__(self, size: int, dim: int, rng: np.random.Generator) -> None:
+        self._size, self._rng, self._count = size, rng, 0
+        self._keys = np.full(size, np.inf)
+        self._rows = np.empty((size, dim))
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """The sample, shape (s, d), in no particular order."""
+        return self._rows[: self._count]
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Offer the rows of a block."""
+        self._offer(rows, self._rng.random(len(rows)))
+
+    def merge(self, other: Reservoir) -> None:
+        """Offer all rows that another sample was drawn from."""
+        self._offer(other.rows, other._keys[: other._count])
+
+    def _offer(self, rows: NDArray[Any], keys: NDArray[np.float64]) -> None:
+        everyone = np.concatenate([self._keys, keys])
+        staying = np.argpartition(everyone, self._size - 1)[: self._size]
+        staying = staying[np.isfinite(everyone[staying])]
+        new = np.sort(staying[staying >= self._size]) - self._size
+        free = np.setdiff1d(np.arange(self._size), staying, assume_unique=True)[: len(new)]
+        self._rows[free], self._keys[free] = rows[new], keys[new]
+        self._count = min(self._size, self._count + len(rows))
+
+
+class StreamedCloud:
+    """A cloud that is measured block by block, in d² memory.
+
+    Attributes
+    ----------
+    moments : Moments
+        Of all points so far.
+
+    Parameters
+    ----------
+    dim : int
+        Dimensions of the points.
+    rng : numpy.random.Generator
+        Draws the sample behind the standard error, which is exact up to max(4096, 4·d) points; share one
+        between clouds that are to be merged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from isoscore_star.readers import StreamedCloud, open_array
+    >>> rng = np.random.default_rng(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "points.npy"), rng.normal(size=(500, 3)))
+    ...     cloud = StreamedCloud(3, rng)
+    ...     cloud.take(open_array(Path(folder, "points.npy")))
+    >>> cloud.measurement().count
+    500
+    """
+
+    def __init__(self, dim: int, rng: np.random.Generator) -> None:
+        self.moments = Moments()
+        self._sample = Reservoir(max(_LEAST_SAMPLE, _SAMPLE_PER_DIMENSION * dim), dim, rng)
+
+    def take(
+        self,
+        source: ArraySource,
+        mask: NDArray[np.bool_] | None = None,
+        progress: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Read a source to its end.
+
+        Parameters
+        ----------
+        source : ArraySource
+            Where the points come from.
+        mask : ndarray of shape (m,), bool, optional
+            True for the rows that count.
+        progress : callable, optional
+            Told the number of rows after each block.
+
+        Raises
+        ------
+        IsoScoreError
+            As `Moments.update`; the message names the source, and the row within it.
+        """
+        start = 0
+        for block in source.blocks():
+            keep = None if mask is None else mask[start : start + len(block)]
+            if keep is not None and len(keep) < len(block):
+                raise InvalidValueError(
+                    f"{source.name}: has more points than the {start + len(keep)} entries of the mask"
+                )
+            self._absorb(block, keep, source.name, start)
+            start += len(block)
+            progress(len(block))
+        if mask is not None and start < len(mask):
+            raise InvalidValueError(f"{source.name}: has {start} points, but the mask {len(mask)} entries")
+
+    def merge(self, other: StreamedCloud) -> None:
+        """Take in all points of another cloud."""
+        self.moments.merge(other.moments)
+        self._sample.merge(other._sample)
+
+    def measurement(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> Measurement:
+        """Measure the points so far; see `isoscore_star.measure`."""
+        return measurement_of(self.moments, self._sample.rows, None, shrinkage_cov, zeta)
+
+    def _absorb(self, block: Block, keep: NDArray[np.bool_] | None, name: str, start: int) -> None:
+        rows = block if keep is None else block[keep]
+        try:
+            self.moments.update(rows)
+        except IsoScoreError as error:
+            raise type(error)(f"{name}: {_explained(error, block, keep, start)}") from error
+        self._sample.add(rows)
+
+
+def _explained(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> str:
+    """Say in which row of the file a value is not finite, since moments know that of the block only."""
+    if isinstance(error, InvalidValueError):
+        bad = ~np.isfinite(block).all(axis=1)
+        if keep is not None:
+            bad &= keep
+        if bad.any():
+            return (
+                "every value has to be finite; got NaN or inf, the first in row "
+                f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them"
+            )
+    return str(error).removeprefix("X: ")

@@ -1,0 +1,81 @@
+"""Algorithm 1 of the paper as printed, with eigenvalues: slow, obvious, the judge of everything else.
+
+Nothing is shared with the backends but the checks of arguments, so that their agreement means something.
+
+Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024, arXiv 2305.19358, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
+
+from isoscore_star import _checks
+
+
+def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
+    """IsoScore* by the steps of Algorithm 1, in float64.
+
+    Parameters
+    ----------
+    X : array of shape (m, d)
+        Points as rows, m ≥ 2, d ≥ 2.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S, a covariance from many more points.
+    zeta : float, default 0
+        ζ in [0, 1], the share of Σ_S.
+
+    Returns
+    -------
+    float
+        IsoScore*; with ζ = 0, IsoScore.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore_star`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import reference
+    >>> round(reference.isoscore_star(np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])), 12)
+    1.0
+    """
+    share = _checks.zeta(zeta, shrinkage_cov)
+    X = _checks.reference_points(X)
+    S = np.cov(X, rowvar=False, ddof=1)  # step 1
+    if share > 0:
+        S = (1 - share) * S + share * _checks.shrinkage_target(shrinkage_cov, X.shape[1])  # step 2
+    return score_from_eigenvalues(eigvalsh(S))  # step 3
+
+
+def score_from_eigenvalues(eigenvalues: NDArray[np.float64]) -> float:
+    """Do steps 4 to 7 of Algorithm 1.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (d,)
+        Of the shrunk covariance Σ.
+
+    Returns
+    -------
+    float
+        IsoScore*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import reference
+    >>> round(reference.score_from_eigenvalues(np.array([1.0, 1.0, 1.0, 0.0, 0.0])), 12)
+    0.5
+    """
+    d = len(eigenvalues)
+    norm = np.sqrt(np.sum((eigenvalues / eigenvalues.max()) ** 2)) * eigenvalues.max()
+    normalised = np.sqrt(d) * eigenvalues / norm  # step 4
+    defect = np.linalg.norm(normalised - 1) / np.sqrt(2 * (d - np.sqrt(d)))  # step 5
+    phi = (d - defect**2 * (d - np.sqrt(d))) ** 2 / d**2  # step 6
+    return float((d * phi - 1) / (d - 1))  # step 7

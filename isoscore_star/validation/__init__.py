@@ -1,0 +1,174 @@
+"""Every installed backend, on every device and in every precision of this machine, against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isoscore_star._protocol import Backend
+from isoscore_star._registry import available_backends, get_backend
+from isoscore_star.validation._cases import Case, all_cases
+
+__all__ = ["TOLERANCES", "Check", "Tolerance", "validate"]
+
+
+class Tolerance(NamedTuple):
+    """Largest error allowed: of the value, absolute; of the gradient, relative to its largest entry."""
+
+    value: float
+    gradient: float
+
+
+# Float32's gradient is a difference, r·x − r²·Σx, whose terms are about twice as large as itself at the most in
+# these cases: ten times the value's tolerance is ample. Half precision is computed in float32 or better, so its
+# gradient has that error and the one of being rounded on return: 2⁻⁸ for bfloat16, 2⁻¹¹ for float16.
+TOLERANCES = {
+    "float64": Tolerance(1e-12, 1e-10),
+    "float32": Tolerance(1e-5, 1e-4),
+    "bfloat16": Tolerance(1e-3, 1e-4 + 2**-8),
+    "float16": Tolerance(1e-3, 1e-4 + 2**-11),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome for one backend, device and dtype.
+
+    Attributes
+    ----------
+    backend, device, dtype : str
+        What was tried; device and dtype are empty if the backend could not even be loaded.
+    cases : int
+        How many clouds were tried; those whose values the dtype cannot hold do not count.
+    value_error : float
+        Largest absolute error of a score.
+    gradient_error : float or None
+        Largest error of a gradient entry, relative to the largest; None for a backend without gradients.
+    tolerance : Tolerance
+        What is allowed.
+    worst : str
+        The case that came closest to its tolerance, or missed it by most.
+    failure : str or None
+        What was raised, if something was.
+    """
+
+    backend: str
+    device: str
+    dtype: str
+    cases: int
+    value_error: float
+    gradient_error: float | None
+    tolerance: Tolerance
+    worst: str = ""
+    failure: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within its tolerance (NaN is not)."""
+        gradient_fine = self.gradient_error is None or self.gradient_error <= self.tolerance.gradient
+        return self.failure is None and self.cases > 0 and self.value_error <= self.tolerance.value and gradient_fine
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers, for JSON; errors that are no number as None."""
+        plain = asdict(self) | {"tolerance": self.tolerance._asdict(), "passed": self.passed}
+        for name in ("value_error", "gradient_error"):
+            if plain[name] is not None and not np.isfinite(plain[name]):
+                plain[name] = None
+        return plain
+
+
+def validate(backends: Iterable[str] | None = None) -> list[Check]:
+    """Compare values and gradients with Algorithm 1 and its derivative, taken in float64 without any backend.
+
+    Parameters
+    ----------
+    backends : iterable of str, optional
+        Names of backends; all installed ones by default.
+
+    Returns
+    -------
+    list of Check
+        One for each backend, device and dtype that the two have. What a backend raises is an outcome too.
+
+    Examples
+    --------
+    >>> from isoscore_star.validation import validate
+    >>> [check.passed for check in validate(["numpy"])]
+    [True, True, True]
+    """
+    names = available_backends() if backends is None else backends
+    return [check for name in names for check in _checks_of(name)]
+
+
+def _checks_of(name: str) -> Iterator[Check]:
+    try:
+        backend = get_backend(name)
+        devices = backend.devices()
+    except Exception as error:  # a broken installation is what this is here to find
+        yield _failed(name, "", "", error)
+        return
+    for device in devices:
+        for dtype in TOLERANCES:
+            if _has(backend, dtype, device):
+                yield _check(backend, device, dtype)
+
+
+def _has(backend: Backend, dtype: str, device: str) -> bool:
+    try:
+        backend.native(np.ones((2, 2)), dtype, device)
+    except TypeError:
+        return False
+    except Exception:  # the check itself will meet it again and report it
+        return True
+    return True
+
+
+def _check(backend: Backend, device: str, dtype: str) -> Check:
+    try:
+        errors = {case.name: found for case in all_cases() if (found := _errors(case, backend, device, dtype))}
+    except Exception as error:
+        return _failed(backend.name, device, dtype, error)
+    tolerance = TOLERANCES[dtype]
+    values = [value for value, _ in errors.values()]
+    gradients = [gradient for _, gradient in errors.values() if gradient is not None]
+    return Check(
+        backend=backend.name,
+        device=device,
+        dtype=dtype,
+        cases=len(errors),
+        value_error=float(np.max(values, initial=0.0)),
+        gradient_error=float(np.max(gradients)) if gradients else None,
+        tolerance=tolerance,
+        worst=max(errors, key=lambda case: _strain(errors[case], tolerance), default=""),
+    )
+
+
+def _errors(case: Case, backend: Backend, device: str, dtype: str) -> tuple[float, float | None] | None:
+    """Errors of value and gradient, or None where the dtype cannot hold the points."""
+    with np.errstate(over="ignore"):
+        X = backend.native(case.points, dtype, device)
+    rounded = backend.to_numpy(X).astype(np.float64)
+    if not np.nanmax(np.abs(rounded - case.points)) <= 0.01 * np.nanmax(np.abs(case.points)):
+        return None
+    value, gradient = backend.value_and_gradient(case.score, X)
+    truth = case.truth(rounded)
+    score = backend.concrete(value)
+    value_error = np.inf if score is None else abs(score - truth.value)
+    if gradient is None:
+        return value_error, None
+    # At zeta = 1 the gradient is zero, and has to be so exactly: its entries are then taken as they are.
+    largest = np.abs(truth.gradient).max() or 1.0
+    return value_error, float(np.abs(backend.to_numpy(gradient) - truth.gradient).max() / largest)
+
+
+def _strain(errors: tuple[float, float | None], tolerance: Tolerance) -> float:
+    strain = max(errors[0] / tolerance.value, (errors[1] or 0.0) / tolerance.gradient)
+    return np.inf if np.isnan(strain) else strain
+
+
+def _failed(name: str, device: str, dtype: str, error: Exception) -> Check:
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Check(name, device, dtype, 0, np.inf, None, TOLERANCES.get(dtype, TOLERANCES["float64"]), failure=text)

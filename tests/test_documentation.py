@@ -1,0 +1,61 @@
+"""Every example in a docstring or in the README runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+
+import pytest
+from adapters import ROOT
+
+import isoscore_star
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+MODULES = sorted(
+    {"isoscore_star", *(m.name for m in pkgutil.walk_packages(isoscore_star.__path__, "isoscore_star."))}
+    | {f"isoscore_star.backends.{path.stem}" for path in (ROOT / "backends").glob("[!_]*.py")}
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name: str) -> None:
+    if name.rpartition(".")[2] == "__main__":
+        pytest.skip("runs the command line when imported")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed")
+    assert doctest.testmod(module, optionflags=OPTIONS).failed == 0
+
+
+def test_public_names_have_runnable_examples() -> None:
+    for name in isoscore_star.__all__:
+        thing = getattr(isoscore_star, name)
+        if callable(thing) and not isinstance(thing, type):
+            assert ">>>" in (thing.__doc__ or ""), name
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/keras.md"])
+def test_examples_of_documents(file: str) -> None:
+    for framework in ("torch", "keras", "tf_keras"):
+        pytest.importorskip(framework)
+    text = (ROOT / file).read_text()
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        parser = doctest.DocTestParser()
+        case = parser.get_doctest(block, names, file, file, 0)
+        assert case.examples, block
+        runner = doctest.DocTestRunner(optionflags=OPTIONS)
+        runner.run(case, clear_globs=False)
+        names = case.globs
+        assert runner.failures == 0
+
+
+def test_readme_shows_code_with_its_value_before_line_12() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()[:11]
+    start = next(i for i, line in enumerate(lines) if line.startswith(">>> iso."))
+    assert re.match(r"\d\.\d+", lines[start + 1])

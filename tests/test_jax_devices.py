@@ -1,0 +1,191 @@
+"""Clouds that lie on two devices (of the host) against the same cloud on one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters import ROOT, random_cov
+
+import isoscore_star as iso
+from isoscore_star import reference
+
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp  # noqa: E402
+from jax.sharding import AxisType, NamedSharding  # noqa: E402
+from jax.sharding import PartitionSpec as P  # noqa: E402
+
+TWO_DEVICES = jax.device_count() > 1
+DIM = 12
+ROWS = pytest.mark.parametrize("rows", [8, 20])  # fewer than the dimensions, and more
+ESTIMATOR = pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
+MASKS = {
+    "no mask": lambda rows: None,
+    "uneven": lambda rows: np.arange(rows) % np.where(np.arange(rows) < rows / 2, 9, 2) != 1,
+    "one device without points": lambda rows: np.arange(rows) >= rows / 2,
+}
+MASKED = pytest.mark.parametrize("mask", MASKS)
+
+
+@pytest.mark.skipif(TWO_DEVICES, reason="the tests below run in this process")
+def test_in_a_process_that_has_two(tmp_path: Path) -> None:
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "-k", "TestTwoDevices"]
+    command = [sys.executable, "-m", "pytest", *options, str(Path(__file__))]
+    # From elsewhere, since the root of the checkout holds the package without its backends.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | flags)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "skipped" not in done.stdout
+
+
+def close(got: Any, expected: Any) -> bool:
+    """Compare with 1e-12 of the largest entry: two orders of the same float64 sums differ by some ε."""
+    return bool(np.abs(np.asarray(got) - np.asarray(expected)).max() <= 1e-12 * np.abs(expected).max())
+
+
+class TestTwoDevices:
+    __test__ = TWO_DEVICES
+
+    @pytest.fixture
+    def mesh(self) -> Any:
+        return jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+
+    @pytest.fixture
+    def points(self, rng: np.random.Generator, rows: int) -> np.ndarray:
+        return rng.normal(size=(rows, DIM)) * np.linspace(0.3, 2, DIM) + 5
+
+    @pytest.fixture
+    def loss(self, rng: np.random.Generator, rows: int, estimator: str) -> Callable[..., Any]:
+        cov = random_cov(rng, DIM) if estimator == "shrinkage" else None
+
+        def loss(x: Any, mask: Any = None, across: Any = None) -> Any:
+            return iso.istar_loss(x, cov, 0.3, 2.0, mask=mask, estimator=estimator, across=across)
+
+        return loss
+
+    @ESTIMATOR
+    @MASKED
+    @pytest.mark.parametrize(("rows", "check_vma"), [(8, True), (20, True), (20, False)])
+    def test_across_equals_one_device(
+        self, mesh: Any, points: np.ndarray, loss: Callable[..., Any], rows: int, mask: str, check_vma: bool
+    ) -> None:
+        X, keep = jnp.asarray(points), MASKS[mask](rows)
+        given = (X,) if keep is None else (jnp.where(keep[:, None], X, jnp.nan), jnp.asarray(keep))
+        weights = jnp.asarray(np.random.default_rng(0).normal(size=(DIM, DIM)))
+        value, gradient = jax.value_and_grad(loss)(*given)
+        of_weights = jax.grad(lambda w: loss(X @ w, *given[1:]))(weights)
+
+        def on_each(w: Any, x: Any, *mask: Any) -> Any:
+            value, gradient = jax.value_and_grad(lambda x: loss(x, *mask, across="data"))(x)
+            clean = jnp.where(mask[0][:, None], x, 0) if mask else x
+            of_weights = jax.grad(lambda w: loss(clean @ w, *mask, across="data"))(w)
+            if check_vma:
+                return value, gradient, of_weights
+            # What the module says about check_vma=False: JAX differentiates the sum of both devices' equal losses.
+            return value, gradient / 2, jax.lax.pmean(of_weights, "data")
+
+        mapped = jax.shard_map(
+            on_each,
+            mesh=mesh,
+            in_specs=(P(), *(P("data") for _ in given)),
+            out_specs=(P(), P("data"), P()),
+            check_vma=check_vma,
+        )
+        got = jax.jit(mapped)(weights, *given)
+        assert abs(float(got[0]) - float(value)) < 1e-12
+        assert close(got[1], gradient)
+        assert close(got[2], of_weights)
+
+    @ESTIMATOR
+    @pytest.mark.parametrize("rows", [20])
+    def test_derivatives_of_a_mapped_loss(self, mesh: Any, points: np.ndarray, loss: Callable[..., Any]) -> None:
+        X = jnp.asarray(points)
+        global_loss = jax.shard_map(lambda x: loss(x, across="data"), mesh=mesh, in_specs=P("data"), out_specs=P())
+        assert close(jax.grad(global_loss)(X), jax.grad(loss)(X))
+        assert close(jax.jit(jax.hessian(global_loss))(X), jax.jit(jax.hessian(loss))(X))
+
+    def test_a_tuple_of_axes(self, rng: np.random.Generator) -> None:
+        mesh = jax.make_mesh((1, 2), ("model", "data"), axis_types=2 * (AxisType.Auto,))
+        points = rng.normal(size=(20, DIM))
+        score = jax.shard_map(
+            lambda x: iso.isoscore(x, across=("model", "data")), mesh=mesh, in_specs=P(("model", "data")), out_specs=P()
+        )
+        assert float(score(jnp.asarray(points))) == pytest.approx(reference.isoscore_star(points), abs=1e-12)
+
+    def test_identical_points_have_exactly_no_spread(self, mesh: Any) -> None:
+        score = jax.shard_map(lambda x: iso.isoscore(x, across="data"), mesh=mesh, in_specs=P("data"), out_specs=P())
+        X = jnp.full((6, 3), 0.1)
+        assert float(score(X)) == 0
+        assert not np.asarray(jax.grad(score)(X)).any()
+
+    @ESTIMATOR
+    @pytest.mark.parametrize("rows", [20])
+    def test_gradient_of_the_union_needs_little_exchange(
+        self, mesh: Any, points: np.ndarray, loss: Callable[..., Any], estimator: str
+    ) -> None:
+        step = jax.shard_map(
+            jax.value_and_grad(lambda x: loss(x, across="data")),
+            mesh=mesh,
+            in_specs=P("data"),
+            out_specs=(P(), P("data")),
+        )
+        exchanges = re.findall(r"all-\w+(?=\()", jax.jit(step).lower(jnp.asarray(points)).compile().as_text())
+        # Anchor, sums, scatter; backward nothing. The fourth order adds its sum and, backward, that for the mean.
+        assert exchanges == ["all-reduce"] * (3 if estimator == "shrinkage" else 5)
+
+    def test_pmap_with_averaged_gradients(self, rng: np.random.Generator) -> None:
+        points, weights = rng.normal(size=(20, DIM)), jnp.asarray(rng.normal(size=(DIM, DIM)))
+        step = jax.pmap(
+            lambda w, x: jax.lax.pmean(jax.grad(lambda w: iso.isoscore(x @ w, across="i"))(w), "i"),
+            axis_name="i",
+            in_axes=(None, 0),
+        )
+        expected = jax.grad(lambda w: iso.isoscore(points @ w))(weights)
+        for gradient in step(weights, points.reshape(2, 10, DIM)):
+            assert close(gradient, expected)
+
+    @ROWS
+    @ESTIMATOR
+    @pytest.mark.parametrize("mask", ["no mask", "uneven"])
+    @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+    def test_sharded_arrays_need_no_axis(
+        self, points: np.ndarray, loss: Callable[..., Any], rows: int, mask: str, kind: Any
+    ) -> None:
+        mesh, keep = jax.make_mesh((2,), ("data",), axis_types=(kind,)), MASKS[mask](rows)
+        given = (points,) if keep is None else (points, keep)
+        value, gradient = jax.value_and_grad(loss)(*map(jnp.asarray, given))
+        with jax.set_mesh(mesh):
+            sharded = [jax.device_put(array, NamedSharding(mesh, P("data"))) for array in given]
+            step = jax.jit(jax.value_and_grad(loss))
+            got = step(*sharded)
+            gathered = re.findall(r"= (\S+) all-gather", step.lower(*sharded).compile().as_text())
+            eager = loss(*sharded)
+        assert float(eager) == pytest.approx(float(value), abs=1e-12)
+        assert float(got[0]) == pytest.approx(float(value), abs=1e-12)
+        assert close(got[1], gradient)
+        assert len(got[1].devices()) == 2
+        if rows > DIM:
+            assert not [array for array in gathered if array.startswith(f"f64[{rows},{DIM}]")]
+
+    def test_mask_and_target_follow_the_points(self, rng: np.random.Generator) -> None:
+        first, second = jax.devices()
+        points, cov, keep = rng.normal(size=(20, DIM)), random_cov(rng, DIM), np.arange(20) % 3 != 1
+        expected = reference.isoscore_star(points[keep], cov, 0.3)
+        X = jax.device_put(points, second)
+        for given in ((cov, keep), (jax.device_put(cov, first), jax.device_put(keep, first))):
+            score = iso.isoscore_star(X, given[0], 0.3, mask=given[1])
+            assert score.devices() == {second}
+            assert float(score) == pytest.approx(expected, abs=1e-12)
+
+    def test_names_of_devices(self) -> None:
+        backend = iso.get_backend("jax")
+        assert backend.devices() == ("cpu", "cpu:1")
+        assert backend.native(np.eye(3), "float32", "cpu:1").devices() == {jax.devices()[1]}
