@@ -30,6 +30,7 @@ class AutogradBackend(NumPyBackend):
 
     name = "autograd"
     differentiable = True
+    takes: tuple[str, ...] = ("numpy",)
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""

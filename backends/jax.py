@@ -42,6 +42,7 @@ class JaxBackend:
     name = "jax"
     differentiable = True
     distributed = True
+    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is one of JAX's, or a tracer of one."""

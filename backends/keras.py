@@ -50,6 +50,7 @@ class KerasBackend:
         self.framework = get_backend(chosen)
         self.differentiable = self.framework.differentiable
         self.distributed = self.framework.distributed
+        self.takes: tuple[str, ...] = (chosen,)
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""

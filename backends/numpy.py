@@ -18,6 +18,7 @@ class NumPyBackend:
     name = "numpy"
     differentiable = False
     distributed = False
+    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is an ndarray."""

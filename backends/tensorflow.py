@@ -37,6 +37,7 @@ class TensorFlowBackend:
     name = "tensorflow"
     differentiable = True
     distributed = True
+    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""

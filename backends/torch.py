@@ -36,6 +36,7 @@ class TorchBackend:
     name = "torch"
     differentiable = True
     distributed = False
+    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Tell whether the array is a tensor."""

@@ -60,6 +60,10 @@ class Backend(Protocol):
     distributed: bool
     """Whether `invariants` can sum over the devices of a distributed run (its argument `across`)."""
 
+    takes: tuple[str, ...]
+    """Backends whose arrays may stand beside this one's own: autograd's constants are NumPy's, a Keras model's tensors
+    those of the framework it runs on."""
+
     def owns(self, array: object) -> bool:
         """Tell whether the array is one of this framework's."""
         ...

@@ -155,7 +155,8 @@ def backend_of(X: object) -> Backend:
     ----------
     X : array or sequence of arrays
         Of any supported framework. Whatever has ``__array__`` (a DataFrame, say) counts as NumPy. In a sequence
-        NumPy arrays may stand beside autograd's, of which they are the constants.
+        NumPy arrays may stand beside autograd's, of which they are the constants, and the tensors of the framework
+        that Keras runs on beside Keras' variables.
 
     Returns
     -------
@@ -177,8 +178,10 @@ def backend_of(X: object) -> Backend:
     if not isinstance(X, (list, tuple)):
         return get_backend(_backend_name(X))
     names = {_backend_name(item): None for item in X}
-    if set(names) == {"numpy", "autograd"}:
-        return get_backend("autograd")
+    for name in names if len(names) > 1 else ():
+        backend = get_backend(name)
+        if set(names) <= {name, *backend.takes}:
+            return backend
     if len(names) > 1:
         raise InvalidTypeError(
             f"X: the clouds of one union have to be of one framework; got {' and '.join(names)}. "

@@ -61,6 +61,17 @@ def test_scalars_of_the_framework_below_stand_beside_variables(rng: np.random.Ge
     assert number(loss) == pytest.approx(3 * (1 - reference.isoscore_star(points)), abs=1e-12)
 
 
+def test_tensors_of_the_framework_below_stand_beside_variables(rng: np.random.Generator) -> None:
+    points, cov = rng.normal(size=(30, 5)), random_cov(rng, 5)
+
+    def tensor(array: np.ndarray) -> object:
+        return keras.ops.convert_to_tensor(array, "float64")
+
+    expected = reference.isoscore_star(points, cov, 0.25)
+    for clouds in ([variable(points[:9]), tensor(points[9:])], [tensor(points[:9]), variable(points[9:])]):
+        assert number(iso.isoscore_star(clouds, tensor(cov), 0.25)) == pytest.approx(expected, abs=1e-12)
+
+
 def states_input(dim: int = 4, dtype: str = "float64") -> object:
     return keras.Input((dim,), dtype=dtype)
 
