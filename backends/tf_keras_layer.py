@@ -4,9 +4,9 @@
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(10)(states))
     model.add_loss(iso.istar_loss(states, cov, zeta=0.2, lam=1.0))
 
-The layer is saved with the model, Σ_S as a weight of its own. To load a model from ``.h5`` or from a SavedModel, import
-this module first (a ``.keras`` file names it). A mask that Keras carries along, from an ``Embedding`` with
-``mask_zero=True`` say, counts unless another one is given.
+The layer is saved with the model, Σ_S as a weight of its own. To load the model in another process, import this module
+first. A mask that Keras carries along, from an ``Embedding`` with ``mask_zero=True`` say, counts unless another one is
+given.
 """
 
 from __future__ import annotations
