@@ -1,4 +1,4 @@
-"""`IStarLoss`, the I-STAR penalty as a module: stored arguments, one call of `isoscore_star.istar_loss`."""
+"""`IStarLoss`, the I-STAR penalty as a module: stored arguments, one score, one penalty."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _formulas
 from isoscore_star._errors import InvalidValueError
-from isoscore_star._functions import istar_loss
+from isoscore_star._functions import training_score
 from isoscore_star._registry import get_backend
+from isoscore_star.backends.torch_layers import Layers, checked_layers, select_layers
+from isoscore_star.backends.torch_log import TrainingLog, load_optional_buffer
 
 REDUCTIONS = ("union", "mean", "none")
 
@@ -27,9 +29,9 @@ class IStarLoss(nn.Module):
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
         ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
-    shrinkage_cov : array of shape (d, d), optional
+    shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
         Σ_S, NumPy or torch; its values are checked here. It can be set later, by assignment to ``shrinkage_cov`` or by
-        `load_state_dict`, but with ζ > 0 not after the first call.
+        `load_state_dict`, but with ζ > 0 not after the first call. A `ShrinkageCovariance` makes and refreshes it.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
         ``"unbiased"`` needs neither ζ nor Σ_S.
     reduction : {"union", "mean", "none"}, default "union"
@@ -37,14 +39,30 @@ class IStarLoss(nn.Module):
         losses, or all of them, shape (layers,).
     skip_embeddings : bool, default False
         Leave out the first entry of `hidden_states`, which for transformers is the embedding layer's (as in the
-        paper).
+        paper). Has no say where `layers` are chosen.
+    layers : sequence of int, optional
+        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default.
+    target : float, optional
+        A wanted score in [0, 1]. The loss is then λ·(log PR/PR*)², with PR the effective dimensions of the score and
+        PR* those of the target: it pulls from either side and rests at the target, with zero gradient there. λ > 0.
+    floor : float, optional
+        For λ < 0, a score in [0, 1] below which the pull stops: the gradient is zero there.
+    sync : {"auto", True, False}, default "auto"
+        Take the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
+        (True: it has to be); False takes each rank's own.
+    log_layers : bool, default False
+        Let `collect` tell each layer's score, too, which costs a product more for each.
     check_values : bool, default False
         Check values too, at each call; see `isoscore_star.istar_loss`.
 
     Attributes
     ----------
     shrinkage_cov : Tensor of shape (d, d) or None
-        Σ_S, a buffer: it moves and saves with the module, and is no parameter.
+        Σ_S if it was given as an array: a buffer, which moves and saves with the module, and is no parameter.
+    shrinkage : ShrinkageCovariance or None
+        Σ_S if it was given as that.
+    lam, zeta, target, floor : float
+        May be assigned while training; `isoscore_star.LambdaSchedule` gives a λ for each step.
 
     Raises
     ------
@@ -62,6 +80,8 @@ class IStarLoss(nn.Module):
     >>> loss.backward()
     >>> loss.shape
     torch.Size([])
+    >>> sorted(penalty.collect())
+    ['isoscore_star', 'istar_loss']
     """
 
     shrinkage_cov: Tensor | None
@@ -76,6 +96,11 @@ class IStarLoss(nn.Module):
         reduction: str = "union",
         skip_embeddings: bool = False,
         *,
+        layers: Sequence[int] | None = None,
+        target: float | None = None,
+        floor: float | None = None,
+        sync: str | bool = "auto",
+        log_layers: bool = False,
         check_values: bool = False,
     ) -> None:
         super().__init__()
@@ -85,10 +110,20 @@ class IStarLoss(nn.Module):
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
         self.reduction = _checks.choice("reduction", reduction, REDUCTIONS)
         self.skip_embeddings = skip_embeddings
+        self.layers = checked_layers(layers)
+        self.target = _share("target", target)
+        self.floor = _share("floor", floor)
+        self.sync = checked_sync(sync)
+        self.log_layers = log_layers
         self.check_values = check_values
+        self._require_direction()
         self.register_buffer("shrinkage_cov", None)
-        if shrinkage_cov is not None:
+        self.shrinkage: nn.Module | None = None
+        if isinstance(shrinkage_cov, nn.Module):
+            self.shrinkage = shrinkage_cov
+        elif shrinkage_cov is not None:
             self.set_shrinkage_cov(shrinkage_cov)
+        self.log = TrainingLog(watched="isoscore_star")
 
     def set_shrinkage_cov(self, cov: Any) -> None:
         """Set Σ_S, checking its values.
@@ -126,54 +161,105 @@ class IStarLoss(nn.Module):
         InvalidValueError
             If ζ > 0 and Σ_S was never set, or shapes do not fit.
         """
-        layers, masks = self._layers(hidden_states, attention_mask)
+        chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
+        for state in chosen.states:
+            _checks.width("hidden_states", state, self.dim)
+        if self.shrinkage is not None and self.training:
+            self.shrinkage.update(chosen.states, chosen.masks)
+        cov = self._covariance()
         if self.reduction == "union":
-            return self._loss(layers, masks)
-        losses = torch.stack([self._loss([layer], [mask]) for layer, mask in zip(layers, masks, strict=True)])
-        return losses.mean() if self.reduction == "mean" else losses
+            score = self._score(chosen.states, chosen.masks, cov)
+            result = loss = self._penalty(score)
+            layer_scores = self._scores_by_layer(chosen, cov) if self.log_layers else []
+        else:
+            layer_scores = [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+            losses = torch.stack([self._penalty(score) for score in layer_scores])
+            score, loss = torch.stack(layer_scores).mean(), losses.mean()
+            result = loss if self.reduction == "mean" else losses
+        names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
+        by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
+        self.log.record({"isoscore_star": score, "istar_loss": loss, **by_layer})
+        return result
+
+    def collect(self) -> dict[str, float]:
+        """Give the means of score and loss since the last call, for a log; waits for the device once.
+
+        Returns
+        -------
+        dict of str to float
+            ``"isoscore_star"``, ``"istar_loss"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
+            the layer's place in `hidden_states`. Empty if the loss was not called.
+
+        Notes
+        -----
+        Warns once (logger ``"isoscore_star"``) if the score has fallen under a tenth of its value at the start.
+        """
+        return self.log.collect()
 
     def extra_repr(self) -> str:
         """Show the parameters."""
         shrinkage = f"zeta={self.zeta:g}, " if self.estimator == "shrinkage" else ""
+        optional = {"layers": self.layers, "target": self.target, "floor": self.floor}
+        shown = "".join(f", {name}={value}" for name, value in optional.items() if value is not None)
         return (
-            f"dim={self.dim}, lam={self.lam:g}, {shrinkage}estimator={self.estimator!r}, reduction={self.reduction!r}"
+            f"dim={self.dim}, lam={self.lam:g}, {shrinkage}estimator={self.estimator!r}, "
+            f"reduction={self.reduction!r}{shown}"
         )
 
-    def _loss(self, layers: list[Tensor], masks: list[Any]) -> Tensor:
-        loss: Tensor = istar_loss(
-            layers,
-            None if self.estimator == "unbiased" else self.shrinkage_cov,
-            self.zeta,
-            self.lam,
-            mask=masks,
-            estimator=self.estimator,
-            check_values=self.check_values,
-        )
-        return loss
+    def _covariance(self) -> Tensor | None:
+        if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None):
+            return None
+        return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
 
-    def _layers(self, hidden_states: Any, attention_mask: Any) -> tuple[list[Tensor], list[Any]]:
-        states = list(hidden_states) if isinstance(hidden_states, Sequence) else [hidden_states]
-        masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
-        if len(masks) != len(states):
+    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
+        across = "world" if synchronised(self.sync) else None
+        _, score = training_score(states, cov, self.zeta, masks, across, self.estimator, check_values=self.check_values)
+        result: Tensor = score
+        return result
+
+    @torch.no_grad()
+    def _scores_by_layer(self, chosen: Layers, cov: Tensor | None) -> list[Tensor]:
+        return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+
+    def _penalty(self, score: Tensor) -> Tensor:
+        self._require_direction()
+        if self.target is not None:
+            # Only by chance, and only an unbiased score, lies below 0: less than one effective dimension.
+            ratio = _formulas.dimensions_ratio(score.clamp(min=0), self.target, self.dim)  # type: ignore[arg-type]
+            return self.lam * torch.as_tensor(ratio).log().square()
+        return self.lam * (1 - (score if self.floor is None else score.clamp(min=self.floor)))
+
+    def _require_direction(self) -> None:
+        if self.target is not None and (self.lam < 0 or self.floor is not None):
             raise InvalidValueError(
-                f"attention_mask: expected one mask, or one for each of the {len(states)} entries of hidden_states; "
-                f"got {len(masks)}"
+                "target: it is approached from either side, with lam of at least 0 and no floor; got "
+                f"lam={self.lam:g}, floor={self.floor}. Leave out the target to push one way"
             )
-        first = 1 if self.skip_embeddings else 0
-        pairs = [(s, m) for s, m in zip(states, masks, strict=True)][first:]
-        pairs = [(s, m) for s, m in pairs if s is not None]
-        if not pairs:
+        if self.floor is not None and self.lam > 0:
             raise InvalidValueError(
-                "hidden_states: no layer is left to measure (None entries do not count"
-                + (", nor does the first with skip_embeddings=True)" if self.skip_embeddings else ")")
+                f"floor: it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
             )
-        for state, _ in pairs:
-            _checks.width("hidden_states", state, self.dim)
-        return [s for s, _ in pairs], [m for _, m in pairs]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # A buffer that is still None takes part in no loading by itself, so it is given a place first.
-        saved = state_dict.get(prefix + "shrinkage_cov")
-        if saved is not None and self.shrinkage_cov is None:
-            self.shrinkage_cov = torch.zeros_like(saved)
+        load_optional_buffer(self, "shrinkage_cov", state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _share(name: str, value: float | None) -> float | None:
+    return None if value is None else _checks.number(name, value, 0.0, 1.0)
+
+
+def checked_sync(sync: str | bool) -> str | bool:
+    """Require one of "auto", True and False."""
+    if sync in ("auto", True, False):
+        return sync
+    raise InvalidValueError(f'sync: expected "auto", True or False; got {sync!r}')
+
+
+def synchronised(sync: str | bool) -> bool:
+    """Tell whether to compute with all ranks together."""
+    if sync is not True:
+        distributed = torch.distributed
+        together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        return sync == "auto" and together
+    return True

@@ -26,6 +26,7 @@ from isoscore_star._measurement import Measurement, OutlierDimension, measure
 from isoscore_star._moments import Moments
 from isoscore_star._protocol import Backend, Invariants
 from isoscore_star._registry import available_backends, backend_of, get_backend
+from isoscore_star._schedule import LambdaSchedule
 from isoscore_star._version import __version__
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "InvalidValueError",
     "Invariants",
     "IsoScoreError",
+    "LambdaSchedule",
     "Measurement",
     "MissingDependencyError",
     "Moments",

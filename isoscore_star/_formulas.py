@@ -46,6 +46,15 @@ def score_from_participation_ratio(ratio: float, dim: int) -> float:
     return (ratio - 1) / (dim - 1)
 
 
+def dimensions_ratio(score: float, target: float, dim: int) -> float:
+    """PR/PR* of a score and a wanted score: how many times too many or too few effective dimensions there are.
+
+    The square of its logarithm pulls towards the target from either side, by the same force whatever the target:
+    d(log PR) is the relative change, so 0.003 is pulled to 0.05 as 0.2 is to about 0.9. PR ≥ 1 keeps it finite at 0.
+    """
+    return participation_ratio(score, dim) / participation_ratio(target, dim)
+
+
 def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, float]:
     """Unbiased estimates of (tr Σ)² and tr(Σ²), both divided by `unbiased_factor`.
 

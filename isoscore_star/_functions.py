@@ -48,7 +48,10 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     across : optional
         Devices of a distributed run whose points together are the cloud, in the framework's own terms: for JAX the
         name of a mesh axis (or a tuple of names) inside `jax.shard_map`, for TensorFlow ``"replicas"`` inside a
-        strategy's replica function. Every device gets the score of the whole, and its own points' part of the gradient.
+        strategy's replica function, for torch ``"world"`` (all ranks of `torch.distributed`) or a ``ProcessGroup``.
+        Every device gets the score of the whole, and its own points' part of the gradient. In torch that is the
+        gradient of the sum of the ranks' losses, so that the average which DDP and FSDP take is the global loss's;
+        every rank has to make the call, also one without points, and there are first derivatives only.
 
     Returns
     -------
@@ -381,14 +384,20 @@ def istar_loss(
     torch.Size([2, 16, 8])
     """
     weight = _checks.weight("lam", lam, backend_of(X))
+    cloud, score = training_score(X, shrinkage_cov, zeta, mask, across, estimator, check_values=check_values)
+    return cloud.backend.result(_beside(weight, cloud) * (1 - score))
+
+
+def training_score(
+    X: Any, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, estimator: str, *, check_values: bool
+) -> tuple[Points, Array]:
+    """Compute the score of which `istar_loss` is made, with the same arguments."""
     if _checks.choice("estimator", estimator, _checks.ESTIMATORS) == "unbiased":
         cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
-        score = unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
-    else:
-        share = _checks.zeta(zeta, shrinkage_cov, backend_of(X))
-        cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
-        score = _shrunk_score(cloud, invariants, share)
-    return cloud.backend.result(_beside(weight, cloud) * (1 - score))
+        return cloud, unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
+    share = _checks.zeta(zeta, shrinkage_cov, backend_of(X))
+    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
+    return cloud, _shrunk_score(cloud, invariants, share)
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:

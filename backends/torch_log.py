@@ -1,0 +1,104 @@
+"""What a torch loss tells of itself while it trains, without making the host wait for the device at every step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LOGGER = logging.getLogger("isoscore_star")
+
+COLLAPSE = 0.1
+"""Share of its value at the start under which a score counts as collapsed."""
+
+
+class TrainingLog(nn.Module):
+    """Sums of what was recorded since the last `collect`, on the device, and the watched score's value at the start.
+
+    Parameters
+    ----------
+    watched : str, optional
+        Name of the value whose fall under a tenth of its start is warned of, once.
+
+    Attributes
+    ----------
+    start : Tensor of shape () or None
+        The watched value when it was first recorded, a buffer that is saved, so that a run that goes on from a
+        checkpoint compares with the same start.
+    """
+
+    start: Tensor | None
+
+    def __init__(self, watched: str | None = None) -> None:
+        super().__init__()
+        self.watched = watched
+        self.register_buffer("start", None)
+        self._warned = False
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def record(self, values: Mapping[str, Tensor]) -> None:
+        """Add 0-d tensors by name. Nothing is recorded where values are not real: compiled, or under `torch.func`."""
+        if torch.compiler.is_compiling() or not all(_is_real(value) for value in values.values()):
+            return
+        for name, value in values.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        if self.start is None and self.watched in values:
+            self.start = values[self.watched].detach().clone()
+
+    def collect(self) -> dict[str, float]:
+        """Give the means since the last call and forget them; waits for the device once.
+
+        Returns
+        -------
+        dict of str to float
+            Empty if nothing was recorded.
+        """
+        names, sums = list(self._sums), list(self._sums.values())
+        if not names:
+            return {}
+        totals = torch.stack([total.to(sums[0]) for total in sums]).tolist()
+        means = {name: total / self._counts[name] for name, total in zip(names, totals, strict=True)}
+        self._sums, self._counts = {}, {}
+        self._warn(means)
+        return means
+
+    def _warn(self, means: Mapping[str, float]) -> None:
+        if self._warned or self.start is None or self.watched not in means:
+            return
+        start, now = float(self.start), means[self.watched]
+        if now < COLLAPSE * start:
+            self._warned = True
+            LOGGER.warning(
+                "%s fell from %.3g at the start to %.3g: the states are collapsing into few directions. Take a smaller "
+                "|lam|, a schedule, a floor, or a target (see IStarLoss)",
+                self.watched,
+                start,
+                now,
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if prefix + "start" not in state_dict:
+            self.start = None  # saved before the first step
+        load_optional_buffer(self, "start", state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Give a buffer that is still None a place to be loaded into, without which torch loads nothing."""
+    saved = state_dict.get(prefix + name)
+    if saved is not None and getattr(module, name) is None:
+        setattr(module, name, torch.zeros_like(saved))
+
+
+def _is_real(value: Tensor) -> bool:
+    try:
+        value.data_ptr()
+    except RuntimeError:  # what a tensor inside torch.func's transforms answers, which must not outlive them
+        return False
+    return True
