@@ -33,6 +33,7 @@ lint: $(VENV)/.dev
 benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py --write benchmarks/README.md
 	$(BIN)/python benchmarks/frameworks.py --write benchmarks/FRAMEWORKS.md
+	$(BIN)/python benchmarks/training_step.py --write benchmarks/TRAINING_STEP.md
 
 figure: $(VENV)/.test
 	$(BIN)/python scripts/make_figure.py

