@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,35 @@ from torch import Tensor
 
 from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
+from isoscore_star.backends.torch_cosine import CosineRegularizer
+from isoscore_star.backends.torch_distributed import scatter_form_across
 from isoscore_star.backends.torch_loss import IStarLoss
-
-__all__ = ["BACKEND", "IStarLoss", "TorchBackend"]
-
-
-_DEVICE_ERRORS = tuple(
-    getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
+from isoscore_star.backends.torch_moments import StreamingMoments
+from isoscore_star.backends.torch_points import (
+    at_least,
+    centred_rows,
+    compute_dtype,
+    concrete,
+    count_points,
+    first_point,
+    row_blocks,
+    scale_of,
+    symmetric_products,
+    with_target,
+    without_autocast,
 )
+from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch_states import HiddenStates
+
+__all__ = [
+    "BACKEND",
+    "CosineRegularizer",
+    "HiddenStates",
+    "IStarLoss",
+    "ShrinkageCovariance",
+    "StreamingMoments",
+    "TorchBackend",
+]
 
 
 class TorchBackend:
@@ -35,7 +56,7 @@ class TorchBackend:
 
     name = "torch"
     differentiable = True
-    distributed = False
+    distributed = True
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
@@ -49,7 +70,7 @@ class TorchBackend:
     def points(self, array: Tensor) -> Tensor:
         """Flatten to (m, d); half precision is converted later, block by block."""
         flat = array.reshape(-1, array.shape[-1])
-        return flat if flat.is_floating_point() else flat.to(_compute_dtype(flat))
+        return flat if flat.is_floating_point() else flat.to(compute_dtype(flat))
 
     def mask(self, mask: Any, like: Tensor) -> Tensor:
         """Flatten to booleans on the points' device."""
@@ -57,7 +78,7 @@ class TorchBackend:
 
     def constant(self, array: Any, like: Tensor) -> Tensor:
         """Bring to the dtype of computation and the device."""
-        return torch.as_tensor(array).to(device=like.device, dtype=_compute_dtype(like))
+        return torch.as_tensor(array).to(device=like.device, dtype=compute_dtype(like))
 
     def invariants(
         self,
@@ -68,9 +89,11 @@ class TorchBackend:
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by the form that needs the smaller product."""
+        """Compute by the form that needs the smaller product; across ranks by the one whose parts add up."""
         rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
-        with _without_autocast(clouds[0].device.type):
+        with without_autocast(clouds[0].device.type):
+            if across is not None:
+                return scatter_form_across(clouds, masks, shrinkage_cov, fourth_order, across)
             if rows < dim:
                 return _gram_form(clouds, masks, shrinkage_cov, fourth_order)
             return _scatter_form(clouds, masks, shrinkage_cov, fourth_order)
@@ -89,16 +112,7 @@ class TorchBackend:
 
     def concrete(self, scalar: Any) -> float | None:
         """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
-        if not isinstance(scalar, Tensor):
-            return float(scalar)
-        if torch.compiler.is_compiling() or scalar.is_meta:
-            return None
-        try:
-            return float(scalar.item())
-        except _DEVICE_ERRORS:
-            raise
-        except RuntimeError:  # what vmap, fake tensors and export answer where a value does not exist
-            return None
+        return concrete(scalar)
 
     def to_numpy(self, array: Tensor) -> NDArray[Any]:
         """Copy to the host, bfloat16 as float32."""
@@ -126,87 +140,15 @@ class TorchBackend:
         return value.detach(), gradient
 
 
-def _compute_dtype(points: Tensor) -> torch.dtype:
-    wide = points.dtype == torch.float64 or not points.is_floating_point()
-    return torch.float64 if wide and points.device.type != "mps" else torch.float32
-
-
-def _without_autocast(device_type: str) -> Any:
-    # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
-    available = torch.amp.is_autocast_available(device_type)
-    return torch.autocast(device_type if available else "cpu", enabled=False)
-
-
 def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Switch autocast off for a backward pass, which may run under another one than its forward pass did."""
 
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:
-        with _without_autocast(ctx.saved_tensors[1].device.type):
+        with without_autocast(ctx.saved_tensors[1].device.type):
             return backward(ctx, *grads)
 
     return run
-
-
-def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
-    """Give m: an int without masks, a tensor with them, since only the device knows it then."""
-    return sum(len(cloud) if mask is None else mask.sum(dtype=dtype) for cloud, mask in zip(clouds, masks, strict=True))
-
-
-def _at_least(count: Any, least: int) -> Any:
-    return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
-
-
-def _anchor(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
-    """Give the first point that counts, (1, d), without gradient; zero if there is none.
-
-    Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
-    costs no digits and a cloud without spread has exactly zero scatter.
-    """
-    masked: list[tuple[Tensor, Tensor]] = []
-    anchor = None
-    for cloud, mask in zip(clouds, masks, strict=True):
-        if len(cloud) and mask is None:
-            anchor = cloud.detach()[:1].to(_compute_dtype(cloud))
-            break
-        if len(cloud) and mask is not None:
-            masked.append((cloud.detach(), mask))
-    if anchor is None:
-        anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=_compute_dtype(clouds[0]))
-    for cloud, mask in reversed(masked):
-        first = mask.to(torch.uint8).argmax().reshape(1)
-        row = cloud.index_select(0, first).to(anchor.dtype)
-        anchor = torch.where(mask.index_select(0, first)[:, None], row, anchor)
-    return anchor
-
-
-def _centred(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Tensor:
-    centred = rows - mean
-    return centred if keep is None else torch.where(keep[:, None], centred, 0)
-
-
-def _scale(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
-    scale = (total if target is None else total + target.trace()) / dim
-    return scale + (scale == 0)
-
-
-def _with_target(
-    count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
-) -> Invariants:
-    if target is None:
-        return Invariants(count, scale, t, f, q)
-    return Invariants(count, scale, t, f, q, cross, target.trace() / scale, _squared_norm(target, scale))
-
-
-def _squared_norm(target: Tensor, scale: Tensor) -> Tensor:
-    """Give ‖Σ_S/σ‖²_F, whatever Σ_S's size; on a CPU, where looking at a value is free, mostly without a copy of it."""
-    if target.device.type == "cpu" and not target.requires_grad:
-        norms: Tensor = torch.linalg.vector_norm(target, dim=1)
-        size = BACKEND.concrete(norms.sum())
-        if size is not None and 1e-15 < size < 1e15:  # no square that matters leaves float32's range
-            return (norms / scale).square().sum()
-    scaled = target / scale
-    return (scaled * scaled).sum()
 
 
 def _apply(function: type[torch.autograd.Function], target: Tensor | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
@@ -219,9 +161,9 @@ def _apply(function: type[torch.autograd.Function], target: Tensor | None, cloud
 def _gram_form(
     clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
 ) -> Invariants:
-    count = _count(clouds, masks, _compute_dtype(clouds[0]))
+    count = count_points(clouds, masks, compute_dtype(clouds[0]))
     scale, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return _with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+    return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:
@@ -249,10 +191,10 @@ class _Gram(torch.autograd.Function):
         target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
-        anchor, freedom = _anchor(clouds, masks), _at_least(count - 1, 1)
-        shifted = _together([_centred(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
-        centred = _centred(shifted, _all_kept(clouds, masks), shifted.sum(0) / _at_least(count, 1))
-        scale = _scale((centred * centred).sum() / freedom, target, centred.shape[1])
+        anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
+        shifted = _together([centred_rows(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
+        centred = centred_rows(shifted, _all_kept(clouds, masks), shifted.sum(0) / at_least(count, 1))
+        scale = scale_of((centred * centred).sum() / freedom, target, centred.shape[1])
         unit = centred * scale.rsqrt()
         gram = unit @ unit.T
         squared_norms = gram.diagonal()
@@ -286,7 +228,7 @@ class _Gram(torch.autograd.Function):
         count, scale, target, unit, gram, mapped, *arrays = ctx.saved_tensors
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
-        freedom = _at_least(count - 1, 1)
+        freedom = at_least(count - 1, 1)
         given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
@@ -305,7 +247,7 @@ class _Gram(torch.autograd.Function):
         if not (gq is None and g_unit is None and g_gram is None and g_mapped is None):
             # The other terms have columns that sum to zero by themselves.
             keep = _all_kept(clouds, masks)
-            result = _centred(result, keep, _centred(result, keep, 0).sum(0) / _at_least(count, 1))
+            result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
         result = result * scale.rsqrt()
 
         target_grad = None
@@ -320,44 +262,9 @@ class _Gram(torch.autograd.Function):
 def _scatter_form(
     clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
 ) -> Invariants:
-    count = _count(clouds, masks, _compute_dtype(clouds[0]))
+    count = count_points(clouds, masks, compute_dtype(clouds[0]))
     scale, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return _with_target(count, scale, t, f, q if fourth_order else None, cross, target)
-
-
-def _blocks(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
-) -> Iterator[tuple[int, slice, Tensor, Tensor | None]]:
-    """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
-    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
-        rows, dim = cloud.shape
-        worthwhile = 2**18 if cloud.device.type == "cpu" else 2**24
-        step = rows if whole else max(dim // share, worthwhile // dim)
-        for start in range(0, rows, step):
-            part = slice(start, start + step)
-            yield index, part, cloud[part], None if mask is None else mask[part]
-
-
-def _symmetric_products(parts: Iterable[Tensor]) -> Tensor:
-    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work (torch offers no syrk)."""
-    scatter: Any = None
-    panels: list[slice] = []
-    for part in parts:
-        if scatter is None:
-            dim = part.shape[1]
-            if part.device.type != "cpu" or dim < 512 or torch.compiler.is_compiling():
-                scatter = part.T @ part
-                continue
-            scatter = part.new_zeros(dim, dim)
-            panels = [slice(start, start + dim // 4) for start in range(0, dim, dim // 4)]
-        if not panels:
-            scatter.addmm_(part.T, part)
-        for panel in panels:
-            scatter[panel, panel.start :].addmm_(part[:, panel].T, part[:, panel.start :])
-    for panel in panels:
-        scatter[panel.stop :, panel] = scatter[panel, panel.stop :].T
-    result: Tensor = scatter
-    return result
+    return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
 
 
 class _Scatter(torch.autograd.Function):
@@ -370,20 +277,20 @@ class _Scatter(torch.autograd.Function):
         target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
-        blocks = functools.partial(_blocks, clouds, masks, whole=torch.compiler.is_compiling())
-        anchor = _anchor(clouds, masks)
-        freedom = _at_least(count - 1, 1)
-        offset = sum(_centred(rows, keep, anchor).sum(0) for _, _, rows, keep in blocks())
-        mean = anchor[0] + offset / _at_least(count, 1)
-        scatter = _symmetric_products(_centred(rows, keep, mean) for _, _, rows, keep in blocks())
+        blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
+        anchor = first_point(clouds, masks)
+        freedom = at_least(count - 1, 1)
+        offset = sum(centred_rows(rows, keep, anchor).sum(0) for _, _, rows, keep in blocks())
+        mean = anchor[0] + offset / at_least(count, 1)
+        scatter = symmetric_products(centred_rows(rows, keep, mean) for _, _, rows, keep in blocks())
         total = scatter.trace() / freedom
-        scale = _scale(total, target, len(mean))
+        scale = scale_of(total, target, len(mean))
         cov = scatter / (freedom * scale)
         del scatter
         q, z = mean.new_zeros(()), torch.zeros_like(mean)
         if fourth_order:
             for _, _, rows, keep in blocks():
-                centred = _centred(rows, keep, mean)
+                centred = centred_rows(rows, keep, mean)
                 squared_norms = centred.square().sum(1) / scale
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
@@ -407,7 +314,7 @@ class _Scatter(torch.autograd.Function):
         count, scale, target, t, mean, cov, z, *arrays = ctx.saved_tensors
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
-        freedom = _at_least(count - 1, 1)
+        freedom = at_least(count - 1, 1)
         given: list[Any] = [0.0 if g is None else g / scale for g in (gt, gf, g_cross, gq)]
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
@@ -420,17 +327,17 @@ class _Scatter(torch.autograd.Function):
         weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
 
         def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
-            centred = _centred(rows, keep, mean)
+            centred = centred_rows(rows, keep, mean)
             result = centred @ weight
             if gq is None and g_mean is None and g_z is None:
                 return result.to(rows.dtype)
             norms = (centred.square().sum(1) / scale)[:, None]
             if gq is not None:
-                result = result + on_norms * (norms * centred - z / _at_least(count, 1))
+                result = result + on_norms * (norms * centred - z / at_least(count, 1))
             if g_mean is not None:
-                result = result + g_mean / _at_least(count, 1)
+                result = result + g_mean / at_least(count, 1)
             if g_z is not None:
-                column_mean = (freedom / _at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
+                column_mean = (freedom / at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
                 result = result + (2 / scale) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
             return (result if keep is None else torch.where(keep[:, None], result, 0)).to(rows.dtype)
 
@@ -439,7 +346,7 @@ class _Scatter(torch.autograd.Function):
         else:
             batched_like = next((g for g in grads if g is not None), mean)
             cloud_grads = [batched_like.new_empty(cloud.shape, dtype=cloud.dtype) for cloud in clouds]
-            for index, part, rows, keep in _blocks(clouds, masks, whole=False, share=2 if gq is None else 4):
+            for index, part, rows, keep in row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4):
                 cloud_grads[index][part] = gradient(rows, keep)
         target_grad = (g_cross / scale) * cov if g_cross is not None and ctx.needs_input_grad[0] else None
         return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)

@@ -1,0 +1,145 @@
+"""What the forms of torch's covariance have in common: clouds of points, their counts, blocks, centres and products.
+
+Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed and streaming kin are made of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isoscore_star._protocol import Invariants
+
+_DEVICE_ERRORS = tuple(
+    getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
+)
+
+
+def concrete(scalar: Any) -> float | None:
+    """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
+    if not isinstance(scalar, Tensor):
+        return float(scalar)
+    if torch.compiler.is_compiling() or scalar.is_meta:
+        return None
+    try:
+        return float(scalar.item())
+    except _DEVICE_ERRORS:
+        raise
+    except RuntimeError:  # what vmap, fake tensors and export answer where a value does not exist
+        return None
+
+
+def compute_dtype(points: Tensor) -> torch.dtype:
+    """Give float64 for float64 and integers, where the device has it, and float32 for all else."""
+    wide = points.dtype == torch.float64 or not points.is_floating_point()
+    return torch.float64 if wide and points.device.type != "mps" else torch.float32
+
+
+def without_autocast(device_type: str) -> Any:
+    """Switch autocast off for a while."""
+    # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type if available else "cpu", enabled=False)
+
+
+def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
+    """Give m: an int without masks, a tensor with them, since only the device knows it then."""
+    return sum(len(cloud) if mask is None else mask.sum(dtype=dtype) for cloud, mask in zip(clouds, masks, strict=True))
+
+
+def at_least(count: Any, least: int) -> Any:
+    """Bound a count from below, be it an int or a tensor."""
+    return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
+
+
+def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
+    """Give the first point that counts, (1, d), without gradient; zero if there is none.
+
+    Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
+    costs no digits and a cloud without spread has exactly zero scatter.
+    """
+    masked: list[tuple[Tensor, Tensor]] = []
+    anchor = None
+    for cloud, mask in zip(clouds, masks, strict=True):
+        if len(cloud) and mask is None:
+            anchor = cloud.detach()[:1].to(compute_dtype(cloud))
+            break
+        if len(cloud) and mask is not None:
+            masked.append((cloud.detach(), mask))
+    if anchor is None:
+        anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=compute_dtype(clouds[0]))
+    for cloud, mask in reversed(masked):
+        first = mask.to(torch.uint8).argmax().reshape(1)
+        row = cloud.index_select(0, first).to(anchor.dtype)
+        anchor = torch.where(mask.index_select(0, first)[:, None], row, anchor)
+    return anchor
+
+
+def centred_rows(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Tensor:
+    """Subtract the mean, and put zeros where a mask leaves out."""
+    centred = rows - mean
+    return centred if keep is None else torch.where(keep[:, None], centred, 0)
+
+
+def row_blocks(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
+) -> Iterator[tuple[int, slice, Tensor, Tensor | None]]:
+    """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
+    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
+        rows, dim = cloud.shape
+        worthwhile = 2**18 if cloud.device.type == "cpu" else 2**24
+        step = rows if whole else max(dim // share, worthwhile // dim)
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            yield index, part, cloud[part], None if mask is None else mask[part]
+
+
+def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
+    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work (torch offers no syrk)."""
+    scatter: Any = None
+    panels: list[slice] = []
+    for part in parts:
+        if scatter is None:
+            dim = part.shape[1]
+            if part.device.type != "cpu" or dim < 512 or torch.compiler.is_compiling():
+                scatter = part.T @ part
+                continue
+            scatter = part.new_zeros(dim, dim)
+            panels = [slice(start, start + dim // 4) for start in range(0, dim, dim // 4)]
+        if not panels:
+            scatter.addmm_(part.T, part)
+        for panel in panels:
+            scatter[panel, panel.start :].addmm_(part[:, panel].T, part[:, panel.start :])
+    for panel in panels:
+        scatter[panel.stop :, panel] = scatter[panel, panel.stop :].T
+    result: Tensor = scatter
+    return result
+
+
+def scale_of(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
+    """Give σ, the mean variance of S and Σ_S together, or 1 where that is zero."""
+    scale = (total if target is None else total + target.trace()) / dim
+    return scale + (scale == 0)
+
+
+def with_target(
+    count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
+) -> Invariants:
+    """Put the invariants together, with those of Σ_S if there is one."""
+    if target is None:
+        return Invariants(count, scale, t, f, q)
+    return Invariants(count, scale, t, f, q, cross, target.trace() / scale, _squared_norm(target, scale))
+
+
+def _squared_norm(target: Tensor, scale: Tensor) -> Tensor:
+    """Give ‖Σ_S/σ‖²_F, whatever Σ_S's size; on a CPU, where looking at a value is free, mostly without a copy of it."""
+    if target.device.type == "cpu" and not target.requires_grad:
+        norms: Tensor = torch.linalg.vector_norm(target, dim=1)
+        size = concrete(norms.sum())
+        if size is not None and 1e-15 < size < 1e15:  # no square that matters leaves float32's range
+            return (norms / scale).square().sum()
+    scaled = target / scale
+    return (scaled * scaled).sum()

@@ -1,0 +1,168 @@
+"""`IsoScoreStar`: the score of all embeddings of an epoch and of all processes, as a torchmetrics metric."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from isoscore_star import _checks
+from isoscore_star._score import shrunk_score, unbiased_score
+from isoscore_star.backends.torch_moments import StreamingMoments
+
+
+class IsoScoreStar(Metric):
+    """IsoScore* of all points, exact however they are split into batches and processes.
+
+    Its one state holds count, mean and scatter (float64, about d² numbers: 134 MB for d = 4096), which processes
+    exchange instead of points. Half-precision points are multiplied in float32.
+
+    Parameters
+    ----------
+    dim : int
+        Dimensions d, the last axis of the points.
+    zeta : float, default 0.0
+        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S, NumPy or torch, a constant.
+    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
+        ``"unbiased"`` needs neither: it takes away the bias of few points, for d + 2 more numbers.
+    **kwargs
+        As every metric takes: ``process_group``, ``sync_on_compute``, ``dist_sync_on_step``, ...
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For a parameter out of range; by `update` for points of another width than d.
+
+    Notes
+    -----
+    The result is 0 before there are two points (four for the unbiased estimator) or any variance, and NaN if a point
+    was not finite. The state stays in float64 whatever dtype is asked for by ``set_dtype`` or by the module that holds
+    the metric, and on the CPU where that moves to an Apple device, which has no float64. In a
+    ``MetricCollection`` all metrics get the same points: for a score of each layer keep a metric for each and update
+    each with its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.integrations.torchmetrics import IsoScoreStar
+    >>> metric = IsoScoreStar(dim=2)
+    >>> metric.update(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+    >>> metric.update(torch.tensor([[-1.0, 1.0], [-1.0, -1.0]]))
+    >>> round(metric.compute().item(), 12)
+    1.0
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    moments: Tensor
+    shrinkage_cov: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        zeta: float = 0.0,
+        shrinkage_cov: Any = None,
+        estimator: str = "shrinkage",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dim = _checks.dimensions(dim, "dim")
+        self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
+        self.zeta = _checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
+        target = None if shrinkage_cov is None else torch.tensor(_checks.shrinkage_target(shrinkage_cov, self.dim))
+        # Neither is a metric's state: checkpoints of a model that holds one stay as they are.
+        self.register_buffer("shrinkage_cov", target, persistent=False)
+        merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)
+        empty = StreamingMoments(self.dim, fourth_order=self._fourth_order)
+        self.add_state("moments", default=empty.packed(), dist_reduce_fx=merge)
+
+    def update(self, states: Any, attention_mask: Any = None) -> None:
+        """Take in a batch of points.
+
+        Parameters
+        ----------
+        states : Tensor of shape (batch, tokens, d) or (..., d), or a sequence of such tensors
+            Points as rows; of what a model returns for ``output_hidden_states=True``, the union of all layers. Entries
+            that are None are skipped.
+        attention_mask : Tensor of shape (batch, tokens), optional
+            1 for points, 0 for padding; for all entries alike, or a sequence with one for each.
+        """
+        clouds, masks = states, attention_mask
+        if isinstance(states, Sequence):
+            masks = list(masks) if isinstance(masks, Sequence) else [masks] * len(states)
+            given = [(cloud, mask) for cloud, mask in zip(states, masks, strict=True) if cloud is not None]
+            clouds, masks = [cloud for cloud, _ in given], [mask for _, mask in given]
+        self.moments = self._unpacked(self.moments).update(clouds, masks).packed()
+
+    def compute(self) -> Tensor:
+        """Give the score of all points so far, a float64 tensor of shape ()."""
+        moments = self._unpacked(self.moments)
+        score: Tensor
+        if self._fourth_order:
+            invariants = moments.invariants()
+            score = unbiased_score(invariants, self.dim, torch.where, floored=True)
+            return torch.where(torch.isfinite(invariants.f), score, torch.nan)
+        target = None if self.shrinkage_cov is None else self.shrinkage_cov.to(self.moments)
+        score = shrunk_score(moments.invariants(target), self.zeta, self.dim, torch.where)
+        return score.clamp(0.0, 1.0)  # which rounding can leave by a little
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Take in the points of another such metric, or of its ``metric_state``."""
+        super().merge_state(incoming_state)
+        self._computed = None  # torchmetrics would go on giving what it computed before
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot a value, or a sequence of values over time; needs matplotlib.
+
+        Parameters
+        ----------
+        val : Tensor or sequence of Tensor, optional
+            Results of ``compute`` or ``forward``; by default ``compute()``.
+        ax : matplotlib Axes, optional
+            Where to draw; by default in a new figure.
+
+        Returns
+        -------
+        figure, axes
+            As `torchmetrics` gives them.
+        """
+        return self._plot(val, ax)
+
+    def set_dtype(self, dst_type: Any) -> IsoScoreStar:
+        """Leave the state in float64: in half precision its count alone would be wrong beyond 2048 points."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Any:
+        # torchmetrics' guard against conversion covers .half(), but neither model.to(torch.float16) nor buffers.
+        def moved(tensor: Tensor) -> Tensor:
+            if fn(torch.empty(0, device=tensor.device)).device.type == "mps":
+                return tensor
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        return super()._apply(moved, *args, **kwargs)
+
+    @property
+    def _fourth_order(self) -> bool:
+        return self.estimator == "unbiased"
+
+    def _unpacked(self, vector: Tensor) -> StreamingMoments:
+        return StreamingMoments.from_packed(vector, self.dim, fourth_order=self._fourth_order)
+
+
+def _merged(stacked: Tensor, dim: int, fourth_order: bool) -> Tensor:
+    """Merge the states of several processes, stacked by torchmetrics; those without points count for nothing."""
+    first, *others = (StreamingMoments.from_packed(vector, dim, fourth_order=fourth_order) for vector in stacked)
+    for other in others:
+        first.merge(other)
+    return first.packed()
