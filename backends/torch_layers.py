@@ -68,16 +68,20 @@ def select_layers(
     return Layers(indices, [states[index] for index in indices], [masks[index] for index in indices])
 
 
-def checked_layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
+def checked_layers(layers: Any) -> tuple[int, ...] | None:
     """Require distinct integers, at least one, or None."""
     if layers is None:
         return None
-    if isinstance(layers, (str, bytes)) or not all(isinstance(i, Integral) and not isinstance(i, bool) for i in layers):
+    if isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
         raise InvalidTypeError(f"layers: expected integers, the places of hidden states; got {layers!r}")
     places = tuple(int(layer) for layer in layers)
     if not places or len(set(places)) < len(places):
         raise InvalidValueError(f"layers: expected at least one place, none of them twice; got {layers!r}")
     return places
+
+
+def _is_place(layer: Any) -> bool:
+    return isinstance(layer, Integral) and not isinstance(layer, bool)
 
 
 def _place(layer: int, states: list[Any]) -> int:

@@ -48,7 +48,7 @@ class TrainingLog(nn.Module):
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
-        if self.start is None and self.watched in values:
+        if self.start is None and self.watched is not None and self.watched in values:
             self.start = values[self.watched].detach().clone()
 
     def collect(self) -> dict[str, float]:
@@ -69,7 +69,7 @@ class TrainingLog(nn.Module):
         return means
 
     def _warn(self, means: Mapping[str, float]) -> None:
-        if self._warned or self.start is None or self.watched not in means:
+        if self._warned or self.start is None or self.watched is None or self.watched not in means:
             return
         start, now = float(self.start), means[self.watched]
         if now < COLLAPSE * start:

@@ -14,6 +14,8 @@ from isoscore_star._functions import training_score
 from isoscore_star._registry import get_backend
 from isoscore_star.backends.torch_layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch_log import TrainingLog, load_optional_buffer
+from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch_sync import checked_sync, synchronised
 
 REDUCTIONS = ("union", "mean", "none")
 
@@ -118,8 +120,9 @@ class IStarLoss(nn.Module):
         self.check_values = check_values
         self._require_direction()
         self.register_buffer("shrinkage_cov", None)
-        self.shrinkage: nn.Module | None = None
-        if isinstance(shrinkage_cov, nn.Module):
+        self.shrinkage: ShrinkageCovariance | None = None
+        if isinstance(shrinkage_cov, ShrinkageCovariance):
+            self._require_same_states(shrinkage_cov)
             self.shrinkage = shrinkage_cov
         elif shrinkage_cov is not None:
             self.set_shrinkage_cov(shrinkage_cov)
@@ -240,6 +243,15 @@ class IStarLoss(nn.Module):
                 f"floor: it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
             )
 
+    def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
+        for name in ("dim", "layers", "skip_embeddings"):
+            ours, its = getattr(self, name), getattr(shrinkage, name)
+            if ours != its:
+                raise InvalidValueError(
+                    f"shrinkage_cov: it has to be of the states that the loss takes; got {name}={its!r} there and "
+                    f"{name}={ours!r} here. Give both the same"
+                )
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         load_optional_buffer(self, "shrinkage_cov", state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -247,19 +259,3 @@ class IStarLoss(nn.Module):
 
 def _share(name: str, value: float | None) -> float | None:
     return None if value is None else _checks.number(name, value, 0.0, 1.0)
-
-
-def checked_sync(sync: str | bool) -> str | bool:
-    """Require one of "auto", True and False."""
-    if sync in ("auto", True, False):
-        return sync
-    raise InvalidValueError(f'sync: expected "auto", True or False; got {sync!r}')
-
-
-def synchronised(sync: str | bool) -> bool:
-    """Tell whether to compute with all ranks together."""
-    if sync is not True:
-        distributed = torch.distributed
-        together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-        return sync == "auto" and together
-    return True

@@ -1,0 +1,273 @@
+"""Lightning: `IStarCallback` adds I-STAR to a module that knows nothing of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.backends.torch import IStarLoss
+from isoscore_star.backends.torch_data_pass import LABELS
+from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch_states import HiddenStates
+
+
+class IStarCallback(pl.Callback):
+    """Adds the penalty to the loss that ``training_step`` returns, and logs it and the score.
+
+    While a fit runs, the module's ``training_step`` is wrapped: hooks collect the hidden states, and the penalty joins
+    the loss before Lightning sees it. So gradient accumulation, precision plugins, gradient clipping and distributed
+    strategies treat it as a part of the loss, just as if it were written into ``training_step``. Validation, testing
+    and what the module itself logs as its loss stay as they are.
+
+    Parameters
+    ----------
+    penalty : IStarLoss, CosineRegularizer, or dict
+        A dict holds `IStarLoss`'s arguments; if it has neither `shrinkage_cov` nor a need of none (``zeta=0``,
+        ``estimator="unbiased"``), it gets a ``ShrinkageCovariance(dim)``.
+    states : str, nn.Module, or sequence of them, optional
+        Layers of the module, as `HiddenStates` takes them: ``"model.encoder.layer.*"``. By default the module's list
+        of layers, if it has just one.
+    mask : str or callable, optional
+        Name of the mask in the batch, or a function of the batch. By default ``"attention_mask"`` if the batch is a
+        mapping (or begins with one) that has it, else all states count.
+    data : iterable or callable, optional
+        For ``policy="epoch"``: batches from which Σ_S is read before every epoch, in the same order on every rank
+        (each takes its part of them), or a function of the trainer that gives them. By default the training data.
+    forward : callable, optional
+        ``forward(module, batch)``, which runs the layers when Σ_S is read. By default ``module(**batch)`` for
+        mappings (without labels), ``module(batch[0])`` for tuples and lists, else ``module(batch)``.
+    schedule : callable, optional
+        Gives λ for the optimizer step, such as `isoscore_star.LambdaSchedule`.
+    prefix : str, default "train/"
+        Of the logged names. Two callbacks in one trainer need different ones.
+
+    Raises
+    ------
+    InvalidTypeError
+        If `penalty` is none of these.
+    InvalidValueError
+        If the penalty returns one loss for each layer, or leaves out an embedding layer (hooks give none); when
+        training begins, if the layers are not found, or under manual optimization.
+
+    Notes
+    -----
+    Logged every ``trainer.log_every_n_steps`` steps, and at the end of an epoch: ``train/isoscore_star`` and
+    ``train/istar_loss``, each the mean since the last time; layers too, if the penalty has ``log_layers=True``.
+
+    A checkpoint holds Σ_S and the score at the start, so that a fit that goes on from it equals one that never stopped.
+
+    With a strategy that shards the module itself (FSDP), Σ_S cannot be read by a call of the module: take
+    ``policy="running"`` or ``estimator="unbiased"``.
+
+    Examples
+    --------
+    >>> from isoscore_star.backends.torch import IStarLoss
+    >>> from isoscore_star.integrations.lightning import IStarCallback
+    >>> callback = IStarCallback(IStarLoss(dim=384, lam=0.1, estimator="unbiased"), states="model.encoder.layer.*")
+    >>> trainer = pl.Trainer(callbacks=[callback], accelerator="cpu", logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(
+        self,
+        penalty: Any,
+        *,
+        states: Any = None,
+        mask: str | Callable[[Any], Any] | None = None,
+        data: Any = None,
+        forward: Callable[[Any, Any], Any] | None = None,
+        schedule: Callable[[int], float] | None = None,
+        prefix: str = "train/",
+    ) -> None:
+        super().__init__()
+        self.penalty = _penalty(penalty)
+        self.states = states
+        self.mask = mask
+        self.data = data
+        self.forward = _call if forward is None else forward
+        self.schedule = schedule
+        self.prefix = prefix
+        self._hooks: HiddenStates | None = None
+        self._detach: Callable[[], None] | None = None
+        self._logged_step = 0
+
+    @property
+    def state_key(self) -> str:
+        """Name the callback in checkpoints."""
+        return self._generate_state_key(prefix=self.prefix)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give Σ_S and the score at the start."""
+        return {"penalty": self.penalty.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore Σ_S and the score at the start."""
+        self.penalty.load_state_dict(state_dict["penalty"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wrap ``training_step``."""
+        if not pl_module.automatic_optimization:
+            raise InvalidValueError(
+                "automatic_optimization: under manual optimization the module calls backward itself, so no callback "
+                "can add to its loss. Add penalty(states, mask) in training_step"
+            )
+        self.penalty.to(pl_module.device)
+        self._logged_step = trainer.global_step
+        self._hooks = hooks = HiddenStates(pl_module, self.states)
+        hooks.recording = False
+        step = pl_module.training_step
+        # Where training_step is already the instance's own (compiled, say), that one is put back.
+        own = vars(pl_module).get("training_step")
+
+        @functools.wraps(step)
+        def training_step(*args: Any, **kwargs: Any) -> Any:
+            batch = args[0] if args else next(iter(kwargs.values()))
+            hooks.clear()
+            hooks.recording = True
+            try:
+                output = step(*args, **kwargs)
+            finally:
+                hooks.recording = False
+            return output if output is None else self._with_penalty(trainer, output, hooks.take(), batch)
+
+        def detach() -> None:
+            hooks.close()
+            vars(pl_module).pop("training_step", None)
+            if own is not None:
+                vars(pl_module)["training_step"] = own
+
+        vars(pl_module)["training_step"] = training_step
+        self._detach = detach
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read Σ_S, if it is read at every epoch."""
+        shrinkage = getattr(self.penalty, "shrinkage", None)
+        hooks = self._hooks
+        if shrinkage is None or shrinkage.policy != "epoch" or hooks is None:
+            return
+
+        def forward(module: nn.Module, batch: Any) -> tuple[list[Tensor], Any]:
+            batch = trainer.strategy.batch_to_device(trainer.strategy.precision_plugin.convert_input(batch))
+            with trainer.strategy.precision_plugin.forward_context():
+                self.forward(module, batch)
+            return hooks.take(), self._mask_of(batch)
+
+        hooks.recording = True
+        try:
+            shrinkage.fit(pl_module, self._batches(trainer), forward=forward)
+        finally:
+            hooks.recording = False
+            hooks.clear()
+        self.penalty.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log at the steps at which Lightning logs."""
+        step, every = trainer.global_step, trainer.log_every_n_steps
+        if step != self._logged_step and every and step % every == 0:
+            self._logged_step = step
+            self._log(trainer, pl_module, on_step=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what was not logged yet."""
+        self._log(trainer, pl_module, on_step=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give ``training_step`` back."""
+        self._leave()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give ``training_step`` back."""
+        self._leave()
+
+    def _with_penalty(self, trainer: pl.Trainer, output: Any, states: list[Tensor], batch: Any) -> Any:
+        if self.schedule is not None:
+            self.penalty.lam = self.schedule(trainer.global_step)
+        penalty = self.penalty(states, self._mask_of(batch))
+        if isinstance(output, Tensor):
+            return output + penalty
+        if not isinstance(output, Mapping) or "loss" not in output:
+            raise InvalidTypeError(
+                "training_step: expected a loss, or a dict with the key 'loss', to add the penalty to; got "
+                f"{type(output).__name__}"
+            )
+        return {**output, "loss": output["loss"] + penalty}
+
+    def _mask_of(self, batch: Any) -> Any:
+        if callable(self.mask):
+            return self.mask(batch)
+        first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if self.mask is None:
+            return first.get("attention_mask") if isinstance(first, Mapping) else None
+        if not isinstance(first, Mapping) or self.mask not in first:
+            got = f"the names {sorted(map(str, first))}" if isinstance(first, Mapping) else type(first).__name__
+            raise InvalidValueError(f"mask: the batch has no {self.mask!r}; got {got}. Give a function of the batch")
+        return first[self.mask]
+
+    def _batches(self, trainer: pl.Trainer) -> Iterable[Any]:
+        if self.data is not None:
+            data = self.data(trainer) if callable(self.data) else self.data
+            return data if trainer.world_size == 1 else _Part(data, trainer.global_rank, trainer.world_size)
+        data = trainer.train_dataloader  # of which Lightning has given each rank its part
+        if not isinstance(data, torch.utils.data.DataLoader) or data.persistent_workers:
+            raise InvalidValueError(
+                "data: the training data are no single DataLoader, or one with persistent_workers, which cannot be "
+                "read twice at a time. Give batches of their own from which to read the shrinkage covariance"
+            )
+        return data
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *, on_step: bool) -> None:
+        values = {self.prefix + name: value for name, value in self.penalty.collect().items()}
+        shared = trainer.world_size > 1  # equal on all ranks, unless the penalty has sync=False
+        pl_module.log_dict(values, on_step=on_step, on_epoch=not on_step, sync_dist=shared, batch_size=1)
+
+    def _leave(self) -> None:
+        if self._detach is not None:
+            self._detach()
+        self._hooks = self._detach = None
+
+
+class _Part:
+    """A rank's part of batches that are in the same order on all ranks."""
+
+    def __init__(self, batches: Iterable[Any], rank: int, ranks: int) -> None:
+        self.batches, self.rank, self.ranks = batches, rank, ranks
+        self.generator = getattr(batches, "generator", None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self.batches, self.rank, None, self.ranks)
+
+
+def _penalty(penalty: Any) -> Any:
+    if isinstance(penalty, Mapping):
+        arguments = dict(penalty)
+        needs_cov = arguments.get("estimator", "shrinkage") == "shrinkage" and arguments.get("zeta", 0.2) != 0
+        if needs_cov and arguments.get("shrinkage_cov") is None and "dim" in arguments:
+            chosen = {name: arguments[name] for name in ("layers", "sync") if name in arguments}
+            arguments["shrinkage_cov"] = ShrinkageCovariance(arguments["dim"], **chosen)
+        penalty = IStarLoss(**arguments)
+    if not isinstance(penalty, nn.Module) or not hasattr(penalty, "collect"):
+        raise InvalidTypeError(
+            "penalty: expected an IStarLoss or CosineRegularizer, or a dict of IStarLoss's arguments; got "
+            f"{type(penalty).__name__}"
+        )
+    if getattr(penalty, "reduction", None) == "none":
+        raise InvalidValueError('penalty: reduction="none" gives a loss for each layer; take "union" or "mean"')
+    if any(getattr(part, "skip_embeddings", False) for part in penalty.modules()):
+        raise InvalidValueError(
+            "penalty: hooks on layers give no embedding layer that skip_embeddings=True could leave out; take False"
+        )
+    return penalty
+
+
+def _call(module: Any, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return module(**{name: value for name, value in batch.items() if name not in LABELS})
+    return module(batch[0] if isinstance(batch, (tuple, list)) else batch)
