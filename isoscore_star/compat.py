@@ -1,0 +1,230 @@
+"""The names and signatures of the authors' own package (PyPI IsoScore 2.0.1) and of their training code, computed here.
+
+``from isoscore_star import compat as IsoScore`` in place of ``from IsoScore import IsoScore`` keeps a script running.
+New code is better off with the functions that each docstring names; docs/migration.md lists old call, new call and
+what differs. Everything here needs torch and gives torch tensors, as theirs does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isoscore_star import _functions
+from isoscore_star._errors import InvalidTypeError
+from isoscore_star.backends.torch_cosine import CosineRegularizer
+
+__all__ = ["IsoScore", "IsoScore_cov", "IsoScore_star", "cosine_regularizer", "istar"]
+
+
+def IsoScore(points: Any) -> Tensor:  # noqa: N802 - their name
+    """IsoScore of a point cloud. New name: `isoscore_star.isoscore`.
+
+    Parameters
+    ----------
+    points : array of shape (m, d)
+        Points as rows: a tensor, NumPy array, or nested list. Its gradient is not followed; `isoscore_star.isoscore`
+        does that.
+
+    Returns
+    -------
+    Tensor
+        0-d, in the points' dtype (half precision as float32, integers as float64), on their device.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore`; DegenerateDataError for points that are all identical, where theirs gives NaN.
+
+    Examples
+    --------
+    >>> from isoscore_star import compat as IsoScore
+    >>> IsoScore.IsoScore([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    tensor(1.)
+    """
+    result: Tensor = _functions.isoscore(_tensor(points).detach())
+    return result
+
+
+def IsoScore_star(points: Any, C0: Any, zeta: float) -> Tensor:  # noqa: N802 - their name
+    """IsoScore* of a point cloud. New name: `isoscore_star.isoscore_star`.
+
+    Parameters
+    ----------
+    points : array of shape (m, d)
+        See `IsoScore`; not differentiated.
+    C0 : array of shape (d, d)
+        Shrinkage covariance, NumPy or torch. May be None with ζ = 0.
+    zeta : float
+        ζ in [0, 1], the share of `C0`.
+
+    Returns
+    -------
+    Tensor
+        0-d, in the wider of the two dtypes, on the points' device.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore_star`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star import compat as IsoScore
+    >>> IsoScore.IsoScore_star(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.eye(2), 1.0)
+    tensor(1.)
+    """
+    cloud, cov = _same_dtype(_tensor(points).detach(), C0)
+    result: Tensor = _functions.isoscore_star(cloud, None if cov is None else cov.detach(), zeta)
+    return result
+
+
+def IsoScore_cov(cov: Any) -> Tensor:  # noqa: N802 - their name
+    """IsoScore of a distribution with this covariance. New name: `isoscore_star.isoscore_from_cov`.
+
+    Parameters
+    ----------
+    cov : array of shape (d, d)
+        NumPy, torch, or nested list; not differentiated.
+
+    Returns
+    -------
+    Tensor
+        0-d.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore_from_cov`; theirs also takes matrices that are no covariance.
+
+    Examples
+    --------
+    >>> from isoscore_star import compat as IsoScore
+    >>> IsoScore.IsoScore_cov([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    tensor(0.5000)
+    """
+    result: Tensor = _functions.isoscore_from_cov(_tensor(cov).detach())
+    return result
+
+
+class istar(nn.Module):  # noqa: N801 - their name
+    """Home of the training score. New name: `isoscore_star.backends.torch.IStarLoss`, or `isoscore_star.istar_loss`.
+
+    Both give λ·(1 − IsoScore*) at once, know attention masks, and need no `C0` with ``estimator="unbiased"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.compat import istar
+    >>> states = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> loss = 1.0 * (1 - istar().IsoScore_star(states, torch.eye(2), zeta=0.5, is_eval=False))
+    >>> loss.backward()
+    >>> states.grad.shape
+    torch.Size([4, 2])
+    """
+
+    def IsoScore_star(  # noqa: N802 - their name
+        self, points: Any, C0: Any, zeta: float, is_eval: bool = True, gpu_id: Any = None
+    ) -> Tensor:
+        """IsoScore* for evaluation, or differentiable for training.
+
+        Parameters
+        ----------
+        points : array of shape (m, d)
+            For training (``is_eval=False``) a floating-point tensor. It is told to require a gradient, as theirs is,
+            so a leaf gets its ``.grad``.
+        C0 : array of shape (d, d)
+            Shrinkage covariance; see the function `IsoScore_star`.
+        zeta : float
+            ζ in [0, 1].
+        is_eval : bool, default True
+            Whether to cut the gradient off.
+        gpu_id : optional
+            Not used: all is computed where the points are.
+
+        Returns
+        -------
+        Tensor
+            0-d; with ``is_eval=False`` never NaN for finite points: a batch without spread counts as S = 0.
+
+        Raises
+        ------
+        InvalidTypeError
+            If ``is_eval=False`` and the points are no tensor.
+        InvalidValueError
+            As `isoscore_star.isoscore_star`; with ``is_eval=False`` values are not looked at.
+        """
+        if is_eval:
+            return IsoScore_star(points, C0, zeta)
+        if not isinstance(points, Tensor):
+            raise InvalidTypeError(
+                f"points: expected a torch tensor, since is_eval=False asks for its gradient; got "
+                f"{type(points).__name__}. Convert it by torch.as_tensor, or leave is_eval out"
+            )
+        points.requires_grad_()
+        cloud, cov = _same_dtype(points, C0)
+        _, score = _functions.training_score(cloud, cov, zeta, None, None, "shrinkage", check_values=False)
+        result: Tensor = score
+        return result
+
+    def isoscore_star(self, points: Any, C0: Any, zeta: float, is_eval: bool = False, gpu_id: Any = None) -> Tensor:
+        """Do the same under the name, and with the default for `is_eval`, of their training code."""
+        return self.IsoScore_star(points, C0, zeta, is_eval, gpu_id)
+
+    def isoscore_cov(self, cov: Any, gpu_id: Any = None) -> Tensor:
+        """Score a covariance, differentiably, as their training code does: `isoscore_star.isoscore_from_cov`."""
+        result: Tensor = _functions.isoscore_from_cov(_tensor(cov))
+        return result
+
+
+class cosine_regularizer(nn.Module):  # noqa: N801 - their name
+    """CosReg of their training code. New name: `isoscore_star.backends.torch.CosineRegularizer`.
+
+    That has λ, masks and layers, too. Neither builds the m × m matrix of theirs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.compat import cosine_regularizer
+    >>> cosine_regularizer()(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+    tensor(0.5000)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.regularizer = CosineRegularizer(sync=False)
+
+    def forward(self, points: Any) -> Tensor:
+        """Give the sum of the cosines of all pairs i ≠ j, divided by m².
+
+        Parameters
+        ----------
+        points : Tensor of shape (m, d)
+            Zero vectors have cosine 0 with all, where theirs gives NaN.
+
+        Returns
+        -------
+        Tensor
+            0-d, differentiable.
+        """
+        result: Tensor = self.regularizer(_tensor(points))
+        return result
+
+
+def _tensor(array: Any) -> Tensor:
+    if isinstance(array, Tensor):
+        return array
+    if hasattr(array, "flags") and not array.flags.writeable:
+        array = array.copy()  # torch warns of sharing memory that may not be written
+    return torch.as_tensor(array)
+
+
+def _same_dtype(points: Tensor, C0: Any) -> tuple[Tensor, Tensor | None]:
+    """Bring a narrower cloud to the covariance's dtype: their arithmetic promotes, and so gives float64 for either."""
+    if C0 is None:
+        return points, None
+    cov = _tensor(C0)
+    return points.to(torch.promote_types(points.dtype, cov.dtype)), cov

@@ -1,0 +1,206 @@
+"""`IStarLoss`: a loss of sentence-transformers and the penalty beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star.backends.torch_loss import IStarLoss as Penalty
+from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch_sync import synchronised
+from isoscore_star.integrations.sentence_transformers import _states
+
+
+class IStarLoss(nn.Module):
+    """A loss of sentence-transformers with the I-STAR penalty added, on the token states of all that it embeds.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+        The model that is trained, with a transformer in it.
+    loss : nn.Module
+        Any loss that embeds by ``model(features)``: a ranking loss, `CosineSimilarityLoss`, `TripletLoss`,
+        `MatryoshkaLoss`, ... The wrapper stands outermost. Losses that cache gradients are refused: see Raises.
+    lam, zeta, estimator, target, floor, reduction, sync, log_layers, check_values
+        See `isoscore_star.backends.torch.IStarLoss`.
+    shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
+        Σ_S. With ζ > 0 and none given, it is read by `IStarCallback` at every epoch, or by `refresh`. A
+        `ShrinkageCovariance` has to be made with the same `layers` and ``skip_embeddings=True``.
+    layers : sequence of int, optional
+        Layers that are regularized: 0 is the embedding layer, the last one's states are what is pooled; negative ones
+        count from the end. All but the embedding layer by default, as in the paper.
+
+    Attributes
+    ----------
+    model, loss : nn.Module
+        As given; the trainer puts its wrapped model (DDP, compiled) into both.
+    penalty : isoscore_star.backends.torch.IStarLoss
+        Its ``lam``, ``zeta``, ``target`` and ``floor`` may be assigned while training.
+
+    Raises
+    ------
+    InvalidValueError
+        If the loss caches gradients (GradCache: the `Cached...` losses, a mini-batched `MegaBatchMarginLoss`). It
+        embeds without gradients first and again during the backward pass, so a penalty on its states would have a
+        value and no gradient. Also if the model has no transformer, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> from sentence_transformers.sentence_transformer import losses  # doctest: +SKIP
+    >>> from isoscore_star.integrations.sentence_transformers import IStarCallback, IStarLoss
+    >>> loss = IStarLoss(model, losses.MultipleNegativesRankingLoss(model), lam=1.0, zeta=0.2)  # doctest: +SKIP
+    >>> trainer = SentenceTransformerTrainer(  # doctest: +SKIP
+    ...     model, train_dataset=pairs, loss=loss, callbacks=[IStarCallback(loss)]
+    ... )
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        lam: float = 1.0,
+        zeta: float = 0.2,
+        estimator: str = "shrinkage",
+        layers: Sequence[int] | None = None,
+        shrinkage_cov: Any = None,
+        target: float | None = None,
+        *,
+        floor: float | None = None,
+        reduction: str = "union",
+        sync: str | bool = "auto",
+        log_layers: bool = False,
+        check_values: bool = False,
+    ) -> None:
+        super().__init__()
+        _states.refuse_gradient_cache(loss)
+        dim = _states.configs(model)[0].get_text_config().hidden_size
+        if shrinkage_cov is None and estimator == "shrinkage" and zeta:
+            shrinkage_cov = ShrinkageCovariance(dim, layers=layers, skip_embeddings=True, sync=sync)
+        if reduction == "none":
+            raise InvalidValueError('reduction: expected "union" or "mean", since a loss is one number; got "none"')
+        self.model = model
+        self.loss = loss
+        self.penalty = Penalty(
+            dim,
+            lam,
+            zeta,
+            shrinkage_cov,
+            estimator,
+            reduction,
+            skip_embeddings=True,
+            layers=layers,
+            target=target,
+            floor=floor,
+            sync=sync,
+            log_layers=log_layers,
+            check_values=check_values,
+        )
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Any = None) -> Any:
+        """Compute the loss and, in training, the penalty.
+
+        Parameters
+        ----------
+        sentence_features : iterable of dict
+            What the trainer gives: one batch of tokens for each column.
+        labels : Tensor, optional
+            For the wrapped loss.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``"task_loss"`` (or the wrapped loss's own components) and ``"istar_loss"``, which the trainer adds up and
+            logs. In evaluation what the wrapped loss gives, alone, so that ``eval_loss`` stays the task's.
+
+        Raises
+        ------
+        InvalidValueError
+            If Σ_S is not known yet, or the loss embeds nothing by `model`, or nothing with gradients.
+        """
+        if not _states.inner(self.model).training:
+            return self.loss(sentence_features, labels)
+        with _states.hidden_states(self.model) as passes:
+            task = self.loss(sentence_features, labels)
+        components = dict(task) if isinstance(task, Mapping) else {"task_loss": task}
+        passes_with_grad = _states.with_gradients(passes, self.loss)
+        states, masks = _states.by_layer(passes_with_grad, self.penalty.layers)
+        self._require_covariance()
+        return {**components, "istar_loss": self.penalty(states, masks)}
+
+    def refresh(self, texts: Iterable[str], *, batch_size: int = 32, max_points: int | None = None) -> None:
+        """Read Σ_S from the model's token states on texts; see `ShrinkageCovariance.fit`.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Read as far as needed. In a distributed run give every rank the same ones; each embeds its share.
+        batch_size : int, default 32
+            Texts that are embedded at a time.
+        max_points : int, optional
+            Token states to read, over all layers; by default what the `ShrinkageCovariance` says (250,000).
+
+        Raises
+        ------
+        InvalidValueError
+            If the loss has no `ShrinkageCovariance`, or one of policy ``"fixed"``.
+        DegenerateDataError
+            If there is no text.
+        """
+        shrinkage = self.penalty.shrinkage
+        if not isinstance(shrinkage, ShrinkageCovariance):
+            raise InvalidValueError(
+                "shrinkage_cov: there is nothing to refresh, since it was given as a matrix or is not used. Leave it "
+                "out, or give a ShrinkageCovariance"
+            )
+        model: Any = _states.inner(self.model)
+        if synchronised(shrinkage.sync):
+            rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            texts = (text for place, text in enumerate(texts) if place % ranks == rank)
+        batches = (dict(model.preprocess(batch)) for batch in _batches(texts, batch_size))
+        shrinkage.fit(model, batches, max_points, forward=_states.embed)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Give what the model card shows."""
+        penalty = self.penalty
+        names = ("lam", "zeta", "estimator", "reduction", "layers", "target", "floor")
+        return {"loss": type(self.loss).__name__, **{name: getattr(penalty, name) for name in names}}
+
+    @property
+    def citation(self) -> str:
+        """Give the reference for the model card."""
+        return """
+@inproceedings{rudman2024stable,
+    title={Stable Anisotropic Regularization},
+    author={William Rudman and Carsten Eickhoff},
+    booktitle={The Twelfth International Conference on Learning Representations},
+    year={2024},
+    url={https://arxiv.org/abs/2305.19358}
+}
+"""
+
+    def _require_covariance(self) -> None:
+        shrinkage = self.penalty.shrinkage
+        if not isinstance(shrinkage, ShrinkageCovariance) or shrinkage.policy in ("running", "identity"):
+            return
+        if shrinkage.cov is None and self.penalty.zeta > 0:
+            raise InvalidValueError(
+                f"shrinkage_cov: zeta={self.penalty.zeta:g} mixes in a covariance that is not known yet. Give the "
+                "trainer callbacks=[IStarCallback(loss)], which reads it at every epoch as in the paper, or call "
+                "loss.refresh(texts), or give shrinkage_cov=ShrinkageCovariance(dim, policy='running', "
+                "skip_embeddings=True), or set zeta=0 or estimator='unbiased', which need none"
+            )
+
+
+def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
