@@ -1,0 +1,15 @@
+"""Hugging Face transformers: `IStarTrainer`, and `IStarMixin` for any other Trainer.
+
+The penalty joins the loss in `compute_loss`; all else that a Trainer does stays as it is.
+
+Examples
+--------
+>>> from isoscore_star.integrations.huggingface import IStarTrainer
+>>> make_trainer = lambda model, args, data: IStarTrainer(
+...     model=model, args=args, train_dataset=data, istar={"lam": 1.0, "zeta": 0.2})
+"""
+
+from isoscore_star.integrations.huggingface._mixin import IStarMixin
+from isoscore_star.integrations.huggingface._trainer import IStarTrainer
+
+__all__ = ["IStarMixin", "IStarTrainer"]

@@ -1,0 +1,200 @@
+"""`IStarMixin`: the penalty in a Trainer's loss, its log, its evaluation and its checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.integrations.huggingface import _checkpoint
+from isoscore_star.integrations.huggingface._accumulation import LOGGER, Inflation
+from isoscore_star.integrations.huggingface._evaluation import EvaluationScore
+from isoscore_star.integrations.huggingface._states import without_repeated
+from isoscore_star.integrations.huggingface._training import Training
+
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
+
+
+class IStarMixin(_Base):
+    """Adds I-STAR to the Trainer that stands behind it: ``class MyIStarTrainer(IStarMixin, MyTrainer): ...``.
+
+    Parameters
+    ----------
+    istar : dict, IStarLoss or CosineRegularizer, optional
+        The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
+        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. If it needs
+        a Σ_S and has none, it gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
+    lam_schedule : callable, optional
+        Gives λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
+    istar_modules : str, nn.Module, or sequence of them, optional
+        Layers whose outputs are the hidden states, as `HiddenStates` takes them (``"encoder.layer.*"``). By default
+        they come from ``output_hidden_states=True``, or from the model's list of layers if it knows no such argument.
+    eval_isoscore_star : bool, default True
+        Measure evaluation and test sets, too.
+    *args, **kwargs
+        The Trainer's own.
+
+    Attributes
+    ----------
+    istar : IStarLoss or CosineRegularizer
+        The penalty, not a part of the model. Its ``lam``, ``zeta``, ``target`` and ``floor`` may be assigned while
+        training.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For a penalty that does not fit, or a model whose hidden states are not found.
+
+    Notes
+    -----
+    The attention mask is the one that the model is called with. The states of an encoder-decoder are those of both:
+    `layers` counts the encoder's entries first, then the decoder's, whose mask is `decoder_attention_mask` or else
+    those places that have a label (not -100). Evaluation losses, predictions and `compute_metrics` are as without
+    I-STAR. A log line with ``loss``, which includes the penalty, also has ``isoscore_star`` and ``istar_loss``, their
+    means since the last one; an evaluation has ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
+
+    Checkpoints hold one file more, ``isoscore_star.safetensors``. A run that is resumed from one equals a run that
+    never stopped. What `save_model` and `save_pretrained` write is as without I-STAR.
+
+    Examples
+    --------
+    >>> class MyIStarTrainer(IStarMixin, Trainer):
+    ...     pass
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        istar: Any = None,
+        lam_schedule: Callable[[int], float] | None = None,
+        istar_modules: Any = None,
+        eval_isoscore_star: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if lam_schedule is not None and not callable(lam_schedule):
+            raise InvalidTypeError(
+                "lam_schedule: expected a function of the step, such as isoscore_star.LambdaSchedule; got "
+                f"{type(lam_schedule).__name__}. A constant goes into istar={{'lam': ...}}"
+            )
+        super().__init__(*args, **kwargs)
+        self.lam_schedule = lam_schedule
+        self.eval_isoscore_star = eval_isoscore_star
+        self._istar = Training(self, istar, istar_modules)
+        self._istar_at_start = copy.deepcopy(self.istar.state_dict())
+        self._istar_evaluation: EvaluationScore | None = None
+        self._istar_warned = False
+        self.add_callback(self._istar)
+
+    @property
+    def istar(self) -> Any:
+        """The penalty."""
+        return self._istar.penalty
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; from a checkpoint on also with its Σ_S."""
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
+        if folder:
+            _checkpoint.load(self.istar, folder, str(self.args.device))
+        elif self.model_init is not None:  # a search trains several times, each from a new model
+            self.istar.load_state_dict(self._istar_at_start)
+        self._istar.inflation = Inflation()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Compute the loss of the Trainer behind and, while training, add the penalty."""
+        kwargs = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch, **kwargs}
+        if not model.training:
+            return super().compute_loss(model, inputs, **kwargs)
+        factor = self._istar.factor(inputs, num_items_in_batch)
+        with self._istar.states().watching(model) as calls:
+            result = super().compute_loss(model, inputs, **kwargs)
+        penalty = self._istar.loss(calls)
+        if penalty is None:
+            return result
+        if isinstance(result, tuple):
+            return (result[0] + penalty * factor, *result[1:])
+        return result + penalty * factor
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """Run the loop of the Trainer behind, and add the score of all that it saw."""
+        score = EvaluationScore(self.istar) if self.eval_isoscore_star else None
+        self._istar_evaluation = score
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        finally:
+            self._istar_evaluation = None
+        if score is not None and output.metrics is not None:
+            output.metrics.update(score.metrics(metric_key_prefix))
+        return output
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the step of the Trainer behind, and look on."""
+        if self._istar_evaluation is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
+        # Of generation's many calls none has labels, and none is to count.
+        generating = getattr(self.args, "predict_with_generate", False) and not prediction_loss_only
+        only_with = self.label_names if generating else ()
+        with self._istar.states().watching(model, only_with) as calls:
+            result = super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
+        if calls:
+            self._istar_evaluation.update(without_repeated(self._istar.chosen(calls), self.accelerator))
+        return result
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log, and with a training loss also the score and the penalty."""
+        if "loss" in logs:
+            values = self.istar.collect()
+            if not values and not self._istar_warned:
+                self._istar_warned = True
+                LOGGER.warning(
+                    "The penalty was never computed: a compute_loss in front of IStarMixin does not call super(). Put "
+                    "IStarMixin first: class MyIStarTrainer(IStarMixin, MyTrainer)"
+                )
+            logs.update(values)
+        super().log(logs, *args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; into a checkpoint also what the penalty has to remember."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and output_dir is not None and self.args.should_save:
+            _checkpoint.save(self.istar, output_dir)
+
+    def get_shrinkage_dataloader(self) -> Any:
+        """Give the data from which Σ_S is read: the training data, not shuffled. Override it for others."""
+        if self.train_dataset is None:
+            raise InvalidValueError(
+                "train_dataset: the shrinkage covariance is read from it, but there is none. Override "
+                'get_shrinkage_dataloader, or take estimator="unbiased", which needs no covariance'
+            )
+        return self.get_test_dataloader(self.train_dataset)
+
+    def _istar_task_loss(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        return super().compute_loss(model, {**inputs}, num_items_in_batch=num_items_in_batch)

@@ -1,0 +1,200 @@
+"""The hidden states and masks of a transformers model's calls, without anyone else noticing."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star.backends.torch_states import HiddenStates
+
+NAMES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
+
+
+class Call(NamedTuple):
+    """What one call of a model gave: states, of which entries may be None, and a mask (or None) for each.
+
+    Those of a decoder that follow an encoder's begin at `decoder`.
+    """
+
+    states: list[Tensor | None]
+    masks: list[Any]
+    decoder: int = 0
+
+
+class ModelStates:
+    """Asks a model for its hidden states while it is watched, and takes them out of what it returns.
+
+    Parameters
+    ----------
+    trained : nn.Module
+        The model as the Trainer has it.
+    model : nn.Module
+        The same without wrappers.
+    modules : str, nn.Module, or sequence of them, optional
+        Take the outputs of these modules by forward hooks (see `HiddenStates`), instead of ``output_hidden_states``.
+    """
+
+    def __init__(self, trained: nn.Module, model: nn.Module, modules: Any) -> None:
+        self.trained = trained
+        self.hooks: HiddenStates | None = None
+        self._signature = inspect.signature(model.forward)
+        self._config = getattr(model, "config", None)
+        kinds = [parameter.kind for parameter in self._signature.parameters.values()]
+        returns_states = "output_hidden_states" in self._signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds
+        if modules is not None or not returns_states:
+            self.hooks = HiddenStates(model, modules)
+            self.hooks.recording = False
+
+    @contextlib.contextmanager
+    def watching(self, model: nn.Module, only_with: Sequence[str] = ()) -> Iterator[list[Call]]:
+        """Collect the calls of a model, wrapped as it may be, inside a with block.
+
+        With `only_with`, a call counts if it is given one of these arguments.
+        """
+        watched = _Watch(self, tuple(only_with))
+        # On the wrapper, so that compiled code has no hook in it and DDP sees the states among the outputs; before
+        # the hooks that it tells whether to record.
+        handles = [
+            model.register_forward_pre_hook(watched.before, prepend=True, with_kwargs=True),
+            model.register_forward_hook(watched.after, with_kwargs=True),
+        ]
+        try:
+            yield watched.calls
+        finally:
+            for handle in handles:
+                handle.remove()
+            if self.hooks is not None:
+                self.hooks.recording = False
+                self.hooks.clear()
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Name all arguments of a call of the model."""
+        if not args:
+            return dict(kwargs)
+        bound = self._signature.bind_partial(*args).arguments
+        return {**bound, **kwargs}
+
+    def configured(self, name: str, default: bool) -> bool:
+        """Look up a switch in the model's configuration."""
+        return bool(getattr(self._config, name, default))
+
+    def call(self, outputs: Any, arguments: Mapping[str, Any]) -> Call:
+        """Read states and masks off the outputs of a call."""
+        mask = arguments.get("attention_mask")
+        if self.hooks is not None:
+            states: list[Tensor | None] = list(self.hooks.take())
+            return Call(states, [mask] * len(states))
+        given = {name: outputs.get(name) for name in NAMES} if isinstance(outputs, Mapping) else {}
+        if given.get("hidden_states") is not None:
+            states = list(given["hidden_states"] or ())
+            return Call(states, [mask] * len(states))
+        encoder = list(given.get("encoder_hidden_states") or ())
+        decoder = list(given.get("decoder_hidden_states") or ())
+        if not encoder and not decoder:
+            raise InvalidValueError(
+                "model: what it returned holds no hidden states, although output_hidden_states=True was asked for. "
+                'Give istar_modules= (names of its layers, such as "encoder.layer.*"), and hooks will take them'
+            )
+        masks = [mask] * len(encoder) + [_decoder_mask(arguments, decoder)] * len(decoder)
+        return Call([*encoder, *decoder], masks, len(encoder) if decoder else 0)
+
+
+class _Watch:
+    """The two hooks around a model's calls."""
+
+    def __init__(self, source: ModelStates, only_with: tuple[str, ...]) -> None:
+        self.source = source
+        self.only_with = only_with
+        self.calls: list[Call] = []
+        self._counts = self._states_wanted = self._tuple_wanted = False
+
+    def before(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        given = self.source.arguments(args, kwargs)
+        self._counts = not self.only_with or any(given.get(name) is not None for name in self.only_with)
+        hooks = self.source.hooks
+        if hooks is not None:
+            hooks.recording = self._counts
+        if not self._counts or hooks is not None:
+            return None
+        configured = self.source.configured
+        states, as_dict = given.get("output_hidden_states"), given.get("return_dict")
+        self._states_wanted = configured("output_hidden_states", False) if states is None else bool(states)
+        self._tuple_wanted = not (configured("return_dict", True) if as_dict is None else as_dict)
+        changed = {**kwargs, "output_hidden_states": True}
+        return args, {**changed, "return_dict": True} if self._tuple_wanted else changed
+
+    def after(self, model: nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
+        if not self._counts:
+            return None
+        self.calls.append(self.source.call(outputs, self.source.arguments(args, kwargs)))
+        if self.source.hooks is not None:
+            self.source.hooks.recording = False
+            return None
+        if not self._states_wanted:
+            outputs = type(outputs)(**{name: value for name, value in outputs.items() if name not in NAMES})
+        return outputs.to_tuple() if self._tuple_wanted else outputs
+
+
+def _decoder_mask(arguments: Mapping[str, Any], states: list[Any]) -> Any:
+    """Give the decoder's own mask, or the places that have a label, or None."""
+    mask = arguments.get("decoder_attention_mask")
+    labels = arguments.get("labels")
+    if mask is not None or not isinstance(labels, Tensor) or not states:
+        return mask
+    return labels != -100 if labels.shape == states[0].shape[:-1] else None
+
+
+def together(calls: Sequence[Call], *, without_embeddings: bool) -> Call:
+    """Join calls, so that each layer is the union of its states in all of them.
+
+    `without_embeddings` gives None for a decoder's embedding layer behind an encoder; the first entry is the loss's
+    own matter.
+    """
+    first = calls[0]
+    if without_embeddings and first.decoder:
+        for call in calls:
+            call.states[first.decoder] = None
+    if len(calls) == 1:
+        return first
+    if any(len(call.states) != len(first.states) for call in calls):
+        raise InvalidValueError("model: it was called several times and gave different numbers of layers")
+    states: list[Tensor | None] = []
+    masks: list[Any] = []
+    for index, state in enumerate(first.states):
+        if state is None:
+            states.append(None)
+            masks.append(None)
+            continue
+        layer = [call.states[index] for call in calls]
+        keeps = [_mask(call.masks[index], call.states[index]) for call in calls]
+        states.append(torch.cat([part.flatten(0, -2) for part in layer if part is not None]))
+        masks.append(torch.cat([keep.flatten() for keep in keeps]))
+    return Call(states, masks, first.decoder)
+
+
+def without_repeated(call: Call, accelerator: Any) -> Call:
+    """Mask the rows with which accelerate filled the last batch up, so that all ranks have as many."""
+    state = accelerator.gradient_state
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return call
+    masks = []
+    for states, mask in zip(call.states, call.masks, strict=True):
+        keep = mask
+        if states is not None:
+            keep = _mask(mask, states).clone()
+            keep[max(state.remainder - accelerator.process_index * len(states), 0) :] = False
+        masks.append(keep)
+    return Call(call.states, masks, call.decoder)
+
+
+def _mask(mask: Any, states: Tensor | None) -> Tensor:
+    assert states is not None
+    if mask is None:
+        return states.new_ones(states.shape[:-1], dtype=torch.bool)
+    return torch.as_tensor(mask, device=states.device) != 0
