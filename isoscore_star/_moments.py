@@ -219,16 +219,19 @@ class Moments:
     def _merge(self, other: Moments) -> None:
         n1, n2 = self.count, other.count
         mean: Any = _formulas.merged_mean(n1, self._mean, n2, other._mean)
-        unit = max(self._unit, other._unit)
+        delta = other._mean - self._mean
+        outer = delta * _formulas.merged_outer_factor(n1, n2)
+        # The spread about the common mean too, since either side alone may have none (points that come one by one).
+        spread = math.sqrt((self._scatter.trace() + other._scatter.trace() + outer @ delta) / ((n1 + n2) * len(mean)))
+        unit = max(self._unit, other._unit, _power_of_two(spread))
         third, fourth = np.zeros_like(self._third), 0.0
         for part in (self, other):
             if unit:
                 part_third, part_fourth = part._about(mean, unit)
                 third, fourth = third + part_third, fourth + part_fourth
-        delta = other._mean - self._mean
         self._scatter += other._scatter
         if delta.any():
-            self._scatter += (delta * _formulas.merged_outer_factor(n1, n2))[:, None] * delta
+            self._scatter += outer[:, None] * delta
         self.count, self._mean, self._unit = n1 + n2, mean, unit
         self._third, self._fourth = third, fourth
 
@@ -241,6 +244,11 @@ class Moments:
         hh, hah, hz = float(h @ h), float(h @ ah), float(h @ third)
         fourth = _formulas.recentred_fourth(fourth, self.count, t, hh, hah, hz)
         return np.asarray(_formulas.recentred_third(third, self.count, t, h, ah, hh)), fourth  # type: ignore[arg-type]
+
+
+def _power_of_two(spread: float) -> float:
+    """Round a length up to a power of two, so that dividing by it rounds nothing; 0 stays 0 (and NaN is no unit)."""
+    return 2.0 ** math.frexp(spread)[1] if spread and math.isfinite(spread) else 0.0
 
 
 def centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray]:
@@ -269,7 +277,7 @@ def _moments_of_block(block: NDArray[Any]) -> Moments:
         if not math.isfinite(spread):
             moments._fourth = math.nan
         elif spread:
-            moments._unit = unit = 2.0 ** math.frexp(spread)[1]
+            moments._unit = unit = _power_of_two(spread)
             squared_norms = np.einsum("ij,ij->i", centred, centred) / unit / unit
             moments._third = (squared_norms @ centred / unit).astype(np.float64)
             moments._fourth = float(np.vdot(squared_norms, squared_norms))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isoscore_star as iso
+from isoscore_star._moments import BLOCK_ROWS
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-150, 1e-3, 1.0, 1e150]))
@@ -71,11 +73,32 @@ def test_empty_moments() -> None:
     assert repr(iso.Moments().merge(moments).update(np.eye(3))) == "Moments(count=3, dim=3)"
 
 
-def test_a_memory_mapped_array_is_read_in_blocks(tmp_path: object, rng: np.random.Generator) -> None:
-    points = rng.normal(size=(20_000, 5)).astype(np.float32)
+class Watched(np.ndarray):
+    """An array that records how many of its rows are taken at a time (none, where it is converted as a whole)."""
+
+    taken: ClassVar[list[int]] = []
+
+    def __getitem__(self, index: object) -> object:
+        part = super().__getitem__(index)
+        if getattr(part, "ndim", 0) == 2:
+            self.taken.append(len(part))
+        return np.asarray(part)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_memory_mapped_array_is_read_in_blocks(tmp_path: object, rng: np.random.Generator, masked: bool) -> None:
+    points, keep = rng.normal(size=(20_000, 5)).astype(np.float32), np.arange(20_000) % 3 > 0
     np.save(f"{tmp_path}/points.npy", points)
     mapped = np.load(f"{tmp_path}/points.npy", mmap_mode="r")
-    assert iso.isoscore(mapped) == pytest.approx(iso.isoscore(points.astype(np.float64)), abs=1e-6)
+    expected = iso.isoscore((points[keep] if masked else points).astype(np.float64))
+    assert iso.isoscore(mapped, mask=keep if masked else None) == pytest.approx(expected, abs=1e-6)
+    Watched.taken.clear()
+    numpy = iso.get_backend("numpy")
+    watched = numpy.points(mapped.view(Watched))
+    found = numpy.invariants([watched], [keep if masked else None], None, fourth_order=False)
+    assert found.count == (keep.sum() if masked else len(points))
+    assert sum(Watched.taken) >= len(points)
+    assert max(Watched.taken) <= BLOCK_ROWS < len(points)
 
 
 def delete_one(points: np.ndarray) -> float:
@@ -143,3 +166,13 @@ def test_the_interval_covers_the_truth(rng: np.random.Generator) -> None:
         inside += abs(found.unbiased_score - truth) < 1.96 * found.standard_error
     # 95 % of 300 draws is 285 ± 3.8; four standard deviations to either side.
     assert 285 - 15 <= inside <= 300
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+def test_points_that_come_one_by_one_keep_their_fourth_order(rng: np.random.Generator, scale: float) -> None:
+    points = rng.normal(size=(30, 8)) * np.linspace(0.5, 2, 8) + 3
+    moments = iso.Moments()
+    for point in points:
+        moments.update(scale * point[None])
+    # 30 merges of float64 sums: some 30 roundings of 1e-16, times the estimator's condition of about 10.
+    assert moments.isoscore_unbiased() == pytest.approx(iso.isoscore_unbiased(points), abs=1e-12)
