@@ -41,9 +41,9 @@ def test_public_names_have_runnable_examples() -> None:
 NEEDED = {
     "README.md": ("keras",),
     "docs/keras.md": ("keras", "tf_keras"),
-    "docs/accelerate.md": ("accelerate",),
+    "docs/accelerate.md": ("accelerate", "transformers"),
     "docs/huggingface.md": ("transformers", "accelerate"),
-    "docs/lightning.md": ("lightning",),
+    "docs/lightning.md": ("lightning", "transformers"),
     "docs/metric_learning.md": ("pytorch_metric_learning",),
     "docs/sentence_transformers.md": ("sentence_transformers",),
 }

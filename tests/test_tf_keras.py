@@ -123,7 +123,8 @@ def test_a_keras_file_loads_in_a_new_process(tmp_path: Path) -> None:
         "print(model.evaluate(data['x'], data['y'], batch_size=40, verbose=0))"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    printed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     assert float(printed.stdout.split()[-1]) == pytest.approx(evaluate(model), abs=1e-6)
 
 
@@ -211,5 +212,6 @@ def test_tf_keras_is_imported_for_its_placeholders_alone() -> None:
         "print('isoscore_star.backends.tf_keras_layer' in sys.modules)"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    printed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     assert printed.stdout.split() == ["False", "True"]

@@ -1,0 +1,188 @@
+"""``isoscore-star finetune``: a whole fine-tuning with I-STAR, or a sweep of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star.cli.finetune_tables import show_results
+from isoscore_star.cli.measure import Estimator
+from isoscore_star.finetuning import Cell, Results, Settings, cells, parse_sweep
+from isoscore_star.finetuning import Progress as Tell
+from isoscore_star.finetuning import finetune as run_all
+
+
+class Shape(str, Enum):
+    """What λ does after its warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class Device(str, Enum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Metric(str, Enum):
+    """How predictions are scored."""
+
+    accuracy = "accuracy"
+    f1 = "f1"
+    matthews = "matthews"
+    pearson = "pearson"
+
+
+def finetune(
+    model: Annotated[str, typer.Option(metavar="NAME_OR_DIR", help="Model of the Hugging Face hub, or a folder.")],
+    task: Annotated[str, typer.Option(help="A GLUE task (sst2, rte, ...), or a .tsv, .csv or .jsonl file.")],
+    output: Annotated[Path, typer.Option(help="Folder for the results; runs that are there already are kept.")],
+    axes: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="More values to sweep.", show_default=False)
+    ] = None,
+    lam: Annotated[float, typer.Option(help="Above 0 towards isotropy, below 0 away from it; 0: no penalty.")] = 1.0,
+    zeta: Annotated[float, typer.Option(help="Share of the shrinkage covariance, from 0 to 1.")] = 0.2,
+    estimator: Annotated[
+        Estimator, typer.Option(help="shrinkage (the paper's), or unbiased, which needs no covariance.")
+    ] = Estimator.shrinkage,
+    target: Annotated[float | None, typer.Option(help="A wanted score in [0, 1], approached from either side.")] = None,
+    floor: Annotated[float | None, typer.Option(help="With lam < 0: a score below which the pull stops.")] = None,
+    lam_schedule: Annotated[Shape, typer.Option(help="What lam does after its warm-up.")] = Shape.constant,
+    warmup_steps: Annotated[int, typer.Option(help="Steps in which lam rises from 0.")] = 0,
+    layers: Annotated[
+        str | None, typer.Option(metavar="1,2,-1", help="Layers in the penalty; by default all but the embeddings.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Examples a batch.")] = 16,
+    lr: Annotated[float, typer.Option(help="Learning rate, which falls linearly to 0.")] = 5e-5,
+    gradient_accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
+    seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run for each.")] = "0",
+    sweep: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUES", help="Values to sweep, as lam=-1,0,1 zeta=0.2,0.4.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps, whatever --epochs says.")] = None,
+    max_train: Annotated[int | None, typer.Option(min=1, help="Training examples at most.")] = None,
+    max_eval: Annotated[int | None, typer.Option(min=1, help="Evaluation examples at most.")] = None,
+    max_length: Annotated[int, typer.Option(min=4, help="Tokens at which an example is cut off.")] = 128,
+    eval_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Evaluation data; by default 10 % of the training file.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="sentence,label", help="Columns of a file that has no header.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the text.")] = None,
+    text_pair_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the second text.")] = None,
+    label_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column of the label.")] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="By default the task's; for a file accuracy, or pearson for measured labels.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")] = Device.auto,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models/--discard-models", help="Leave the best model of each run in the folder.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of results.json.")] = False,
+) -> None:
+    """Fine-tune a model with I-STAR: one run for each combination of swept values and each seed.
+
+    Writes results.json, steps.csv and the best model of each run; called again, it goes on where it was.
+    """
+    settings = Settings(
+        model=model,
+        task=task,
+        eval_file=eval_file,
+        columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        metric=None if metric is None else metric.value,
+        layers=None if layers is None else tuple(_whole_numbers("layers", layers)),
+        max_length=max_length,
+        max_steps=max_steps,
+        max_train=max_train,
+        max_eval=max_eval,
+        gradient_accumulation=gradient_accumulation,
+        device=device.value,
+    )
+    base = Cell(
+        lam, zeta, estimator.value, target, floor, lam_schedule.value, warmup_steps, float(epochs), batch_size, lr
+    )
+    try:
+        swept = parse_sweep([*(sweep or ()), *(axes or ())])
+        cells(base, swept)
+    except InvalidValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    wanted_seeds = list(dict.fromkeys(_whole_numbers("seeds", seeds, least=0)))
+    with _progress() as tell:
+        results = run_all(settings, base, swept, wanted_seeds, output, tell, keep_models=keep_models)
+    _report(results, as_json)
+
+
+def _whole_numbers(option: str, text: str, least: int | None = None) -> list[int]:
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{option}: expected whole numbers, as 1,2; got {text!r}") from None
+    if least is not None and min(numbers) < least:
+        raise typer.BadParameter(f"{option}: expected at least {least}; got {min(numbers)}")
+    return numbers
+
+
+class _Notes(logging.Handler):
+    """Show what the library warns of (a score that collapses, say) above the bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self.console, self.about = console, ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"note: {self.about}: {record.getMessage()}"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    console = Console(stderr=True)
+    shown = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    logger, notes = logging.getLogger("isoscore_star"), _Notes(console)
+    logger.addHandler(notes)
+    try:
+        with Progress(
+            *shown, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
+            task = bar.add_task("loading", total=1.0)
+
+            def tell(what: str, share: float) -> None:
+                notes.about = what
+                bar.update(task, description=what, completed=share)
+
+            yield tell
+    finally:
+        logger.removeHandler(notes)
+
+
+def _report(results: Results, as_json: bool) -> None:
+    found: dict[str, Any] = results.to_dict()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    show_results(found["runs"])
+    Console().print(
+        f"Results are in {results.folder}: results.json, steps.csv, runs/",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,118 @@
+"""What happens beside the steps of one run: λ's schedule, a row for each step, the best state, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from transformers import TrainerCallback
+
+from isoscore_star._schedule import LambdaSchedule
+from isoscore_star.finetuning._settings import Cell
+
+
+class StepWatch(TrainerCallback):
+    """Set λ before each step, and hand over what is known after it.
+
+    Parameters
+    ----------
+    cell : Cell
+        Of the run.
+    record : callable
+        Gets each step as a dict.
+
+    Attributes
+    ----------
+    penalty : IStarLoss or None
+        Whose λ follows the schedule; to be assigned.
+    seconds_per_step : float or None
+        Median over the steps, from the batch at hand to the logged loss: forward pass, penalty, backward pass, update.
+    """
+
+    def __init__(self, cell: Cell, record: Callable[[dict[str, Any]], None]) -> None:
+        self.cell, self.record = cell, record
+        self.penalty: Any = None
+        self._schedule: LambdaSchedule | None = None
+        self._seconds: list[float] = []
+        self._started = 0.0
+        self._lam = self._lr = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Lay the schedule over the steps."""
+        self._schedule = LambdaSchedule(
+            self.cell.lam, state.max_steps, warmup_steps=self.cell.warmup_steps, shape=self.cell.lam_schedule
+        )
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        """Set λ, and keep the learning rate that this step will use."""
+        assert self._schedule is not None
+        self._lam = self._schedule(state.global_step)
+        if self.penalty is not None:
+            self.penalty.lam = self._lam
+        self._lr = optimizer.param_groups[0]["lr"]
+        self._started = time.perf_counter()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Record the step."""
+        if "loss" not in logs:
+            return
+        self._seconds.append(time.perf_counter() - self._started)
+        values = {name: logs.get(name) for name in ("loss", "istar_loss", "isoscore_star")}
+        self.record({"step": state.global_step, **values, "lam": self._lam, "lr": self._lr})
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Median over the steps."""
+        return median(self._seconds) if self._seconds else None
+
+
+class KeepBest(TrainerCallback):
+    """Save the model whenever it did better than before on the evaluation data.
+
+    Parameters
+    ----------
+    metric : str
+        By which; more is better.
+    folder : Path
+        Where to.
+    tokenizer : PreTrainedTokenizer
+        Saved with it.
+
+    Attributes
+    ----------
+    scores : dict of str to float
+        All metrics of the best state; empty before any evaluation.
+    is_last : bool
+        Whether the last evaluated state is the best one.
+    """
+
+    def __init__(self, metric: str, folder: Path, tokenizer: Any) -> None:
+        self.metric, self.folder, self.tokenizer = metric, folder, tokenizer
+        self.scores: dict[str, float] = {}
+        self.step = 0
+        self.is_last = False
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Compare, and save if better."""
+        found = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        self.is_last = not self.scores or found[self.metric] > self.scores[self.metric]
+        if self.is_last:
+            self.scores, self.step = found, state.global_step
+            model.save_pretrained(self.folder)
+            self.tokenizer.save_pretrained(self.folder)
+
+
+class Telling(TrainerCallback):
+    """Tell which share of a run is done."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self.tell = tell
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell it after each step."""
+        self.tell(state.global_step / state.max_steps)

@@ -1,0 +1,82 @@
+"""The data of a task: GLUE by name, or files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isoscore_star._errors import InvalidValueError, MissingDependencyError
+from isoscore_star.finetuning._examples import Examples, TaskData
+from isoscore_star.finetuning._files import load_files
+from isoscore_star.finetuning._hub import offline_if_unreachable
+from isoscore_star.finetuning._settings import Settings
+from isoscore_star.finetuning._tasks import Task, is_file, named_task
+from isoscore_star.readers import SelectionError
+
+
+def require_files(settings: Settings) -> None:
+    """Make sure that the task is known, and its files are there, before anything is loaded.
+
+    Raises
+    ------
+    SelectionError
+        If it is not.
+    """
+    if not is_file(settings.task):
+        named_task(settings.task)
+        if settings.eval_file is not None:
+            raise SelectionError(f"eval_file: {settings.task} brings its own evaluation data. Give a file as task, too")
+    for file in filter(None, (settings.task, settings.eval_file)):
+        if is_file(file) and not Path(file).is_file():
+            raise SelectionError(f"{file}: there is no such file")
+
+
+def load_task(settings: Settings) -> TaskData:
+    """Load a task's examples.
+
+    Raises
+    ------
+    SelectionError
+        If the task, a file or a column does not exist.
+    FileContentError
+        If a file is damaged.
+    InvalidValueError
+        If the data cannot be had, or a label of the evaluation data never occurs in the training data.
+    MissingDependencyError
+        If a task of GLUE is asked for without ``datasets``.
+    """
+    data = load_files(settings) if is_file(settings.task) else _from_glue(settings)
+    train, evaluation = data.train.at_most(settings.max_train), data.evaluation.at_most(settings.max_eval)
+    return data._replace(train=train, evaluation=evaluation)
+
+
+def _from_glue(settings: Settings) -> TaskData:
+    task = named_task(settings.task)
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"task: {settings.task} comes through datasets, which is not installed: "
+            'pip install "isoscore-star[huggingface]"'
+        ) from error
+    datasets.disable_progress_bars()
+    try:
+        with offline_if_unreachable("nyu-mll/glue"):
+            found = datasets.load_dataset("nyu-mll/glue", settings.task)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise InvalidValueError(
+            f"task: {settings.task} is neither in the cache of datasets nor could it be loaded from the Hugging Face "
+            f"hub ({_first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv"
+        ) from error
+    names = None if task.metric == "pearson" else list(found["train"].features["label"].names)
+    train, evaluation = (_glue_examples(found[split], task) for split in ("train", task.evaluation))
+    return TaskData(train, evaluation, names, settings.metric or task.metric)
+
+
+def _glue_examples(split: Any, task: Task) -> Examples:
+    pairs = None if task.pair is None else list(split[task.pair])
+    return Examples(list(split[task.text]), pairs, list(split["label"]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,176 @@
+"""Isotropy and intrinsic dimension of the token states that a model gives to held-out text."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star._moments import Moments
+from isoscore_star.finetuning._model import Encoded
+
+NEIGHBOURS = 2000
+"""Token states at most from which the intrinsic dimension is estimated; its cost grows with their square."""
+
+NO_SKDIM = (
+    "Left out: the intrinsic dimension needs scikit-dimension, which is not installed: "
+    'pip install "isoscore-star[diagnostics]"'
+)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was measured; None where a number does not exist.
+
+    Attributes
+    ----------
+    isoscore_star, isoscore_star_unbiased : float or None
+        Of the union of all layers but the embedding layer.
+    isoscore_star_by_layer, intrinsic_dimension_by_layer : list of float or None
+        The embedding layer first.
+    intrinsic_dimension : float or None
+        Of the last layer.
+    tokens : int
+        Token states of each layer.
+    notes : list of str
+        Why numbers are missing.
+    """
+
+    isoscore_star: float | None
+    isoscore_star_unbiased: float | None
+    isoscore_star_by_layer: list[float | None]
+    intrinsic_dimension: float | None
+    intrinsic_dimension_by_layer: list[float | None]
+    tokens: int
+    notes: list[str]
+
+
+def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int) -> HeldOut:
+    """Measure every layer's token states, batch by batch, without padding.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Put into eval mode; on any device.
+    encoded : list of dict
+        The held-out examples.
+    collate : callable
+        Makes a padded batch of them.
+    batch_size : int
+        Examples at a time.
+
+    Returns
+    -------
+    HeldOut
+        Moments are summed in float64, as `isoscore_star.Moments` does.
+
+    Raises
+    ------
+    InvalidValueError
+        If the model returns no hidden states.
+    """
+    total = sum(len(example["input_ids"]) for example in encoded)
+    chosen = np.sort(np.random.default_rng(0).permutation(total)[:NEIGHBOURS])
+    moments: list[Moments] = []
+    samples: list[list[NDArray[Any]]] = []
+    seen = 0
+    try:
+        for states in _token_states(model, encoded, collate, batch_size):
+            moments = moments or [Moments() for _ in states]
+            samples = samples or [[] for _ in states]
+            count = len(states[0])
+            here = chosen[np.searchsorted(chosen, seen) : np.searchsorted(chosen, seen + count)] - seen
+            for points, layer, sample in zip(states, moments, samples, strict=True):
+                layer.update(points)
+                sample.append(points[here].astype(np.float64))
+            seen += count
+    except IsoScoreError as error:
+        if not moments:
+            raise
+        # A run that diverged is a result; it must not end the sweep.
+        nothing: list[float | None] = [None] * len(moments)
+        return HeldOut(None, None, nothing, None, nothing, total, [f"Not measured: {error}"])
+    return _measured(moments, [np.concatenate(sample) for sample in samples], total)
+
+
+def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens: int) -> HeldOut:
+    union = Moments()
+    for layer in moments[1:]:
+        union.merge(layer)
+    notes = []
+    dimensions: list[float | None] = [None] * len(samples)
+    if importlib.util.find_spec("skdim") is None:
+        notes.append(NO_SKDIM)
+    else:
+        dimensions = [_intrinsic_dimension(sample) for sample in samples]
+    return HeldOut(
+        _defined(union.isoscore),
+        _defined(union.isoscore_unbiased),
+        [_defined(layer.isoscore) for layer in moments],
+        dimensions[-1],
+        dimensions,
+        tokens,
+        notes,
+    )
+
+
+def _defined(score: Callable[[], float]) -> float | None:
+    try:
+        return score()
+    except IsoScoreError:  # too few tokens, or all alike
+        return None
+
+
+def _intrinsic_dimension(points: NDArray[np.float64]) -> float | None:
+    from isoscore_star.diagnostics import two_nn_dimension
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of states so close together that their distance is 0
+            found = two_nn_dimension(points)
+    except (IsoScoreError, ValueError):  # too few different states
+        return None
+    return found if np.isfinite(found) else None
+
+
+def require_states(model: Any, example: dict[str, Any], collate: Callable[[Any], Any]) -> None:
+    """Make sure that a model's states can be measured, before it is trained.
+
+    Raises
+    ------
+    InvalidValueError
+        If the model returns no hidden states.
+    """
+    next(_token_states(model, [example], collate, 1))
+
+
+@torch.no_grad()
+def _token_states(
+    model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int
+) -> Iterator[list[NDArray[Any]]]:
+    """Give each batch's token states, an array of shape (tokens, d) a layer."""
+    device = next(model.parameters()).device
+    model.eval()
+    by_length = sorted(encoded, key=lambda example: len(example["input_ids"]))
+    for start in range(0, len(by_length), batch_size):
+        batch = collate([_inputs(example) for example in by_length[start : start + batch_size]])
+        inputs = {name: value.to(device) for name, value in batch.items()}
+        states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+        if states is None:
+            raise InvalidValueError(
+                f"model: {type(model).__name__} returns no hidden_states; encoders and decoders do, models of both "
+                "do not"
+            )
+        mask = inputs["attention_mask"].bool()
+        yield [layer[mask].float().cpu().numpy() for layer in states]
+
+
+def _inputs(example: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in example.items() if name != "labels"}

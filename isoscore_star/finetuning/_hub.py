@@ -1,0 +1,57 @@
+"""Whether the Hugging Face hub can be asked, found out at once: its own clients try for a minute before giving up."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from isoscore_star._errors import InvalidValueError
+
+WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face hub (with a network, or in the cache)"
+
+
+@functools.cache
+def has_model(name: str) -> bool:
+    """Tell whether the hub can be asked for a model; if not, the cache may have it.
+
+    Raises
+    ------
+    InvalidValueError
+        If the hub says that it has none of that name.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InvalidValueError(
+            f"model: {name!r} is no folder here, and the Hugging Face hub has no public model of that name. {WAYS}"
+        ) from error
+    except Exception:  # whatever the client's client calls an unreachable server
+        return False
+    return True
+
+
+@contextmanager
+def offline_if_unreachable(dataset: str) -> Iterator[None]:
+    """Let ``datasets`` look into its cache at once if the hub cannot be asked for a dataset."""
+    import datasets
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().dataset_info(dataset, timeout=10)
+    except Exception:  # as above
+        switches: list[Any] = [datasets.config, huggingface_hub.constants]
+    else:
+        switches = []
+    before = [switch.HF_HUB_OFFLINE for switch in switches]
+    try:
+        for switch in switches:
+            switch.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.HF_HUB_OFFLINE = value

@@ -1,0 +1,139 @@
+"""Models and tokenizers by name or folder, and examples as the model takes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from isoscore_star._errors import InvalidValueError, MissingDependencyError
+from isoscore_star.finetuning._examples import Examples, TaskData
+from isoscore_star.finetuning._hub import WAYS, has_model
+
+Encoded = list[dict[str, Any]]
+"""For each example what the tokenizer gives, and its label as ``labels``."""
+
+
+def require_packages() -> None:
+    """Make sure that all is installed that a fine-tuning needs.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not; the message names the extra.
+    """
+    for package in ("torch", "transformers", "accelerate", "sklearn"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f'fine-tuning needs {package}, which is not installed: pip install "isoscore-star[huggingface]"'
+            ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from writing bars and advice between those of the command."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load a model's tokenizer, with a token for padding.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is none.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _load(name, AutoTokenizer.from_pretrained)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InvalidValueError(f"model: the tokenizer of {name} has no token for padding, and none to take for it")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, tokenizer: Any, data: TaskData) -> Any:
+    """Load a model with a new head for the task; the head's weights are random.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such model.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    task: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
+    if data.names is not None:
+        task = {
+            "id2label": dict(enumerate(data.names)),
+            "label2id": {label: index for index, label in enumerate(data.names)},
+            "problem_type": "single_label_classification",
+        }
+    # A head for another number of classes is replaced, like one that is missing.
+    model = _load(name, AutoModelForSequenceClassification.from_pretrained, ignore_mismatched_sizes=True, **task)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _load(name: str, load: Any, **options: Any) -> Any:
+    is_path = Path(name).is_dir() or name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    if is_path and not Path(name).expanduser().is_dir():
+        raise InvalidValueError(f"model: there is no folder {name}")
+    try:
+        if is_path:
+            return load(str(Path(name).expanduser()), **options)
+        return load(name, local_files_only=not has_model(name), **options)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InvalidValueError):
+            raise
+        if is_path:
+            raise InvalidValueError(f"model: the folder {name} holds no usable model: {_told(error)}") from error
+        why = "it is not in the cache, and the Hugging Face hub cannot be reached"
+        if has_model(name):
+            why = f"what the Hugging Face hub has of that name cannot be loaded ({_told(error)})"
+        raise InvalidValueError(f"model: {name!r} is no folder here, and {why}. {WAYS}") from error
+
+
+def _told(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenize examples, without padding: each batch is padded to its own longest.
+
+    Parameters
+    ----------
+    examples : Examples
+        Of a task.
+    tokenizer : PreTrainedTokenizer
+        The model's.
+    max_length : int
+        Tokens at which an example is cut off.
+
+    Returns
+    -------
+    list of dict
+        In the same order.
+    """
+    found = tokenizer(examples.texts, examples.pairs, truncation=True, max_length=max_length)
+    return [
+        {**{name: values[index] for name, values in found.items()}, "labels": label}
+        for index, label in enumerate(examples.labels)
+    ]

@@ -1,0 +1,186 @@
+"""One run: a model fine-tuned with one λ and one seed, evaluated and measured."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star.finetuning._callbacks import KeepBest, StepWatch, Telling
+from isoscore_star.finetuning._examples import TaskData
+from isoscore_star.finetuning._held_out import measure_held_out, require_states
+from isoscore_star.finetuning._metrics import ALONGSIDE, scores
+from isoscore_star.finetuning._model import Encoded, load_model
+from isoscore_star.finetuning._settings import Cell, Settings
+from isoscore_star.integrations.huggingface import IStarTrainer
+
+# An evaluation keeps no states for a backward pass.
+_EVALUATION_BATCH = 32
+
+
+class Prepared(NamedTuple):
+    """What all runs share, loaded and tokenized once."""
+
+    settings: Settings
+    data: TaskData
+    tokenizer: Any
+    train: Encoded
+    evaluation: Encoded
+
+
+def run(
+    prepared: Prepared,
+    cell: Cell,
+    seed: int,
+    folder: Path,
+    record: Callable[[dict[str, Any]], None],
+    tell: Callable[[float], None],
+) -> dict[str, Any]:
+    """Fine-tune, keep the best state, and measure it.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Model, data and settings.
+    cell : Cell
+        The run's own settings.
+    seed : int
+        Of the new head's weights, the order of the examples and dropout.
+    folder : Path
+        Gets the best state, in ``model``.
+    record : callable
+        Gets each step as a dict.
+    tell : callable
+        Told which share of the run is done.
+
+    Returns
+    -------
+    dict
+        What results.json says of the run.
+
+    Raises
+    ------
+    InvalidValueError
+        If memory does not suffice for the batch size.
+    """
+    started = time.perf_counter()
+    try:
+        return _run(prepared, cell, seed, folder, record, tell) | {"seconds": time.perf_counter() - started}
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise InvalidValueError(_advice(cell, prepared.settings)) from error
+
+
+def _run(
+    prepared: Prepared,
+    cell: Cell,
+    seed: int,
+    folder: Path,
+    record: Callable[[dict[str, Any]], None],
+    tell: Callable[[float], None],
+) -> dict[str, Any]:
+    settings, data, tokenizer = prepared.settings, prepared.data, prepared.tokenizer
+    set_seed(seed)
+    model = load_model(settings.model, tokenizer, data)
+    watch = StepWatch(cell, record)
+    best = KeepBest(data.metric, folder / "model", tokenizer)
+    collate = DataCollatorWithPadding(tokenizer)
+    require_states(model, prepared.evaluation[0], collate)
+    with tempfile.TemporaryDirectory() as scratch:
+        common = {
+            "model": model,
+            "args": _arguments(settings, cell, seed, scratch),
+            "train_dataset": prepared.train,
+            "eval_dataset": prepared.evaluation,
+            "data_collator": collate,
+            "compute_metrics": lambda found: scores(data.metric, _logits(found), found.label_ids),
+            "callbacks": [watch, best, Telling(tell)],
+        }
+        if cell.lam == 0:
+            trainer = Trainer(**common)
+        else:
+            # The best state is measured at the end, so not every evaluation has to be.
+            trainer = IStarTrainer(**common, istar=_penalty(cell, settings), eval_isoscore_star=False)
+            watch.penalty = trainer.istar
+        trainer.remove_callback(PrinterCallback)
+        # Heads for classification take num_items_in_batch and ignore it, which would multiply the task's loss by the
+        # number of accumulated batches.
+        trainer.model_accepts_loss_kwargs = False
+        trainer.train()
+        if not best.scores:
+            trainer.evaluate()
+    if not best.is_last:
+        model = load_model(str(best.folder), tokenizer, data).to(model.device)
+    held_out = measure_held_out(model, prepared.evaluation, collate, max(cell.batch_size, _EVALUATION_BATCH))
+    return {
+        "metric": {"name": data.metric, "value": best.scores[data.metric]},
+        "metrics": {name: best.scores[name] for name in ALONGSIDE[data.metric]},
+        **vars(held_out),
+        "steps": trainer.state.global_step,
+        "best_step": best.step,
+        "seconds_per_step": watch.seconds_per_step,
+    }
+
+
+def _penalty(cell: Cell, settings: Settings) -> dict[str, Any]:
+    return {
+        "lam": cell.lam,
+        "zeta": cell.zeta,
+        "estimator": cell.estimator,
+        "target": cell.target,
+        "floor": cell.floor,
+        "layers": settings.layers,
+    }
+
+
+def _arguments(settings: Settings, cell: Cell, seed: int, scratch: str) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        seed=seed,
+        num_train_epochs=cell.epochs,
+        max_steps=settings.max_steps or -1,
+        learning_rate=cell.lr,
+        per_device_train_batch_size=cell.batch_size,
+        per_device_eval_batch_size=max(cell.batch_size, _EVALUATION_BATCH),
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=settings.device == "cpu",
+        dataloader_pin_memory=settings.device != "cpu" and torch.cuda.is_available(),
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several would each make a score of their own part of the batch
+    return arguments
+
+
+def _logits(found: Any) -> Any:
+    return found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
+
+
+def _advice(cell: Cell, settings: Settings) -> str:
+    size, accumulated = cell.batch_size, settings.gradient_accumulation
+    if size == 1:
+        return "out of memory even with batch size 1: give a smaller --max-length, or a smaller model"
+    return (
+        f"out of memory with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a "
+        f"step with --gradient-accumulation {2 * accumulated})"
+    )

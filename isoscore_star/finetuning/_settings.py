@@ -1,0 +1,158 @@
+"""What a fine-tuning is told: settings that all runs share, and cells, which a sweep varies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from isoscore_star import _checks
+from isoscore_star._errors import InvalidValueError
+from isoscore_star._schedule import SHAPES
+
+PENALTY = ("lam", "zeta", "estimator", "target", "floor")
+"""Settings that tell runs of one folder apart, beside the seed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs share; the options of the command have the same names."""
+
+    model: str
+    task: str
+    eval_file: str | None = None
+    columns: tuple[str, ...] | None = None
+    text_column: str | None = None
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    metric: str | None = None
+    layers: tuple[int, ...] | None = None
+    max_length: int = 128
+    max_steps: int | None = None
+    max_train: int | None = None
+    max_eval: int | None = None
+    gradient_accumulation: int = 1
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a sweep may vary."""
+
+    lam: float = 1.0
+    zeta: float = 0.2
+    estimator: str = "shrinkage"
+    target: float | None = None
+    floor: float | None = None
+    lam_schedule: str = "constant"
+    warmup_steps: int = 0
+    epochs: float = 3.0
+    batch_size: int = 16
+    lr: float = 5e-5
+
+    @property
+    def effective(self) -> Cell:
+        """The same, without what plays no part: two cells with equal effective ones are one and the same training."""
+        if self.lam == 0:
+            own = {name: getattr(self, name) for name in ("epochs", "batch_size", "lr")}
+            return Cell(lam=0.0, zeta=0.0, **own)
+        return replace(self, zeta=0.0) if self.estimator == "unbiased" else self
+
+
+def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """Give every combination of a sweep's values, the last name changing fastest.
+
+    Parameters
+    ----------
+    base : Cell
+        The values of what is not swept.
+    sweep : mapping of str to sequence
+        Values by name. A `floor` holds for the cells with λ < 0, a `target` for those with λ ≠ 0.
+
+    Returns
+    -------
+    list of Cell
+        Checked, and all different.
+
+    Raises
+    ------
+    InvalidValueError
+        If a value is out of range, or a target comes with λ < 0, or a floor with no λ < 0 at all.
+    """
+    combined = [replace(base, **dict(zip(sweep, values, strict=True))) for values in itertools.product(*sweep.values())]
+    for cell in combined:
+        _check(cell)
+    if any(cell.floor is not None for cell in combined) and not any(cell.lam < 0 for cell in combined):
+        raise InvalidValueError("floor: it stops a pull downwards, so it needs a lam below 0")
+    found = [replace(cell, floor=cell.floor if cell.lam < 0 else None) for cell in combined]
+    return list(dict.fromkeys(found))
+
+
+def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
+    """Read ``NAME=VALUE,VALUE,...``.
+
+    Raises
+    ------
+    InvalidValueError
+        If a name cannot be swept or comes twice, or a value is not of its kind.
+    """
+    sweep: dict[str, list[Any]] = {}
+    for word in " ".join(words).split():
+        option, equals, values = word.partition("=")
+        name = option.lstrip("-").replace("-", "_")
+        if not equals or name not in _PARSERS:
+            allowed = ", ".join(known.replace("_", "-") for known in _PARSERS)
+            raise InvalidValueError(f"sweep: expected NAME=VALUE,VALUE with a name of {allowed}; got {word!r}")
+        if name in sweep:
+            raise InvalidValueError(f"sweep: {option} comes twice. Put all its values behind one {option}=")
+        sweep[name] = [_parsed(option, _PARSERS[name], value) for value in values.split(",")]
+    return sweep
+
+
+def _optional(value: str) -> float | None:
+    return None if value == "none" else float(value)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "lam": float,
+    "zeta": float,
+    "estimator": str,
+    "target": _optional,
+    "floor": _optional,
+    "lam_schedule": str,
+    "warmup_steps": int,
+    "epochs": float,
+    "batch_size": int,
+    "lr": float,
+}
+
+
+def _parsed(option: str, parse: Callable[[str], Any], value: str) -> Any:
+    try:
+        return parse(value)
+    except ValueError:
+        kind = "a whole number" if parse is int else "a number"
+        raise InvalidValueError(f"sweep: {option}: expected {kind}; got {value!r}") from None
+
+
+def _check(cell: Cell) -> None:
+    _checks.number("lam", cell.lam)
+    _checks.number("zeta", cell.zeta, 0.0, 1.0)
+    _checks.choice("estimator", cell.estimator, _checks.ESTIMATORS)
+    _checks.choice("lam_schedule", cell.lam_schedule, SHAPES)
+    for name in ("target", "floor"):
+        if getattr(cell, name) is not None:
+            _checks.number(name, getattr(cell, name), 0.0, 1.0)
+    if cell.target is not None and (cell.lam < 0 or cell.floor is not None):
+        raise InvalidValueError(
+            f"target: it is approached from either side, with lam above 0 and no floor; got lam={cell.lam:g}, "
+            f"floor={cell.floor}"
+        )
+    for name in ("epochs", "lr"):
+        if not _checks.number(name, getattr(cell, name)) > 0:
+            raise InvalidValueError(f"{name}: expected a number above 0; got {getattr(cell, name):g}")
+    if cell.batch_size < 1:
+        raise InvalidValueError(f"batch_size: expected at least 1; got {cell.batch_size}")
+    if cell.warmup_steps < 0:
+        raise InvalidValueError(f"warmup_steps: expected at least 0; got {cell.warmup_steps}")

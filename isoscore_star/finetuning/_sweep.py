@@ -1,0 +1,152 @@
+"""Every cell with every seed, one run after another, without those that are there already."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star._schedule import LambdaSchedule
+from isoscore_star.finetuning._data import load_task, require_files
+from isoscore_star.finetuning._model import encode, load_tokenizer, quiet, require_packages
+from isoscore_star.finetuning._results import Results, shared_settings
+from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells
+from isoscore_star.finetuning._tasks import is_file
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and which share of all runs is done, 0 to 1."""
+
+
+def finetune(
+    settings: Settings,
+    base: Cell,
+    sweep: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    output: Path,
+    progress: Progress | None = None,
+    *,
+    keep_models: bool = True,
+) -> Results:
+    """Fine-tune a model with every combination of the swept values and every seed.
+
+    Parameters
+    ----------
+    settings : Settings
+        What all runs share.
+    base : Cell
+        The values of what is not swept.
+    sweep : mapping of str to sequence
+        Values by name, of `Cell`'s fields.
+    seeds : sequence of int
+        One run each, for every combination.
+    output : Path
+        Folder for results.json, steps.csv and the runs' best models. Runs that are there already are not made anew.
+    progress : callable, optional
+        Told what is being done.
+    keep_models : bool, default True
+        Leave the best state of each run in the folder; without, only its numbers.
+
+    Returns
+    -------
+    Results
+        All runs of the folder. Those that differ by what plays no part (ζ with λ = 0 or the unbiased estimator) are
+        one training, which each records, the later ones with the first one's name as ``same_as``.
+
+    Raises
+    ------
+    IsoScoreError
+        See the readers of each part: for settings, files, models and memory that do not fit.
+    """
+    wanted = cells(base, sweep)
+    require_files(settings)
+    tell = progress or (lambda _what, _share: None)
+    tell("loading", 0.0)
+    require_packages()
+    _require_device(settings.device)
+    with quiet():
+        return _finetune(settings, base, wanted, sweep, seeds, output, tell, keep_models)
+
+
+def _finetune(
+    settings: Settings,
+    base: Cell,
+    wanted: Sequence[Cell],
+    sweep: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    output: Path,
+    tell: Progress,
+    keep_models: bool,
+) -> Results:
+    from isoscore_star.finetuning._run import Prepared, run
+
+    data = load_task(settings)
+    shared = shared_settings(settings, base, sweep, data_sha256=_fingerprints(settings))
+    results = Results(output, shared)
+    tokenizer = load_tokenizer(settings.model)
+    train, evaluation = (encode(part, tokenizer, settings.max_length) for part in (data.train, data.evaluation))
+    for cell in wanted:
+        _check_schedule(cell, settings, len(train))
+    results.prepare()
+    prepared = Prepared(settings, data, tokenizer, train, evaluation)
+    everything = [(cell, seed) for cell in wanted for seed in seeds]
+    for number, (cell, seed) in enumerate(everything):
+        if results.find(cell, seed) is not None:
+            continue
+        name = run_name(cell, seed, sweep)
+        own = {"name": name, **asdict(cell), "seed": seed}
+        twin = results.find_twin(cell, seed)
+        if twin is not None:
+            results.add({**twin, **own, "same_as": twin.get("same_as", twin["name"])})
+            continue
+        what = f"run {number + 1} of {len(everything)}: {name}"
+        folder = output / "runs" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        with results.step_log() as log:
+            found = run(
+                prepared,
+                cell,
+                seed,
+                folder,
+                lambda step, name=name, log=log: log.writerow({"run": name, **step}),  # type: ignore[misc]
+                lambda share, what=what, number=number: tell(what, (number + share) / len(everything)),  # type: ignore[misc]
+            )
+        if not keep_models:
+            shutil.rmtree(folder)
+        results.add({**own, **found, "model": f"runs/{name}/model" if keep_models else None})
+    return results
+
+
+def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:
+    """Give a name that is a folder's too and tells a run from all others of its folder."""
+    parts = {name: getattr(cell, name) for name in (*PENALTY, *swept)}
+    shown = {**parts, "seed": seed}
+    return "_".join(f"{name}={_short(value)}" for name, value in shown.items() if value is not None)
+
+
+def _short(value: Any) -> str:
+    return str(value).removesuffix(".0")
+
+
+def _check_schedule(cell: Cell, settings: Settings, examples: int) -> None:
+    steps = settings.max_steps or math.ceil(
+        cell.epochs * math.ceil(math.ceil(examples / cell.batch_size) / settings.gradient_accumulation)
+    )
+    LambdaSchedule(cell.lam, steps, warmup_steps=cell.warmup_steps, shape=cell.lam_schedule)
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidValueError("device: torch finds no CUDA device here. Give --device cpu or auto")
+
+
+def _fingerprints(settings: Settings) -> dict[str, str]:
+    """Give each file's hash, so that runs on other data are not taken for the same."""
+    files = [file for file in (settings.task, settings.eval_file) if file is not None and is_file(file)]
+    return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}

@@ -1,0 +1,146 @@
+"""Text and labels in TSV, CSV and JSONL files, with or without a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from isoscore_star.readers import FileContentError, SelectionError
+
+SUFFIXES = (".tsv", ".csv", ".jsonl")
+
+HEADERLESS = ("sentence", "label")
+"""What the columns of a file of sentences and labels are called that has no header."""
+
+
+class Table(NamedTuple):
+    """A file's rows, under the names of its columns."""
+
+    path: Path
+    columns: list[str]
+    rows: list[list[Any]]
+
+    def column(self, name: str) -> list[Any]:
+        """Give a column's values.
+
+        Raises
+        ------
+        SelectionError
+            If there is none of that name; the message lists those that there are.
+        """
+        if name not in self.columns:
+            raise SelectionError(self.missing(repr(name)))
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+    def missing(self, wanted: str) -> str:
+        """Say that a column is missing, and which ones there are."""
+        shown = ", ".join(repr(column if len(column) <= 40 else column[:37] + "...") for column in self.columns)
+        hint = "" if self.path.suffix == ".jsonl" else ". If it has no header, name its columns with --columns"
+        return f"{self.path}: has no column {wanted}; its columns are {shown}{hint}"
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> Table:
+    """Read a table of text: ``.tsv`` without quoting, ``.csv`` with, or ``.jsonl``, an object a line.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in UTF-8.
+    columns : sequence of str, optional
+        Names of the columns of a file without a header. If the first row holds them, too, it counts as the header.
+    known : collection of str
+        Names that show, without `columns`, that the first row is a header.
+
+    Returns
+    -------
+    Table
+        At least one row.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such file, or its suffix is unknown.
+    FileContentError
+        If it is damaged or empty, or a row has more or fewer columns than others.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise SelectionError(f"{path}: there is no such file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
+    except UnicodeDecodeError as error:
+        raise FileContentError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if path.suffix.lower() == ".jsonl":
+        return _table_of_objects(path, text)
+    rows = _tab_rows(text) if path.suffix.lower() == ".tsv" else _csv_rows(path, text)
+    if not rows:
+        raise FileContentError(f"{path}: is empty")
+    header, rows = _split_header(rows, columns, known)
+    for number, row in rows:
+        if len(row) != len(header):
+            raise FileContentError(f"{path}: line {number} has {len(row)} columns, {len(header)} are expected")
+    return _not_empty(Table(path, header, [row for _, row in rows]))
+
+
+_Rows = list[tuple[int, list[str]]]
+
+
+def _tab_rows(text: str) -> _Rows:
+    """Split at line ends and tabs alone: quotes, and what Unicode calls a line separator, are text."""
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line]
+
+
+def _csv_rows(path: Path, text: str) -> _Rows:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise FileContentError(f"{path}: line {reader.line_num} cannot be read as CSV: {error}") from error
+
+
+def _split_header(rows: _Rows, columns: Sequence[str] | None, known: Collection[str]) -> tuple[list[str], _Rows]:
+    first = [cell.strip() for cell in rows[0][1]]
+    if columns is not None:
+        return list(columns), rows[1:] if first == list(columns) else rows
+    if not set(first) & set(known):
+        found = _label_place(rows)
+        if found is not None:
+            return list(HEADERLESS if found == 1 else reversed(HEADERLESS)), rows
+    return first, rows[1:]
+
+
+def _label_place(rows: _Rows) -> int | None:
+    """Find the labels in a file of sentences and labels without a header: the column in which row 1 recurs."""
+    if any(len(row) != 2 for _, row in rows):
+        return None
+    recurring = [index for index in (0, 1) if any(row[index] == rows[0][1][index] for _, row in rows[1:])]
+    return recurring[0] if len(recurring) == 1 else None
+
+
+def _table_of_objects(path: Path, text: str) -> Table:
+    objects: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FileContentError(f"{path}: line {number} is not JSON: {error.msg}") from error
+        if not isinstance(found, dict):
+            raise FileContentError(f"{path}: line {number} is not a JSON object")
+        objects.append(found)
+    names = list(dict.fromkeys(name for found in objects for name in found))
+    return _not_empty(Table(path, names, [[found.get(name) for name in names] for found in objects]))
+
+
+def _not_empty(table: Table) -> Table:
+    if not table.rows:
+        raise FileContentError(f"{table.path}: holds no rows")
+    return table

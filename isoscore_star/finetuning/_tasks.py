@@ -1,0 +1,61 @@
+"""The tasks of GLUE by name: which columns they have and how they are scored."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from isoscore_star.finetuning._tables import SUFFIXES
+from isoscore_star.readers import SelectionError
+
+
+class Task(NamedTuple):
+    """One task of GLUE."""
+
+    text: str
+    pair: str | None = None
+    metric: str = "accuracy"
+    evaluation: str = "validation"
+
+
+TASKS = {
+    "cola": Task("sentence", metric="matthews"),
+    "mnli": Task("premise", "hypothesis", evaluation="validation_matched"),
+    "mrpc": Task("sentence1", "sentence2", metric="f1"),
+    "qnli": Task("question", "sentence"),
+    "qqp": Task("question1", "question2", metric="f1"),
+    "rte": Task("sentence1", "sentence2"),
+    "sst2": Task("sentence"),
+    "stsb": Task("sentence1", "sentence2", metric="pearson"),
+    "wnli": Task("sentence1", "sentence2"),
+}
+
+# Columns that are looked for in a file, in this order, where none are named; "#1 String" and "Quality" are MRPC's own.
+TEXTS = ("sentence1", "premise", "question", "question1", "#1 String", "sentence", "text")
+PAIRS = {
+    "sentence1": "sentence2",
+    "premise": "hypothesis",
+    "question": "sentence",
+    "question1": "question2",
+    "#1 String": "#2 String",
+}
+LABELS = ("label", "labels", "score", "Quality", "target", "class")
+
+
+def is_file(task: str) -> bool:
+    """Tell whether a task is a file rather than a name."""
+    return task.lower().endswith(SUFFIXES)
+
+
+def named_task(name: str) -> Task:
+    """Give a task of GLUE.
+
+    Raises
+    ------
+    SelectionError
+        If there is none of that name; the message lists those that there are.
+    """
+    if name not in TASKS:
+        raise SelectionError(
+            f"task: {name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(SUFFIXES)}"
+        )
+    return TASKS[name]
