@@ -244,7 +244,8 @@ class IStarLoss(nn.Module):
             )
 
     def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
-        for name in ("dim", "layers", "skip_embeddings"):
+        # Only a pass over data chooses states by itself; the other policies are handed those of the loss.
+        for name in ("dim", "layers", "skip_embeddings") if shrinkage.policy == "epoch" else ("dim",):
             ours, its = getattr(self, name), getattr(shrinkage, name)
             if ours != its:
                 raise InvalidValueError(

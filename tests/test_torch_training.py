@@ -12,7 +12,7 @@ import isoscore_star as iso
 
 torch = pytest.importorskip("torch")
 
-from isoscore_star.backends.torch import IStarLoss  # noqa: E402
+from isoscore_star.backends.torch import IStarLoss, ShrinkageCovariance  # noqa: E402
 
 
 def anisotropic(dim: int = 8, rows: int = 64) -> torch.Tensor:
@@ -172,3 +172,11 @@ def test_schedules() -> None:
         iso.LambdaSchedule(1.0, 10.5)
     with pytest.raises(iso.InvalidValueError, match="'constant', 'linear', 'cosine'"):
         iso.LambdaSchedule(1.0, 10, shape="step")
+
+
+def test_a_shrinkage_covariance_of_other_states_is_refused() -> None:
+    with pytest.raises(iso.InvalidValueError, match=r"skip_embeddings=False there and skip_embeddings=True here"):
+        IStarLoss(8, shrinkage_cov=ShrinkageCovariance(8), skip_embeddings=True)
+    with pytest.raises(iso.InvalidValueError, match="dim=9 there"):
+        IStarLoss(8, shrinkage_cov=ShrinkageCovariance(9, "running"))
+    IStarLoss(8, shrinkage_cov=ShrinkageCovariance(8, "running"), skip_embeddings=True)  # is handed the loss's states
