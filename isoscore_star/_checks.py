@@ -19,7 +19,8 @@ from isoscore_star._protocol import Array, Backend, Invariants
 from isoscore_star._registry import backend_of
 from isoscore_star._score import unbiased_margin
 
-_REAL_DTYPES = ("float", "bfloat", "int", "uint")
+_FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
+_INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 ESTIMATORS = ("shrinkage", "unbiased")
 
 
@@ -39,7 +40,7 @@ def points(X: Any, mask: Any = None) -> Points:
     arrays = list(X) if is_union else [X]
     names = [f"X[{i}]" for i in range(len(arrays))] if is_union else ["X"]
     if backend.name == "numpy":
-        arrays = [np.asarray(array) for array in arrays]
+        arrays = [_as_numpy(name, array) for name, array in zip(names, arrays, strict=True)]
     for name, array in zip(names, arrays, strict=True):
         _check_array(name, array, backend)
     dims = [int(array.shape[-1]) for array in arrays]
@@ -52,8 +53,18 @@ def points(X: Any, mask: Any = None) -> Points:
     return Points(backend, [backend.points(array) for array in arrays], masks, dims[0])
 
 
+def _as_numpy(name: str, array: Any) -> NDArray[Any]:
+    if np.ma.is_masked(array):
+        raise InvalidValueError(
+            f"{name}: {_count(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
+            "lost. Give its data as it is, and which points count as mask="
+        )
+    return np.asarray(array)
+
+
 def _check_array(name: str, array: Array, backend: Backend) -> None:
     _check_dtype(name, backend.dtype_name(array))
+    _check_dense(name, array)
     shape = _shape(name, array)
     if len(shape) < 2:
         raise InvalidValueError(
@@ -84,11 +95,17 @@ def _shape(name: str, array: Array) -> tuple[Any, ...]:
 
 
 def _check_dtype(name: str, dtype: str) -> None:
-    if not dtype.startswith(_REAL_DTYPES):
+    if dtype not in _FLOATS + _INTEGERS:
         raise InvalidTypeError(
-            f"{name}: expected real floating-point or integer numbers; got dtype {dtype}. "
-            "Convert to float32 or float64 what is meant as numbers"
+            f"{name}: expected real floating-point or integer numbers of at least 8 bits, floating-point ones of at "
+            f"least 16; got dtype {dtype}. Convert to float32 or float64 what is meant as numbers"
         )
+
+
+def _check_dense(name: str, array: Array) -> None:
+    layout = str(getattr(array, "layout", ""))
+    if layout.startswith("torch.sparse"):
+        raise InvalidTypeError(f"{name}: expected a dense array; got one of layout {layout}. Give {name}.to_dense()")
 
 
 def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, backend: Backend) -> list[Array | None]:
@@ -110,10 +127,11 @@ def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
         return None
     mask_backend = same_framework("mask", mask, backend)
     if mask_backend.name == "numpy":
-        mask = np.asarray(mask)
+        mask = _as_numpy("mask", mask)
     dtype = mask_backend.dtype_name(mask)
-    if dtype != "bool" and not dtype.startswith(_REAL_DTYPES):
+    if dtype != "bool" and dtype not in _FLOATS + _INTEGERS:
         raise InvalidTypeError(f"mask: expected booleans or zeros and ones; got dtype {dtype}")
+    _check_dense("mask", mask)
     expected = tuple(array.shape[:-1])
     shape = _shape("mask", mask)
     if not same_shape(shape, expected):
@@ -141,7 +159,12 @@ def across(value: Any, backend: Backend) -> Any:
 
 def same_framework(name: str, array: Any, backend: Backend) -> Backend:
     """Require X's own framework or NumPy, and return which of the two it is."""
-    other = backend_of(array)
+    if isinstance(array, (list, tuple)):
+        raise InvalidTypeError(
+            f"{name}: expected an array of X's framework ({backend.name}) or NumPy; got a {type(array).__name__} of "
+            f"{len(array)}. Convert it by numpy.asarray"
+        )
+    other = backend_of(array, name)
     if other.name in (backend.name, "numpy", *backend.takes) or (backend.name == "numpy" and "numpy" in other.takes):
         return other
     raise InvalidTypeError(
@@ -158,7 +181,7 @@ def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high
     if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
         return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
     dtype, shape = backend.dtype_name(value), tuple(value.shape)
-    if shape != () or not dtype.startswith(("float", "bfloat")):
+    if shape != () or dtype not in _FLOATS:
         raise InvalidValueError(
             f"{name}: as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
         )
@@ -229,8 +252,9 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
     """Check a covariance statically: framework, dtype, shape (d, d). Returns it, as an ndarray if it is array-like."""
     owner = same_framework(name, matrix, backend)
     if owner.name == "numpy":
-        matrix = np.asarray(matrix)
+        matrix = _as_numpy(name, matrix)
     _check_dtype(name, owner.dtype_name(matrix))
+    _check_dense(name, matrix)
     shape = _shape(name, matrix)
     if len(shape) != 2 or None in shape or shape[0] != shape[1] or shape[0] < 2:
         raise InvalidValueError(
@@ -247,14 +271,16 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
 def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     """Require finite, symmetric values with variances that are not negative and not all zero, if values are known.
 
-    Symmetry is held to √ε of the dtype, relative to the largest entry: summing m products in another order changes
-    an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no covariance misses by far.
+    Also ‖C‖²_F ≤ (tr C)², which Σλ² ≤ (Σλ)² says of eigenvalues that are not negative: a matrix that violates it has
+    others, and a score below 0. Either is held to √ε of the dtype, symmetry relative to the largest entry: summing m
+    products in another order changes an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no
+    covariance misses by far.
     """
-    owner = backend_of(matrix)
+    owner = backend_of(matrix, name)
     if owner.concrete(owner.total(owner.constant(matrix, matrix))) is None:
         return
     values = owner.to_numpy(matrix)
-    epsilon = np.finfo(values.dtype).eps if values.dtype.kind == "f" else 0.0
+    tolerance = _covariance_tolerance(owner.dtype_name(matrix))
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise InvalidValueError(f"{name}: every entry has to be finite; got {_count(~np.isfinite(values))} NaN or inf")
@@ -267,16 +293,30 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     if not variances.any():
         raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
     asymmetry = np.abs(values - values.T).max()
-    if asymmetry > math.sqrt(epsilon) * np.abs(values).max():
+    largest = np.abs(values).max()
+    if asymmetry > tolerance * largest:
         raise InvalidValueError(
             f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:g}. "
             "If that is rounding, give (C + C.T) / 2"
         )
+    squares = float(np.sum((values / largest) ** 2) / np.sum(variances / largest) ** 2)
+    if squares > 1 + tolerance:
+        raise InvalidValueError(
+            f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
+            f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov"
+        )
+
+
+def _covariance_tolerance(dtype: str) -> float:
+    """Give √ε of a dtype in which a covariance is stored."""
+    if dtype == "bfloat16":
+        return 2.0**-4
+    return math.sqrt(float(np.finfo(dtype if dtype in _FLOATS else np.float64).eps))
 
 
 def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
     """Check Σ_S wholly, values too, and give it in float64 (for code that works in NumPy)."""
-    owner = backend_of(cov)
+    owner = backend_of(cov, "shrinkage_cov")
     matrix = square_matrix("shrinkage_cov", cov, owner, dim)
     covariance_values("shrinkage_cov", matrix, owner)
     return owner.to_numpy(matrix).astype(np.float64)
@@ -286,8 +326,9 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
     """Check eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
     name = "eigenvalues"
     if backend.name == "numpy":
-        eigenvalues = np.asarray(eigenvalues)
+        eigenvalues = _as_numpy(name, eigenvalues)
     _check_dtype(name, backend.dtype_name(eigenvalues))
+    _check_dense(name, eigenvalues)
     shape = _shape(name, eigenvalues)
     if len(shape) != 1 or None in shape or shape[0] < 2:
         raise InvalidValueError(f"{name}: expected shape (d,) with d of at least 2; got shape {shape}")
@@ -371,7 +412,7 @@ def mask_values(mask: Any) -> None:
     for part in mask if isinstance(mask, (list, tuple)) else [mask]:
         if part is None:
             continue
-        values = backend_of(part).to_numpy(part)
+        values = backend_of(part, "mask").to_numpy(part)
         if values.dtype != bool and not np.isin(values, (0, 1)).all():
             odd = values[~np.isin(values, (0, 1))].flat[0]
             raise InvalidValueError(
@@ -403,7 +444,7 @@ def _count(bad: NDArray[np.bool_]) -> int:
 
 def reference_points(X: Any) -> NDArray[np.float64]:
     """Check one NumPy cloud wholly, values too, without any of the backends' arithmetic."""
-    X = np.asarray(X)
+    X = _as_numpy("X", X)
     _check_array("X", X, backend_of(X))
     if X.ndim != 2:
         raise InvalidValueError(f"X: the reference takes one cloud of shape (points, dimensions); got shape {X.shape}")

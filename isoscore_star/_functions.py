@@ -212,7 +212,8 @@ def isoscore_from_cov(cov: Any) -> Any:
     Raises
     ------
     InvalidValueError
-        If it is not square, symmetric and finite, or has a negative variance.
+        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
+        (‖C‖²_F above (tr C)²).
     DegenerateDataError
         If every variance is zero.
     InvalidTypeError
@@ -225,7 +226,7 @@ def isoscore_from_cov(cov: Any) -> Any:
     >>> iso.isoscore_from_cov(np.diag([2.0, 2.0, 0.0]))
     0.5
     """
-    backend = backend_of(cov)
+    backend = backend_of(cov, "cov")
     matrix = _checks.square_matrix("cov", cov, backend)
     _checks.covariance_values("cov", matrix, backend)
     matrix = backend.constant(matrix, matrix)
@@ -260,7 +261,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     """
     if isinstance(eigenvalues, (list, tuple)):
         eigenvalues = np.asarray(eigenvalues)
-    backend = backend_of(eigenvalues)
+    backend = backend_of(eigenvalues, "eigenvalues")
     values = _checks.spectrum(eigenvalues, backend)
     values = backend.constant(values, values)
     return _score_of_sums(backend, values, values)

@@ -146,7 +146,7 @@ def get_backend(name: str) -> Backend:
     return backend
 
 
-def backend_of(X: object) -> Backend:
+def backend_of(X: object, name: str = "X") -> Backend:
     """Find the backend of an array, or of a list or tuple of arrays, from its type.
 
     Only frameworks that are already loaded are looked at, since nobody can hold an array of another.
@@ -157,6 +157,8 @@ def backend_of(X: object) -> Backend:
         Of any supported framework. Whatever has ``__array__`` (a DataFrame, say) counts as NumPy. In a sequence
         NumPy arrays may stand beside autograd's, of which they are the constants, and the tensors of the framework
         that Keras runs on beside Keras' variables.
+    name : str, default "X"
+        What an error calls it: the argument that it was given for.
 
     Returns
     -------
@@ -176,20 +178,20 @@ def backend_of(X: object) -> Backend:
     'numpy'
     """
     if not isinstance(X, (list, tuple)):
-        return get_backend(_backend_name(X))
-    names = {_backend_name(item): None for item in X}
-    for name in names if len(names) > 1 else ():
-        backend = get_backend(name)
-        if set(names) <= {name, *backend.takes}:
+        return get_backend(_backend_name(X, name))
+    found = {_backend_name(item, name): None for item in X}
+    for one in found if len(found) > 1 else ():
+        backend = get_backend(one)
+        if set(found) <= {one, *backend.takes}:
             return backend
-    if len(names) > 1:
+    if len(found) > 1:
         raise InvalidTypeError(
-            f"X: the clouds of one union have to be of one framework; got {' and '.join(names)}. "
+            f"{name}: the clouds of one union have to be of one framework; got {' and '.join(found)}. "
             "Convert them to one of the two first"
         )
-    if not names:
-        raise InvalidValueError("X: expected at least one array; got an empty list")
-    return get_backend(next(iter(names)))
+    if not found:
+        raise InvalidValueError(f"{name}: expected at least one array; got an empty list")
+    return get_backend(next(iter(found)))
 
 
 def _installed(framework: str) -> bool:
@@ -210,16 +212,16 @@ def _load_built_in(name: str) -> Backend:
         ) from None
 
 
-def _backend_name(array: object) -> str:
+def _backend_name(array: object, argument: str) -> str:
     kind = type(array)
     if kind in _name_of_type:
         return _name_of_type[kind]
-    name = _look_up(array)
+    name = _look_up(array, argument)
     _name_of_type[kind] = name
     return name
 
 
-def _look_up(array: object) -> str:
+def _look_up(array: object, argument: str) -> str:
     for name, entry in _BUILT_IN.items():
         for module, class_name in entry.arrays:
             cls = getattr(sys.modules.get(module), class_name, None)
@@ -232,7 +234,7 @@ def _look_up(array: object) -> str:
         return "numpy"
     installed = ", ".join(available_backends())
     raise InvalidTypeError(
-        f"X: {type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
+        f"{argument}: {type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
         f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray"
     )
 

@@ -7,11 +7,12 @@ import pytest
 from adapters import REAL_DATA, random_cov
 
 import isoscore_star as iso
+from isoscore_star import reference
 
 torch = pytest.importorskip("torch")
 authors = pytest.importorskip("IsoScore.IsoScore")
 
-# They take √d in float32 whatever the input, so their float64 value is only good to about 3e-8.
+# They take √d in float32 whatever the input, so their float64 value is only good to some 1e-8 (4e-8 was seen).
 THEIR_PRECISION = 1e-7
 
 
@@ -38,6 +39,15 @@ def test_same_value_from_a_covariance(rng: np.random.Generator) -> None:
     assert abs(float(authors.IsoScore_cov(cov)) - iso.isoscore_from_cov(cov)) < THEIR_PRECISION
 
 
+def test_their_float64_value_has_the_precision_of_float32(rng: np.random.Generator) -> None:
+    # Their square roots of d are float32 numbers, off by up to 6e-8 of their value, which the score is off by, too.
+    points = torch.tensor(rng.normal(size=(50, 768)) * np.linspace(0.3, 2, 768))
+    cov = torch.tensor(random_cov(rng, 768))
+    expected = reference.isoscore_star(points.numpy(), cov.numpy(), 0.8)
+    assert 1e-9 < abs(float(authors.IsoScore_star(points, cov, 0.8)) - expected) < THEIR_PRECISION
+    assert abs(float(iso.isoscore_star(points, cov, 0.8)) - expected) < 1e-12
+
+
 def test_identical_points_are_nan_there_and_an_error_here() -> None:
     points = torch.ones(10, 4)
     assert authors.IsoScore(points).isnan()
@@ -45,8 +55,9 @@ def test_identical_points_are_nan_there_and_an_error_here() -> None:
         iso.isoscore(points)
 
 
-def test_half_precision_fails_there_and_works_here(rng: np.random.Generator) -> None:
-    points = torch.tensor(rng.normal(size=(100, 8))).half()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_fails_there_and_works_here(rng: np.random.Generator, dtype: torch.dtype) -> None:
+    points = torch.tensor(rng.normal(size=(100, 8))).to(dtype)
     with pytest.raises(RuntimeError):
         authors.IsoScore(points)
     assert abs(float(iso.isoscore(points)) - iso.isoscore(points.double().numpy())) < 1e-3

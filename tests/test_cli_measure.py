@@ -1,6 +1,8 @@
 """``isoscore-star measure``: the numbers of `isoscore_star.measure` for every file, and one line for every mistake."""
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -28,6 +30,9 @@ TOLERANCE = {np.float64: 1e-12, np.float32: 1e-6}
 def cloud(rows=300, dim=5, dtype=np.float64, seed=0):
     scales = np.r_[6.0, np.ones(dim - 1)]
     return (np.random.default_rng(seed).normal(size=(rows, dim)) * scales + 2).astype(dtype)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows lacks SIGINT for a child, getrusage, pty, mkfifo")
 
 
 @pytest.fixture
@@ -139,6 +144,23 @@ def test_shrinkage(measured):
         found = measured("x.npy", "--shrinkage-cov", name, "--zeta", 0.3)
         assert found["zeta"] == 0.3
         agrees(found["union"], iso.measure(X, cov, 0.3), 1e-12)
+
+
+def test_a_shrinkage_matrix_among_several_arrays(measured, failure):
+    X, cov = cloud(40), np.cov(cloud(1000, seed=1).T)
+    save("x.npy", X)
+    np.savez("many.npz", cov=cov, mean=X.mean(0), other=np.eye(5))
+    found = measured("x.npy", "--shrinkage-cov", "many.npz:cov", "--zeta", 0.3)
+    agrees(found["union"], iso.measure(X, cov, 0.3), 1e-12)
+    save("a:cov.npy", cov)  # a file's own name comes first
+    assert measured("x.npy", "--shrinkage-cov", "a:cov.npy", "--zeta", 0.3) == found
+    for name, message in (
+        ("many.npz", r"several arrays, .*cov \(5, 5\)"),
+        ("many.npz:x", "no array 'x'"),
+        ("no.npz:cov", "no.npz: no such file"),
+    ):
+        code, line = failure("measure", "x.npy", "--shrinkage-cov", name, "--zeta", 0.3)
+        assert (code, bool(re.search(message, line))) == (2, True)
 
 
 def test_repeated_keys_are_a_union_or_layers(measured):
@@ -389,7 +411,7 @@ WRONG_USE = {
     "zeta below 0": (["measure", "x.npy", "--zeta", "-1"], r"zeta: expected a number in \[0, 1\]; got -1.0"),
     "zeta is NaN": (["measure", "x.npy", "--zeta", "nan"], r"zeta: expected a number in \[0, 1\]; got nan"),
     "zeta alone": (["measure", "x.npy", "--zeta", "0.2"], "shrinkage covariance, but none was given"),
-    "missing matrix": (["measure", "x.npy", "--shrinkage-cov", "no.npy"], "'no.npy' does not exist"),
+    "missing matrix": (["measure", "x.npy", "--shrinkage-cov", "no.npy"], "no.npy: no such file"),
 }
 
 
@@ -409,6 +431,13 @@ def test_a_damaged_file(failure, folder):
     (folder / "x.npy").write_bytes(b"\x93NUMPY damaged")
     code, line = failure("measure", "x.npy")
     assert (code, "x.npy: cannot be read as .npy" in line) == (1, True)
+
+
+@posix
+def test_a_pipe_is_no_file_to_measure(failure, folder):
+    os.mkfifo("x.npy")
+    code, line = failure("measure", "x.npy")
+    assert (code, "x.npy: is no regular file" in line) == (2, True)
 
 
 def test_widths_differ(failure):
@@ -448,7 +477,6 @@ def test_help(capsys, arguments):
     assert "Usage: isoscore-star" in capsys.readouterr().out
 
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither SIGINT for a child nor getrusage")
 RUN = "import sys; from isoscore_star.cli import main; code = main(sys.argv[1:]); "
 
 
@@ -468,6 +496,39 @@ def test_a_pipe_gets_no_progress_bar(folder):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["union"]["count"] == 300
+
+
+@posix
+def test_a_terminal_gets_a_progress_bar(folder):
+    import pty
+
+    save("x.npy", cloud())
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", RUN + "sys.exit(code)", "measure", "x.npy", "--json"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, env=environment | {"TERM": "xterm-256color"}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while part := os.read(ours, 4096):
+                shown += part
+        out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert json.loads(out)["union"]["count"] == 300
+    assert b"reading" in shown
+
+
+@pytest.mark.parametrize("more", [[], ["--by-layer"]])
+def test_signs_that_the_terminal_cannot_show(folder, more):
+    save("x.npy", cloud(600).reshape(2, 300, 5))
+    command = [sys.executable, "-c", RUN + "sys.exit(code)", "measure", "x.npy", *more]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"0\.\d{4} \? 0\.\d{4}", done.stdout)  # score ± standard error
 
 
 @posix

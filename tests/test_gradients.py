@@ -21,7 +21,7 @@ def closed_form(points: np.ndarray, cov: np.ndarray, zeta: float) -> np.ndarray:
     return 4 * (1 - zeta) / ((m - 1) * (d - 1)) * (r * centred - r**2 * centred @ sigma)
 
 
-SHAPES = [(20, 64), (64, 64), (700, 64), (50, 700), (900, 600)]
+SHAPES = [(20, 64), (64, 64), (700, 64), (50, 700), (900, 600), (60, 1024), (1100, 1024)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -68,18 +68,16 @@ def test_differences_of_algorithm_1(differentiable: Adapter, rng: np.random.Gene
         assert got[i, j] == pytest.approx(slope, abs=1e-8)  # ε/step + step²
 
 
+DIM = 8
+KINDS = ["shrinkage 0", "shrinkage 0.3", "shrinkage 1", "unbiased"]
+
+
 def cases() -> list[object]:
-    shapes = {"m<d": [3], "m=d": [5], "m>d": [11], "union m<d": [2, 1, 1], "union m>d": [4, 8]}
-    grid = product(shapes, ["shrinkage 0", "shrinkage 0.3", "shrinkage 1", "unbiased"], [False, True])
-    return [
-        pytest.param(
-            [m + 3 for m in shapes[s]] if kind == "unbiased" and len(shapes[s]) == 1 else shapes[s],
-            kind,
-            k,
-            id=f"{s}-{kind}-{'mask' if k else 'all'}",
-        )
-        for s, kind, k in grid
-    ]
+    # The Gram form, the scatter form, and where they meet; always so many points that no score is 0 by definition.
+    rows = {"m<d": 6, "m=d": DIM, "m>d": 13}
+    shapes = {name: [m] for name, m in rows.items()} | {f"union {name}": [1, m - 4, 3] for name, m in rows.items()}
+    grid = product(shapes, KINDS, [False, True])
+    return [pytest.param(shapes[s], kind, k, id=f"{s}-{kind}-{'mask' if k else 'all'}") for s, kind, k in grid]
 
 
 @pytest.mark.parametrize(("lengths", "kind", "masked"), cases())
@@ -87,14 +85,19 @@ def test_torch_gradcheck_and_gradgradcheck(
     rng: np.random.Generator, lengths: list[int], kind: str, masked: bool
 ) -> None:
     torch = pytest.importorskip("torch")
-    layers = [torch.tensor(rng.normal(size=(m, 5)), requires_grad=True) for m in lengths]
-    masks = [torch.arange(m) % 4 != 1 for m in lengths] if masked else None
+    layers = [torch.tensor(rng.normal(size=(m, DIM)), requires_grad=True) for m in lengths]
+    # One row of all is left out, and of a union the first cloud has no mask.
+    masks: list[object] = [None, *(torch.ones(m) for m in lengths[1:-1]), torch.arange(lengths[-1]) != 1]
     estimator, _, zeta = kind.partition(" ")
-    cov = torch.tensor(random_cov(rng, 5)) if estimator == "shrinkage" else None
+    cov = torch.tensor(random_cov(rng, DIM)) if estimator == "shrinkage" else None
 
     def loss(*xs: object) -> object:
-        return iso.istar_loss(list(xs), cov, float(zeta or 0), 1.5, mask=masks, estimator=estimator)
+        mask = masks[-len(xs) :] if masked else None
+        return iso.istar_loss(list(xs), cov, float(zeta or 0), 1.5, mask=mask, estimator=estimator)
 
+    # What is zero throughout could not be wrong.
+    gradients = torch.autograd.grad(loss(*layers), layers)
+    assert (max(float(g.abs().max()) for g in gradients) > 1e-3) == (zeta != "1")
     assert torch.autograd.gradcheck(loss, layers)
     assert torch.autograd.gradgradcheck(loss, layers)
 

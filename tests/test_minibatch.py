@@ -9,7 +9,11 @@ IsoScore* varies, relative to its mean, by at most b = (√v + x·√w)/(1 + x).
     |bias| ≤ PR/(d−1)·(x + b² + b·√w + w)/(1 + x)      of IsoScore*
     |bias| ≤ PR/(d−1)·(v + √(v·w))                      of the unbiased score
 
-IsoScore's own bias is the first with ζ = 0, x₀ = (1 + PR)/n: near PR/(d−1) as long as m is far below PR.
+IsoScore's own bias is the first with ζ = 0, x₀ = (1 + PR)/n: near PR/(d−1) as long as m is far below PR. Likewise the
+standard deviations, since that of a sum is at most the sum of its terms' (those of F and of the squared trace):
+
+    spread ≤ PR/(d−1)·(b + √w)/(1 + x)                  of IsoScore*, and of IsoScore with ζ = 0
+    spread ≤ PR/(d−1)·(√v + √w)                         of the unbiased score
 """
 
 from __future__ import annotations
@@ -36,6 +40,13 @@ def draws(rows: int) -> int:
 def variances(rows: int) -> tuple[float, float]:
     v = 4 / rows**2 + 8 * (SPECTRUM**4).sum() / (rows * (SPECTRUM**2).sum() ** 2)
     return v, 8 / (rows * PR)
+
+
+def excess_and_variation(rows: int, zeta: float) -> tuple[float, float]:
+    """Give x and b of IsoScore* (of IsoScore for ζ = 0)."""
+    v, w = variances(rows)
+    x = (1 + PR) * ((1 - zeta) ** 2 / (rows - 1) + zeta**2 / 250_000)
+    return x, (np.sqrt(v) + x * np.sqrt(w)) / (1 + x)
 
 
 def gaussian(rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -77,9 +88,7 @@ def test_the_population_value_is_the_one_of_the_specification() -> None:
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("zeta", ZETAS)
 def test_bias_of_isoscore_star(rows: int, zeta: float) -> None:
-    v, w = variances(rows)
-    x = (1 + PR) * ((1 - zeta) ** 2 / (rows - 1) + zeta**2 / 250_000)
-    b = (np.sqrt(v) + x * np.sqrt(w)) / (1 + x)
+    (_, w), (x, b) = variances(rows), excess_and_variation(rows, zeta)
     bound = PR / (DIM - 1) * (x + b**2 + b * np.sqrt(w) + w) / (1 + x)
     bias, error = bias_and_error(batches(rows)[f"{zeta}"])
     assert abs(bias) < bound + 4 * error
@@ -100,11 +109,15 @@ def test_bias_of_the_unbiased_score(rows: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", ROWS)
-def test_spread(rows: int) -> None:
-    # The delta method's standard deviation, PR/(d−1)·(√v + √w) at the most; that of n draws is known to 1/√(2n).
+@pytest.mark.parametrize("score", ["plain", "unbiased", *map(str, ZETAS)])
+def test_spread(rows: int, score: str) -> None:
     v, w = variances(rows)
-    slack = 1 + 4 / np.sqrt(2 * draws(rows))
-    assert np.std(batches(rows)["unbiased"], ddof=1) < slack * PR / (DIM - 1) * (np.sqrt(v) + np.sqrt(w))
+    bound = PR / (DIM - 1) * (np.sqrt(v) + np.sqrt(w))
+    if score != "unbiased":
+        x, b = excess_and_variation(rows, 0.0 if score == "plain" else float(score))
+        bound = PR / (DIM - 1) * (b + np.sqrt(w)) / (1 + x)
+    slack = 1 + 4 / np.sqrt(2 * draws(rows))  # the standard deviation of n draws is known to 1/√(2n)
+    assert np.std(batches(rows)[score], ddof=1) < slack * bound
 
 
 def test_spread_of_the_unbiased_score_at_16_points() -> None:

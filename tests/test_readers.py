@@ -199,6 +199,22 @@ def truncated(name):
     return write
 
 
+def bytes_of(name, content):
+    return lambda path: (path / name).write_bytes(content)
+
+
+def flipped(name, signature):
+    """Damage the last record of a zip file that starts so, in a field that says how many disks there are."""
+
+    def write(path):
+        WRITERS[name](path / name, cloud())
+        content = bytearray((path / name).read_bytes())
+        content[content.rindex(signature) + 16] ^= 2
+        (path / name).write_bytes(content)
+
+    return write
+
+
 def csv_text(text):
     return lambda path: (path / "x.csv").write_text(text)
 
@@ -216,6 +232,10 @@ OBJECTS = np.array([{"a": 1}, None], dtype=object)
 BROKEN = {
     **{f"garbage in {name}": (name, garbage(name), "cannot be read as") for name in GARBAGE},
     "garbage in x.pt": ("x.pt", garbage("x.pt"), "damaged or holds other Python objects than tensors"),
+    # An unpickler takes the first for the start of a number, and the second for an instruction on an empty stack.
+    "a word in x.pt": ("x.pt", bytes_of("x.pt", b"junk"), "damaged or holds other Python objects than tensors"),
+    "a letter in x.pt": ("x.pt", bytes_of("x.pt", b"e"), "damaged or holds other Python objects than tensors"),
+    "flipped end of x.pt": ("tensor.pt", flipped("tensor.pt", b"PK\x06\x07"), "cannot be read as .pt: .*disk"),
     **{
         f"truncated {name}": (name, truncated(name), "cannot be read as")
         for name in ("points.npy", "stored.npz", "points.safetensors", "lists.parquet", "fixed.arrow", "tensor.pt")

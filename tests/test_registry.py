@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapters import Adapter
+from adapters import ADAPTERS, Adapter
 
 import isoscore_star as iso
 from isoscore_star import _registry
@@ -77,6 +77,10 @@ def test_backend_of_an_array(backend: Adapter) -> None:
     if backend.name != "autograd":  # whose arrays are boxes only inside its own functions
         assert iso.backend_of(X).name == backend.name
         assert iso.backend_of([X, X]).name == backend.name
+
+
+def test_every_backend_of_this_package_is_tested() -> None:
+    assert set(ADAPTERS) == set(_registry._BUILT_IN)
 
 
 def test_unknown_names() -> None:

@@ -18,6 +18,8 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_flatten  # noqa: E402
 
+from isoscore_star.backends import torch as torch_backend  # noqa: E402
+from isoscore_star.backends import torch_points  # noqa: E402
 from isoscore_star.backends.torch import IStarLoss  # noqa: E402
 
 
@@ -172,6 +174,54 @@ def test_inductor_gives_the_same_gradient(rows: int, estimator: str) -> None:
         warnings.simplefilter("ignore")  # torch's own deprecations, when inductor is first loaded
         (gradient,) = torch.autograd.grad(torch.compile(module, fullgraph=True)(X), X)
     assert torch.allclose(gradient, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuse what only the host can do with a value, which it has to wait for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device, which itself tells of every wait")
+
+
+def _refuse(*_: object) -> float:
+    raise AssertionError("the training path looks at a value")
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=on_cuda)])
+@pytest.mark.parametrize("rows", [5, 40])
+@pytest.mark.parametrize(("estimator", "zeta"), [("shrinkage", 0.0), ("shrinkage", 0.3), ("unbiased", 0.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_training_path_never_waits_for_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, rows: int, estimator: str, zeta: float, masked: bool
+) -> None:
+    layers = [torch.randn(rows - 3, 16), torch.randn(3, 16)]
+    layers = [layer.to(device).requires_grad_() for layer in layers]
+    masks = [torch.ones(len(layer), device=device) for layer in layers] if masked else None
+    cov = torch.eye(16, device=device) if estimator == "shrinkage" else None
+    module = IStarLoss(16, zeta=zeta, shrinkage_cov=torch.eye(16), estimator=estimator).to(device)
+
+    def step() -> None:
+        iso.istar_loss(layers, cov, zeta, mask=masks, estimator=estimator).backward()
+        module(layers, masks).backward()
+
+    step()  # whatever a device does once only
+    # Of a tensor without a value `concrete` says so without looking, so that a meta tensor alone would not notice it.
+    for file in (torch_backend, torch_points):
+        monkeypatch.setattr(file, "concrete", _refuse)
+    previous = torch.cuda.get_sync_debug_mode() if device == "cuda" else 0
+    try:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        with _NoWaiting():
+            step()
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode(previous)
+    assert all(layer.grad.shape == layer.shape for layer in layers)
 
 
 def test_compile_of_the_measuring_functions() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -48,6 +49,9 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # one that cannot write a sign, such as ±, gets a question mark
+            stream.reconfigure(errors="replace")
     try:
         return int(app(arguments, prog_name="isoscore-star", standalone_mode=False) or 0)
     except _ParsingError as error:

@@ -43,7 +43,10 @@ def measure(
     ],
     zeta: Annotated[float, typer.Option(help="Share of the shrinkage covariance, from 0 to 1.")] = 0.0,
     shrinkage_cov: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its (d, d) matrix, of many more points.", **_EXISTING)
+        str | None,
+        typer.Option(
+            metavar="FILE[:KEY]", help="Its (d, d) matrix, of many more points; KEY if the file holds several arrays."
+        ),
     ] = None,
     estimator: Annotated[Estimator, typer.Option(help="Which score comes first.")] = Estimator.shrinkage,
     mask: Annotated[
@@ -77,7 +80,7 @@ def measure(
         _show(union, layers, zeta, estimator)
 
 
-def _checked_zeta(zeta: float, shrinkage_cov: Path | None, estimator: Estimator) -> float:
+def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
     try:
         if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
             print("note: the unbiased score needs no shrinkage, so zeta is not used", file=sys.stderr)
@@ -87,12 +90,19 @@ def _checked_zeta(zeta: float, shrinkage_cov: Path | None, estimator: Estimator)
         raise typer.BadParameter(str(error)) from error
 
 
-def _read_matrix(path: Path, dim: int) -> NDArray[np.float64]:
-    matrix = open_array(path).whole()
+def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
+    matrix = open_array(*_file_and_key(name)).whole()
     try:
         return _checks.shrinkage_target(matrix, dim)
     except IsoScoreError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _file_and_key(name: str) -> tuple[str, str | None]:
+    file, _, key = name.rpartition(":")
+    if Path(name).exists() or not Path(file).suffix:
+        return name, None
+    return file, key
 
 
 def _measure(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -10,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from isoscore_star._registry import available_backends, get_backend
 from isoscore_star.validation import Check
 from isoscore_star.validation import validate as run_checks
 
@@ -21,6 +25,7 @@ def validate(
 
     Exits with 1 if any value or gradient is out of tolerance.
     """
+    _load_quietly()
     checks = run_checks()
     failed = [check for check in checks if not check.passed]
     if as_json:
@@ -34,6 +39,28 @@ def validate(
         Console(stderr=True).print(_complaint(check), markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _load_quietly() -> None:
+    """Load every framework without what TensorFlow tells of itself, before it can be told not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _closed_stderr():
+        for name in available_backends():
+            with suppress(Exception):  # which the checks meet again, and report
+                get_backend(name)
+
+
+@contextmanager
+def _closed_stderr() -> Iterator[None]:
+    """Send what is written to stderr nowhere, that by C++ too."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _table(checks: list[Check]) -> Table:

@@ -80,7 +80,7 @@ def open_array(path: str | Path, key: str | None = None) -> ArraySource:
     if reader is None:
         raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise SelectionError(f"{path}: no such file")
+        raise SelectionError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
     try:
         module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -47,9 +47,13 @@ def open_torch(path: Path, key: str | None) -> DenseSource:
 @lru_cache(maxsize=1)
 def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
     try:
-        with reading(path, RuntimeError, ValueError):
+        # On stderr there is to be one line, and torch warns of what a damaged file seems to ask for.
+        with reading(path, RuntimeError, ValueError, zipfile.BadZipFile), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError as error:
+    except (FileContentError, MemoryError):
+        raise
+    except Exception as error:  # an unpickler runs the bytes as a program, and bytes at random end in any error
         raise FileContentError(
             f"{path}: is damaged or holds other Python objects than tensors, which are never unpickled. "
             "Save a tensor, or a dict or list of tensors"
