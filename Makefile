@@ -28,7 +28,7 @@ lint: $(VENV)/.dev
 	mkdir -p $(VENV)/typed/isoscore_star
 	ln -sfn $(CURDIR)/isoscore_star/* $(CURDIR)/backends $(VENV)/typed/isoscore_star/
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p isoscore_star
-	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts paper_checks
 
 benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py --write benchmarks/README.md
@@ -37,7 +37,7 @@ benchmark: $(VENV)/.test
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test
-	$(BIN)/python -m paper_checks $(QUICK)
+	$(BIN)/python -m paper_checks --output paper_checks $(QUICK)
 
 figure: $(VENV)/.test
 	$(BIN)/python scripts/make_figure.py

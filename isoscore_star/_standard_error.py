@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,21 @@ def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
     return sums.score(sums.count - 1, *left)
 
 
-def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]) -> float | None:
-    """Estimate the standard error by leaving out whole groups of points that belong together (tokens of a sentence).
+class GroupedJackknife(NamedTuple):
+    """What leaving out groups says of the unbiased score.
+
+    Attributes
+    ----------
+    error, bias : float
+        Its standard error; and its bias, which comes of points that belong together being taken for independent.
+    """
+
+    error: float
+    bias: float
+
+
+def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]) -> GroupedJackknife | None:
+    """Estimate standard error and bias by leaving out whole groups of points that belong together (of one sentence).
 
     For groups of unequal size by the pseudo-values of Busing, Meijer & van der Leeden, *Delete-m Jackknife for
     Unequal m* (Statistics and Computing 9, 1999); for equal sizes that is the usual jackknife.
@@ -90,7 +103,7 @@ def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]
 
     Returns
     -------
-    float or None
+    GroupedJackknife or None
         None for fewer than two groups, or where leaving one out leaves no estimate.
     """
     labels, index = np.unique(groups, return_inverse=True)
@@ -105,7 +118,7 @@ def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]
     mean = len(labels) * full - float(np.sum((1 - 1 / inverse_share) * left_out))
     pseudo = inverse_share * full - (inverse_share - 1) * left_out
     error = math.sqrt(float(np.mean((pseudo - mean) ** 2 / (inverse_share - 1))))
-    return error if math.isfinite(error) else None
+    return GroupedJackknife(error, full - mean) if math.isfinite(error) else None
 
 
 def _leave_group_out(sums: _Sums, group: FloatArray) -> FloatArray:

@@ -1,0 +1,175 @@
+"""Every measure of one cloud in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isoscore_star import _checks
+from isoscore_star._errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
+from isoscore_star._measurement import measure
+from isoscore_star.diagnostics._cosine import average_cosine_similarity
+from isoscore_star.diagnostics._intrinsic import id_score, mle_dimension, two_nn_dimension
+from isoscore_star.diagnostics._outliers import outlier_dimensions
+from isoscore_star.diagnostics._partition import partition_score
+from isoscore_star.diagnostics._points import FloatArray, checked_points
+from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
+from isoscore_star.diagnostics._uniformity import uniformity
+
+PAIRWISE_POINTS = 10_000
+"""Points above which measures that look at pairs take a random sample: 10⁸ pairs take some seconds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of a cloud.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in the literature.
+    value : float or None
+        None where it is not defined for these points, or what computes it is not installed.
+    isotropic : str
+        What it would be for isotropic points with mean zero.
+    note : str
+        Why there is no value, the standard error, or that a sample was looked at; else empty.
+    """
+
+    name: str
+    value: float | None
+    isotropic: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_measures` found.
+
+    Attributes
+    ----------
+    count, dim : int
+        Points measured, and their dimensions.
+    rows : tuple of Row
+        One for each measure.
+    """
+
+    count: int
+    dim: int
+    rows: tuple[Row, ...]
+
+    def __getitem__(self, name: str) -> float | None:
+        """Give the value of a measure by its name."""
+        for row in self.rows:
+            if row.name == name:
+                return row.value
+        raise KeyError(f"{name!r} is none of {', '.join(repr(row.name) for row in self.rows)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers, strings and lists, for JSON; an infinite value, which JSON lacks, as a string."""
+        return {
+            "count": self.count,
+            "dim": self.dim,
+            "measures": [
+                {
+                    "name": row.name,
+                    "value": row.value if row.value is None or math.isfinite(row.value) else str(row.value),
+                    "isotropic": row.isotropic,
+                    "note": row.note,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def compare_measures(
+    X: Any, mask: Any = None, *, max_pairwise_points: int = PAIRWISE_POINTS, seed: int = 0
+) -> Comparison:
+    """Measure a cloud in every way that this library knows.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; of any framework, computed in float64.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+    max_pairwise_points : int, default 10000
+        Uniformity and the intrinsic dimensions, which look at pairs, take a random sample of at most so many points.
+    seed : int, default 0
+        Of that sample.
+
+    Returns
+    -------
+    Comparison
+        The table; a measure that these points do not have is in it with the reason.
+
+    Raises
+    ------
+    DegenerateDataError
+        If there are fewer than two points, or all are identical.
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> points = np.random.default_rng(0).normal(size=(500, 8)) + 3  # isotropic, but for its mean
+    >>> found = diagnostics.compare_measures(points)
+    >>> round(found["IsoScore"], 2), round(found["average cosine similarity"], 2)
+    (0.98, 0.91)
+    """
+    if isinstance(max_pairwise_points, bool) or not isinstance(max_pairwise_points, int):
+        raise InvalidTypeError(f"max_pairwise_points: expected an integer of at least 2; got {max_pairwise_points!r}")
+    _checks.number("max_pairwise_points", max_pairwise_points, 2)
+    points = checked_points(X, mask, "a comparison")
+    sample, sampled = points, ""
+    if len(points) > max_pairwise_points:
+        chosen = np.random.default_rng(seed).choice(len(points), max_pairwise_points, replace=False)
+        sample, sampled = points[np.sort(chosen)], f"of a random sample of {max_pairwise_points:,} points"
+    m, d = points.shape
+    return Comparison(
+        m,
+        d,
+        (
+            *_scores(points),
+            _row("average cosine similarity", lambda: average_cosine_similarity(points), "0"),
+            _row("partition score", lambda: partition_score(points), "1"),
+            _row("VarEx", lambda: varex_score(points), "1"),
+            _row("ID score", lambda: id_score(sample), "1", sampled),
+            _row("intrinsic dimension (MLE)", lambda: mle_dimension(sample), f"{d}", sampled),
+            _row("intrinsic dimension (TwoNN)", lambda: two_nn_dimension(sample), f"{d}", sampled),
+            _row("RankMe", lambda: rank_me(points), f"{d}"),
+            _row("uniformity", lambda: uniformity(sample), "about -4", sampled),
+            _row(
+                "condition number",
+                lambda: condition_number(points),
+                "1",
+                "" if m > d else "no more points than dimensions",
+            ),
+            _row("outlier dimensions", lambda: float(len(outlier_dimensions(points))), "0"),
+        ),
+    )
+
+
+def _scores(points: FloatArray) -> tuple[Row, ...]:
+    found = measure(points)
+    note = "" if found.standard_error is None else f"± {found.standard_error:.4f} (independent points)"
+    if found.unbiased_score is None:
+        note = "too few points"
+    return (
+        Row("IsoScore", found.score, "1", found.warnings[0] if found.warnings else ""),
+        Row("unbiased score", found.unbiased_score, "1", note),
+        Row("effective dimensions", found.effective_dimensions, str(found.dim)),
+    )
+
+
+def _row(name: str, compute: Callable[[], float], isotropic: str, note: str = "") -> Row:
+    try:
+        return Row(name, compute(), isotropic, note)
+    except (DegenerateDataError, MissingDependencyError) as error:
+        return Row(name, None, isotropic, str(error).removeprefix("X: "))

@@ -1,0 +1,169 @@
+"""Intrinsic dimension: scikit-dimension's estimators, called with points they can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from isoscore_star import _checks
+from isoscore_star._errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
+from isoscore_star.diagnostics._points import FloatArray, centred, checked_points
+
+NEIGHBOURS = 20
+"""Neighbours of each point that the MLE looks at: scikit-dimension's default."""
+
+
+def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
+    """TwoNN: the intrinsic dimension from each point's two nearest neighbours.
+
+    Calls `skdim.id.TwoNN` (the line through the empirical distribution, a tenth of the ratios left out, as in [1]_).
+    Points that occur more than once count once, since a distance of zero has no ratio.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows, at least 4 different ones; of any framework, computed in float64.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+
+    Returns
+    -------
+    float
+        The estimated dimension of the manifold that the points lie on.
+
+    Raises
+    ------
+    DegenerateDataError
+        If there are too few different points.
+    MissingDependencyError
+        If scikit-dimension is not installed.
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore`.
+
+    References
+    ----------
+    .. [1] Facco, d'Errico, Rodriguez, Laio. *Estimating the intrinsic dimension of datasets by a minimal neighborhood
+       information.* Scientific Reports 7, 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> plane = np.random.default_rng(0).normal(size=(2000, 2)) @ np.random.default_rng(1).normal(size=(2, 10))
+    >>> round(diagnostics.two_nn_dimension(plane))
+    2
+    """
+    estimators = _scikit_dimension()
+    return float(estimators.TwoNN().fit(_different(X, mask, 4)).dimension_)
+
+
+def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
+    """Maximum-likelihood intrinsic dimension of Levina & Bickel.
+
+    Calls `skdim.id.MLE`, whose estimates at the points are averaged by their inverses [2]_. Points that occur more
+    than once count once, since the logarithm of a distance of zero is infinite.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows, more than `n_neighbors` different ones; of any framework, computed in float64.
+    n_neighbors : int, default 20
+        Neighbours of each point that are looked at, at least 3.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+
+    Returns
+    -------
+    float
+        The estimated dimension of the manifold that the points lie on.
+
+    Raises
+    ------
+    DegenerateDataError
+        If there are not more different points than neighbours.
+    MissingDependencyError
+        If scikit-dimension is not installed.
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore`.
+
+    References
+    ----------
+    .. [1] Levina, Bickel. *Maximum Likelihood Estimation of Intrinsic Dimension.* NeurIPS 2004.
+    .. [2] MacKay, Ghahramani. *Comments on "Maximum Likelihood Estimation of Intrinsic Dimension".* 2005.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> plane = np.random.default_rng(0).normal(size=(500, 2)) @ np.random.default_rng(1).normal(size=(2, 10))
+    >>> round(diagnostics.mle_dimension(plane))
+    2
+    """
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int):
+        raise InvalidTypeError(f"n_neighbors: expected an integer of at least 3; got {n_neighbors!r}")
+    _checks.number("n_neighbors", n_neighbors, 3)
+    estimators = _scikit_dimension()
+    points = _different(X, mask, n_neighbors + 1)
+    return float(estimators.MLE().fit(points, n_neighbors=n_neighbors).dimension_)
+
+
+def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
+    """ID score: the maximum-likelihood intrinsic dimension as a share of d, at most 1.
+
+    How the IsoScore paper [1]_ makes a measure of isotropy of `mle_dimension`.
+
+    Parameters
+    ----------
+    X, n_neighbors, mask :
+        See `mle_dimension`.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    DegenerateDataError, MissingDependencyError, InvalidValueError, InvalidTypeError
+        As `mle_dimension`.
+
+    References
+    ----------
+    .. [1] Rudman, Gillman, Rayne, Eickhoff. *IsoScore.* Findings of ACL 2022. arXiv 2108.07344.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> plane = np.random.default_rng(0).normal(size=(500, 2)) @ np.random.default_rng(1).normal(size=(2, 10))
+    >>> round(diagnostics.id_score(plane), 1)
+    0.2
+    """
+    dim = _checks.points(X, mask).dim
+    return min(1.0, mle_dimension(X, n_neighbors, mask=mask) / dim)
+
+
+def _different(X: Any, mask: Any, least: int) -> FloatArray:
+    """Each different point once, centred: distances do not change, and are exact however far the mean is."""
+    points = centred(checked_points(X, mask, "an intrinsic dimension"))
+    different = np.unique(points, axis=0)
+    if len(different) < least:
+        raise DegenerateDataError(
+            f"X: this intrinsic dimension needs at least {least} different points; got {len(different)}. "
+            "Give more, or look at fewer neighbours"
+        )
+    return np.asarray(different)
+
+
+def _scikit_dimension() -> Any:
+    try:
+        import skdim.id
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "skdim":
+            raise
+        raise MissingDependencyError(
+            "the intrinsic dimension needs scikit-dimension, which is not installed: "
+            'pip install "isoscore-star[diagnostics]"'
+        ) from None
+    return skdim.id

@@ -1,0 +1,55 @@
+"""Outlier dimensions of a cloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from isoscore_star import _checks
+from isoscore_star._measurement import OUTLIER_FACTOR, OutlierDimension
+from isoscore_star.diagnostics._points import centred, checked_points
+
+
+def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = None) -> tuple[OutlierDimension, ...]:
+    """Find the dimensions whose variance is many times the average one, largest first.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; of any framework, computed in float64.
+    factor : float, default 5.0
+        How many times the average variance makes an outlier; five in [1]_.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+
+    Returns
+    -------
+    tuple of OutlierDimension
+        Each with its number and its share of the total variance.
+
+    Raises
+    ------
+    DegenerateDataError
+        If there are fewer than two points, or all are identical.
+    InvalidValueError, InvalidTypeError
+        For a factor out of range; as `isoscore_star.isoscore`.
+
+    References
+    ----------
+    .. [1] Rudman, Chen, Eickhoff. *Outlier Dimensions Encode Task-Specific Knowledge.* EMNLP 2023. arXiv 2310.17715.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
+    >>> [found.dimension for found in diagnostics.outlier_dimensions(points)]
+    [0]
+    """
+    factor = _checks.number("factor", factor, 0.0)
+    moved = centred(checked_points(X, mask, "a variance"))
+    variances = np.sum((moved / np.abs(moved).max()) ** 2, axis=0)
+    shares = variances / variances.sum()
+    order = np.argsort(-shares, kind="stable")
+    return tuple(OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * len(shares) >= factor)

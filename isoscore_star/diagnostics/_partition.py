@@ -1,0 +1,58 @@
+"""Partition score of Mu & Viswanath."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.special import logsumexp
+
+from isoscore_star.diagnostics._points import checked_points
+
+
+def partition_score(X: Any, *, mask: Any = None) -> float:
+    """Smallest over largest partition function, min Z(c) / max Z(c), over the eigenvectors c of XᵀX.
+
+    Z(c) = Σᵢ exp(c·xᵢ), and a cloud is isotropic in this sense if Z is the same in all directions [1]_ [2]_. The
+    eigenvectors are the columns of LAPACK's matrix, and c·x is a dot product: code in circulation takes rows and
+    elementwise products. Both signs of each eigenvector count, since both are eigenvectors and Z tells them apart;
+    so the answer does not hang on the sign that a library happens to return. Sums of exponentials are taken by their
+    logarithms and cannot overflow.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; of any framework, computed in float64.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+
+    Returns
+    -------
+    float
+        In [0, 1]: 1 if Z is the same for every eigenvector. It changes with the scale and the mean of X, and where
+        eigenvalues of XᵀX are equal, with the basis that LAPACK chooses.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore`.
+
+    References
+    ----------
+    .. [1] Mu, Viswanath. *All-but-the-Top: Simple and Effective Postprocessing for Word Representations.* ICLR 2018.
+       arXiv 1702.01417, equations 2 and 3.
+    .. [2] Arora, Li, Liang, Ma, Risteski. *A Latent Variable Model Approach to PMI-based Word Embeddings.* TACL 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> round(diagnostics.partition_score(np.vstack([np.eye(3), -np.eye(3)])), 12)
+    1.0
+    """
+    points = checked_points(X, mask, "a partition function", least=1)
+    _, directions = eigh(points.T @ points)
+    products = points @ directions
+    logarithms = np.concatenate([logsumexp(products, axis=0), logsumexp(-products, axis=0)])
+    return float(np.exp(logarithms.min() - logarithms.max()))

@@ -1,0 +1,51 @@
+"""Points of any framework as one checked float64 matrix, which is what every diagnostic works on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star import _checks
+from isoscore_star._errors import DegenerateDataError
+
+FloatArray = NDArray[np.float64]
+
+
+def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
+    """Check X and its mask wholly, and give the points that count as an (m, d) matrix in float64."""
+    cloud = _checks.points(X, mask)
+    _checks.mask_values(mask)
+    to_numpy = cloud.backend.to_numpy
+    rows = [
+        to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
+        for array, keep in zip(cloud.clouds, cloud.masks, strict=True)
+    ]
+    points = np.concatenate(rows).astype(np.float64)
+    if not np.isfinite(points).all():
+        _checks.explain_non_finite(cloud)
+    _checks.enough_points(len(points), least, why)
+    return points
+
+
+def centred(points: FloatArray) -> FloatArray:
+    """Subtract the mean; an error if nothing is left."""
+    # A difference from a point of the cloud first: identical points give exact zeros, and a far mean costs no digits.
+    moved = points - points[0]
+    if not moved.any():
+        raise _checks.identical_points(len(points))
+    return np.asarray(moved - moved.mean(axis=0))
+
+
+def on_sphere(points: FloatArray, why: str) -> FloatArray:
+    """Divide each point by its length; an error if one is the origin, which has no direction."""
+    largest = np.abs(points).max(axis=1, keepdims=True)
+    origins = np.flatnonzero(largest == 0)
+    if len(origins):
+        raise DegenerateDataError(
+            f"X: {why} needs directions; got {len(origins)} points at the origin, the first in row {origins[0]} of "
+            "those that count. Mask them"
+        )
+    scaled = points / largest
+    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
