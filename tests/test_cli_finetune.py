@@ -721,3 +721,11 @@ def test_minilm_on_real_sentences(tmp_path: Path, home: SimpleNamespace) -> None
     assert main(words) == 0
     low, plain, high = (run["isoscore_star"] for run in read_runs(tmp_path))
     assert low < plain < high
+
+
+def test_dropout_is_that_of_the_whole_model(home: SimpleNamespace, tmp_path: Path) -> None:
+    assert main(arguments(home, tmp_path / "out", dropout=0.25, lam=0, max_steps=1)) == 0
+    (saved,) = (tmp_path / "out").glob("runs/*/model/config.json")
+    config = json.loads(saved.read_text(encoding="utf-8"))
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.25
+    assert json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["settings"]["dropout"] == 0.25

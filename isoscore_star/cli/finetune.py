@@ -69,6 +69,10 @@ def finetune(
     epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 3.0,
     batch_size: Annotated[int, typer.Option(help="Examples a batch.")] = 16,
     lr: Annotated[float, typer.Option(help="Learning rate, which falls linearly to 0.")] = 5e-5,
+    dropout: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="All dropout rates of the model, instead of its own; 0 for an exact target."),
+    ] = None,
     gradient_accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
     seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run for each.")] = "0",
     sweep: Annotated[
@@ -110,6 +114,7 @@ def finetune(
         label_column=label_column,
         metric=None if metric is None else metric.value,
         layers=None if layers is None else tuple(_whole_numbers("layers", layers)),
+        dropout=dropout,
         max_length=max_length,
         max_steps=max_steps,
         max_train=max_train,

@@ -68,15 +68,26 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_model(name: str, tokenizer: Any, data: TaskData) -> Any:
+def load_model(name: str, tokenizer: Any, data: TaskData, dropout: float | None = None) -> Any:
     """Load a model with a new head for the task; the head's weights are random.
+
+    Parameters
+    ----------
+    name : str
+        Of the hub, or a folder.
+    tokenizer : PreTrainedTokenizer
+        The model's.
+    data : TaskData
+        The task, which says what the head is for.
+    dropout : float, optional
+        Every dropout rate of the model; its own by default.
 
     Raises
     ------
     InvalidValueError
         If there is no such model.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     task: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     if data.names is not None:
@@ -85,6 +96,9 @@ def load_model(name: str, tokenizer: Any, data: TaskData) -> Any:
             "label2id": {label: index for index, label in enumerate(data.names)},
             "problem_type": "single_label_classification",
         }
+    if dropout is not None:
+        own = _load(name, AutoConfig.from_pretrained).to_dict()
+        task |= {rate: dropout for rate, value in own.items() if "drop" in rate and isinstance(value, float)}
     # A head for another number of classes is replaced, like one that is missing.
     model = _load(name, AutoModelForSequenceClassification.from_pretrained, ignore_mismatched_sizes=True, **task)
     if model.config.pad_token_id is None:

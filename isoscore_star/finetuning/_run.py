@@ -89,7 +89,7 @@ def _run(
 ) -> dict[str, Any]:
     settings, data, tokenizer = prepared.settings, prepared.data, prepared.tokenizer
     set_seed(seed)
-    model = load_model(settings.model, tokenizer, data)
+    model = load_model(settings.model, tokenizer, data, settings.dropout)
     watch = StepWatch(cell, record)
     best = KeepBest(data.metric, folder / "model", tokenizer)
     collate = DataCollatorWithPadding(tokenizer)

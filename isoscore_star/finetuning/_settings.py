@@ -28,6 +28,7 @@ class Settings:
     label_column: str | None = None
     metric: str | None = None
     layers: tuple[int, ...] | None = None
+    dropout: float | None = None
     max_length: int = 128
     max_steps: int | None = None
     max_train: int | None = None
