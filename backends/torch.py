@@ -145,7 +145,9 @@ def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:
-        with without_autocast(ctx.saved_tensors[1].device.type):
+        # Saved tensors would tell the device too, but a checkpoint lets them be unpacked only once.
+        given = [grad for grad in grads if grad is not None]
+        with without_autocast(given[0].device.type if given else "cpu"):
             return backward(ctx, *grads)
 
     return run
