@@ -13,6 +13,8 @@ CORE := $(addprefix tests/test_,values.py gradients.py training_path.py unbiased
 demo: $(VENV)/.demo
 	$(BIN)/isoscore-star demo --output demo_results
 
+# Two workers, one thread each: threads of their own would only wait for each other.
+test: export OMP_NUM_THREADS = 1
 # All together; then Keras on its two other backends; then each framework as if it were the only one installed.
 test: $(VENV)/.test
 	ISOSCORE_REQUIRED_BACKENDS="$(ALL)" KERAS_BACKEND=tensorflow $(PYTEST)
