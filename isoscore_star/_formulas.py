@@ -49,8 +49,8 @@ def score_from_participation_ratio(ratio: float, dim: int) -> float:
 def dimensions_ratio(score: float, target: float, dim: int) -> float:
     """PR/PR* of a score and a wanted score: how many times too many or too few effective dimensions there are.
 
-    The square of its logarithm pulls towards the target from either side, by the same force whatever the target:
-    d(log PR) is the relative change, so 0.003 is pulled to 0.05 as 0.2 is to about 0.9. PR ≥ 1 keeps it finite at 0.
+    The square of its logarithm pulls towards the target from either side, by relative change: of d = 384 dimensions,
+    from a score of 0.003 to one of 0.05 as from 0.05 to 0.5. PR ≥ 1 keeps it finite at both ends.
     """
     return participation_ratio(score, dim) / participation_ratio(target, dim)
 
