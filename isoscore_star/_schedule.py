@@ -39,8 +39,8 @@ class LambdaSchedule:
     --------
     >>> import isoscore_star as iso
     >>> lam = iso.LambdaSchedule(-1.0, total_steps=100, warmup_steps=10, shape="linear")
-    >>> [lam(step) for step in (0, 5, 10, 55, 100)]
-    [0.0, -0.5, -1.0, -0.5, 0.0]
+    >>> [lam(step) for step in (5, 10, 55, 100)]
+    [-0.5, -1.0, -0.5, 0.0]
 
     In a loop: ``penalty.lam = lam(step)``. A weight of Keras takes it by ``layer.lam.assign(lam(step))``.
     """

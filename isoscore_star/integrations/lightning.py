@@ -250,7 +250,7 @@ def _penalty(penalty: Any) -> Any:
         arguments = dict(penalty)
         needs_cov = arguments.get("estimator", "shrinkage") == "shrinkage" and arguments.get("zeta", 0.2) != 0
         if needs_cov and arguments.get("shrinkage_cov") is None and "dim" in arguments:
-            chosen = {name: arguments[name] for name in ("layers", "sync") if name in arguments}
+            chosen = {name: arguments[name] for name in ("layers", "skip_embeddings", "sync") if name in arguments}
             arguments["shrinkage_cov"] = ShrinkageCovariance(arguments["dim"], **chosen)
         penalty = IStarLoss(**arguments)
     if not isinstance(penalty, nn.Module) or not hasattr(penalty, "collect"):
