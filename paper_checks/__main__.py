@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] | None 
     parser.add_argument("--quick", action="store_true", help="smaller samples, for CI")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a claim, by name or number")
     parser.add_argument("--output", type=Path, default=Path("paper_results"), help="folder (default: %(default)s)")
+    training = parser.add_argument_group("claims of the regularizer (8 to 14)")
+    training.add_argument("--model", action="append", default=[], metavar="NAME", help="of the hub, or a folder")
+    training.add_argument("--task", action="append", default=[], metavar="NAME", help="a GLUE task; sst2 by default")
+    training.add_argument("--paper-size", action="store_true", help="all data, as the paper; for a GPU")
+    training.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: a core each; a GPU one)")
     parser.add_argument("--list", action="store_true", help="name the claims and stop")
     options = parser.parse_args(arguments)
     if options.list:
@@ -48,7 +53,21 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] | None 
     except KeyError as error:
         print(f"error: {error.args[0]}", file=sys.stderr)
         return 2
-    run = Run(options.quick, options.output, Cache(options.output / "cache"))
+    if options.quick and options.paper_size:
+        print("error: --quick and --paper-size exclude each other", file=sys.stderr)
+        return 2
+    if options.jobs is not None and options.jobs < 1:
+        print(f"error: --jobs: expected at least 1; got {options.jobs}", file=sys.stderr)
+        return 2
+    run = Run(
+        quick=options.quick,
+        output=options.output,
+        cache=Cache(options.output / "cache"),
+        models=tuple(options.model),
+        tasks=tuple(options.task),
+        paper_size=options.paper_size,
+        jobs=options.jobs,
+    )
     records = run_claims(wanted, run, lambda line: print(line, file=sys.stderr, flush=True))
     console = Console(highlight=False, emoji=False)
     show(

@@ -118,11 +118,21 @@ class Run:
         The folder for results.
     cache : Cache
         Costly intermediate results that several claims share: fine-tuning runs.
+    models, tasks : tuple of str
+        What the claims of the regularizer are checked on instead of their own choice; empty for that.
+    paper_size : bool
+        Whether those claims train on all data for as long as the paper does, instead of what two cores can.
+    jobs : int or None
+        Fine-tuning runs at a time; by default one a core, or one if there is a GPU.
     """
 
     quick: bool
     output: Path
     cache: Cache
+    models: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    paper_size: bool = False
+    jobs: int | None = None
 
     def pick(self, quick: _Value, full: _Value) -> _Value:
         """Choose a size by the form."""

@@ -1,7 +1,27 @@
 """Fine-tuning with I-STAR from the shell: Hugging Face models, GLUE or files, sweeps that go on where they were."""
 
+from isoscore_star.finetuning._data import load_task
+from isoscore_star.finetuning._examples import Examples, TaskData
+from isoscore_star.finetuning._metrics import scores
+from isoscore_star.finetuning._model import encode, load_model, load_tokenizer
 from isoscore_star.finetuning._results import Results, cell_of
 from isoscore_star.finetuning._settings import Cell, Settings, cells, parse_sweep
 from isoscore_star.finetuning._sweep import Progress, finetune
 
-__all__ = ["Cell", "Progress", "Results", "Settings", "cell_of", "cells", "finetune", "parse_sweep"]
+__all__ = [
+    "Cell",
+    "Examples",
+    "Progress",
+    "Results",
+    "Settings",
+    "TaskData",
+    "cell_of",
+    "cells",
+    "encode",
+    "finetune",
+    "load_model",
+    "load_task",
+    "load_tokenizer",
+    "parse_sweep",
+    "scores",
+]

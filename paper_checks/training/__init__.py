@@ -1,0 +1,21 @@
+"""Fine-tuning runs that claims 8 to 14 share: what each is told, how it is made once, and what is measured of it."""
+
+from paper_checks.training._models import MINILM, SMALL_BERT, SMALL_GPT2, learning_rate
+from paper_checks.training._pool import trained
+from paper_checks.training._recipe import Method, Recipe
+from paper_checks.training._sizes import FULL, PAPER, QUICK, Size, size_of
+
+__all__ = [
+    "FULL",
+    "MINILM",
+    "PAPER",
+    "QUICK",
+    "SMALL_BERT",
+    "SMALL_GPT2",
+    "Method",
+    "Recipe",
+    "Size",
+    "learning_rate",
+    "size_of",
+    "trained",
+]
