@@ -514,7 +514,7 @@ def test_config_for_the_model_card(model: Any) -> None:
 
 
 RANK = """
-import sys, warnings
+import gc, sys, warnings
 warnings.simplefilter("ignore")
 import torch
 import test_sentence_transformers as here
@@ -525,6 +525,9 @@ trainer.train()
 assert type(trainer.loss.model).__name__ == type(trainer.loss.loss.model).__name__ == "DistributedDataParallel"
 if trainer.args.process_index == 0:
     torch.save([*trainer.model.state_dict().values(), trainer.loss.penalty.shrinkage.cov], sys.argv[3])
+# Its DDP model holds the group, whose threads would otherwise outlive it, and may abort a process that ends.
+del trainer
+gc.collect()
 torch.distributed.destroy_process_group()
 """
 

@@ -456,5 +456,6 @@ def test_across_needs_a_distributed_run() -> None:
 if __name__ == "__main__":
     main(int(sys.argv[1]), Path(sys.argv[2]))
     sys.stdout.flush()
-    # gloo's threads have been seen to abort a process that takes its time to end.
+    # torch keeps groups beyond their end (a default argument of torch.distributed.nn does), and a thread of gloo's that
+    # gives back a tensor while the interpreter ends aborts the process.
     os._exit(0)

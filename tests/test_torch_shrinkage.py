@@ -358,9 +358,12 @@ def test_errors() -> None:
         ShrinkageCovariance(6).fit(Encoder(), [{**_batches()[0], "attention_mask": torch.ones(3, 6)}])
 
 
+# What still holds the process group when it is destroyed keeps its threads, which may abort a process that ends: a DDP
+# model, and default arguments of torch.distributed.nn, if that is first imported (DDP does so) while there is a group.
 RANK = """
 import sys
 import torch, torch.distributed as dist
+import torch.distributed.nn.functional
 from isoscore_star.backends.torch import ShrinkageCovariance
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -378,6 +381,7 @@ out = {"all": fitted.cov, "count": fitted.count, "running": running.cov}
 out["cut"] = ShrinkageCovariance(6).fit(model, batches, 25, forward=states).cov
 out["own"] = ShrinkageCovariance(6, sync=False).fit(model, batches, forward=states).cov
 torch.save(out, f"{folder}/{rank}.pt")
+del model
 dist.destroy_process_group()
 """
 

@@ -13,9 +13,9 @@ from paper_checks.training._tasks import TaskSplits
 
 MINILM, SMALL_BERT, SMALL_GPT2 = "minilm", "small-bert", "small-gpt2"
 _SCRATCH = (SMALL_BERT, SMALL_GPT2)
-# Weights that start at random take larger steps than those that were trained before.
-_RATES = {SMALL_BERT: 5e-4, SMALL_GPT2: 5e-4}
-_RATE = 1e-4
+# Few steps have to be large ones, and weights that start at random take larger ones still.
+_RATES = {MINILM: 1e-4, SMALL_BERT: 5e-4, SMALL_GPT2: 5e-4}
+_RATE = 3e-5
 _WIDTH, _LAYERS, _HEADS = 128, 4, 4
 
 
@@ -68,6 +68,8 @@ def _from_configuration(name: str, tokenizer: Any, data: TaskData) -> Any:
             **common,
         )
     else:
+        # It would take token types, all 0, for one more word that is added to each.
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
         config = GPT2Config(
             n_embd=_WIDTH, n_layer=_LAYERS, n_head=_HEADS, bos_token_id=None, eos_token_id=None, **common
         )

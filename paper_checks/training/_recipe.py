@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -75,5 +75,7 @@ class Recipe:
         return replace(self, **changes)
 
     def __str__(self) -> str:
-        lam = "" if self.method in (Method.untrained, Method.none) else f" λ = {self.lam:g}"
-        return f"{self.model}, {self.task}, {self.method.value}{lam}, seed {self.seed}"
+        said = {"model", "task", "seed", "size", "method"}
+        own = [one for one in fields(self) if one.name not in said and getattr(self, one.name) != one.default]
+        changes = "".join(f" {one.name}={getattr(self, one.name)}" for one in own)
+        return f"{self.model}, {self.task}, {self.method.value}{changes}, seed {self.seed}"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isoscore_star import IsoScoreError
-from isoscore_star.finetuning import Examples, Settings, load_task
+from isoscore_star.finetuning import Examples, Settings, TaskData, load_task
 from paper_checks._claim import NoDataError
 
-FOLDER = Path(os.environ.get("ISOSCORE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+_FOLDER = Path(__file__).parents[3] / "shared" / "data"
 _COLA = ("source", "label", "mark", "sentence")
 # Training, validation (None: a tenth of the training file) and test file.
 _FILES: dict[str, tuple[str, str | None, str]] = {
@@ -51,10 +51,10 @@ def load_splits(task: str) -> TaskSplits:
     NoDataError
         If it is neither in the folder nor to be had through ``datasets``.
     """
-    files = _FILES.get(task)
+    files, folder = _FILES.get(task), Path(os.environ.get("ISOSCORE_DATA", _FOLDER))
     try:
-        if files is not None and all((FOLDER / file).is_file() for file in files if file):
-            return _from_files(task, *files)
+        if files is not None and all((folder / file).is_file() for file in files if file):
+            return _from_files(task, folder, *files)
         data = load_task(Settings(model="", task=task))
     except IsoScoreError as error:
         raise NoDataError(f"{task}: {error}. {_HOW}") from error
@@ -62,20 +62,16 @@ def load_splits(task: str) -> TaskSplits:
     return TaskSplits(rest, held_out, data.evaluation, data.names, data.metric, "GLUE, through datasets")
 
 
-def _from_files(task: str, train: str, validation: str | None, test: str) -> TaskSplits:
+def _from_files(task: str, folder: Path, train: str, validation: str | None, test: str) -> TaskSplits:
     columns = _COLA if task == "cola" else None
     metric = _METRICS.get(task)
-    settings = Settings(
-        model="", task=str(FOLDER / train), eval_file=str(FOLDER / test), columns=columns, metric=metric
-    )
-    data = load_task(settings)
-    if validation is None:
-        rest, held_out = _held_out(data.train)
-    else:
-        rest = data.train
-        held_out = load_task(
-            Settings(model="", task=str(FOLDER / train), eval_file=str(FOLDER / validation), metric=metric)
-        ).evaluation
+
+    def load(evaluated: str) -> TaskData:
+        task, eval_file = str(folder / train), str(folder / evaluated)
+        return load_task(Settings(model="", task=task, eval_file=eval_file, columns=columns, metric=metric))
+
+    data = load(test)
+    rest, held_out = _held_out(data.train) if validation is None else (data.train, load(validation).evaluation)
     return TaskSplits(rest, held_out, data.evaluation, data.names, data.metric, f"{train}, {test}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,13 +34,28 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self, trainer: IStarMixin, istar: Any, modules: Any) -> None:
-        self.trainer = trainer
+        # Not held, since the trainer holds this: a cycle would keep its DDP model, and so the threads of the process
+        # group, beyond `destroy_process_group` and up to the end of the interpreter, where gloo's may abort it.
+        self._trainer = weakref.ref(trainer)
         self.modules = modules
         self.inflation = Inflation()
         self._states: ModelStates | None = None
         hooked = self.states().hooks is not None
         self.penalty = make_penalty(istar, trainer.accelerator.unwrap_model(self.model), hooked=hooked)
         self.penalty.to(trainer.args.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_trainer": self.trainer}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _trainer=weakref.ref(state["_trainer"]))
+
+    @property
+    def trainer(self) -> IStarMixin:
+        """The Trainer."""
+        trainer = self._trainer()
+        assert trainer is not None
+        return trainer
 
     @property
     def model(self) -> nn.Module:
