@@ -48,23 +48,7 @@ def parts() -> Iterator[SimpleNamespace]:
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder with a task that can be learned from single words, and pairs with a similarity."""
     draw = random.Random(0)
-    words = [
-        "a",
-        "the",
-        "film",
-        "plot",
-        "cast",
-        "story",
-        "scene",
-        "of",
-        "with",
-        "and",
-        "its",
-        "very",
-        "quite",
-        "never",
-        "one",
-    ]
+    words = ["a", "the", "film", "plot", "cast", "story", "scene", "of", "with", "and", "its", "very", "quite", "one"]
 
     def sentence(label: int) -> str:
         marked = draw.choice(["good", "fine", "great"] if label else ["bad", "poor", "dull"])
