@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import isoscore_star as iso
 from paper_checks._claim import Claim, Findings, Run, Table
 from paper_checks._statistics import paired, rank_correlation, spread
-from paper_checks.training import MINILM, SMALL_BERT, SMALL_GPT2, Method, Recipe, size_of, trained
+from paper_checks.training import MINILM, SMALL_BERT, SMALL_GPT2, Method, Recipe, cost, size_of, trained
 
 LAMBDAS = (-5.0, -3.0, -1.0, -0.1, -0.03, 0.03, 0.1, 1.0, 3.0, 5.0)
 SEEDS = 3
@@ -63,6 +63,7 @@ def check(run: Run) -> Findings:
             lam: [0.0 if one["diverged"] else one["union"]["isoscore"] for one in group] for lam, group in runs.items()
         }
         start = records[before[model]]["union"]["isoscore"]
+        found.notes.append(f"{model}: {cost({one: records[one] for one in some})}")
         moved = {lam: paired(scores[model][lam], scores[model][0.0]) for lam in lambdas}
         right = {lam: np.sign(moved[lam].mean) == np.sign(lam) for lam in lambdas}
         size = len(runs[0.0][0]["union_spectrum"])

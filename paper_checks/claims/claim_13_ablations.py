@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from paper_checks._claim import Claim, Findings, Run, Table
 from paper_checks._statistics import paired, spread
 from paper_checks.claims.claim_08_direction import recipes
-from paper_checks.training import MINILM, SMALL_BERT, Method, Recipe, size_of, trained
+from paper_checks.training import MINILM, SMALL_BERT, Method, Recipe, cost, size_of, trained
 
 LAMBDAS = (-0.1, 1.0)
 SEEDS = 3
@@ -49,7 +49,7 @@ def check(run: Run) -> Findings:
     wanted = [plain, *(way for some in ways.values() for way in some.values())]
     records = trained(run, [plain.before, *(way.but(seed=seed) for way in wanted for seed in seeds)])
     none = [records[plain.but(seed=seed)] for seed in seeds]
-    found = Findings()
+    found = Findings(notes=[f"{model}: {cost(records)}"])
     found.data = {"effects": {}}
     for lam, some in ways.items():
         rows = []

@@ -1,7 +1,7 @@
 """Fine-tuning runs that claims 8 to 14 share: what each is told, how it is made once, and what is measured of it."""
 
 from paper_checks.training._models import MINILM, SMALL_BERT, SMALL_GPT2, learning_rate
-from paper_checks.training._pool import trained
+from paper_checks.training._pool import cost, trained
 from paper_checks.training._recipe import Method, Recipe
 from paper_checks.training._sizes import FULL, PAPER, QUICK, Size, size_of
 
@@ -15,6 +15,7 @@ __all__ = [
     "Method",
     "Recipe",
     "Size",
+    "cost",
     "learning_rate",
     "size_of",
     "trained",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -28,6 +29,12 @@ def trained(run: Run, recipes: Sequence[Recipe]) -> dict[Recipe, dict[str, Any]]
     if missing:
         _make(run, missing)
     return {recipe: run.cache.get("training", recipe.parameters, dict) for recipe in wanted}
+
+
+def cost(records: Mapping[Recipe, Mapping[str, Any]]) -> str:
+    """Say how much training stands behind records; a claim's own time has only what was not in the cache yet."""
+    seconds = [record["seconds"] for record in records.values() if "seconds" in record]
+    return f"{len(seconds)} runs, {np.median(seconds):.0f} s of training each (median; on a CPU, of one core)."
 
 
 def _make(run: Run, missing: Sequence[Recipe]) -> None:
