@@ -22,6 +22,7 @@ from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
+from isoscore_star.backends.torch_host import score_on_host
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
@@ -33,6 +34,7 @@ from isoscore_star.backends.torch_points import (
     first_point,
     row_blocks,
     scale_of,
+    squared_norm,
     symmetric_products,
     with_target,
     without_autocast,
@@ -109,6 +111,10 @@ class TorchBackend:
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
+
+    def score_on_host(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+        """Give IsoScore* by numbers where they are at hand; NotImplemented elsewhere."""
+        return score_on_host(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
         """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
@@ -297,8 +303,8 @@ class _Scatter(torch.autograd.Function):
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
             q = q / freedom
-        cross = mean.new_zeros(()) if target is None else (cov * (target / scale)).sum()
-        return scale, total / scale, (cov * cov).sum(), q, cross, mean, cov, z
+        cross = mean.new_zeros(()) if target is None else (cov * target).sum() / scale
+        return scale, total / scale, squared_norm(cov), q, cross, mean, cov, z
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -321,12 +327,15 @@ class _Scatter(torch.autograd.Function):
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         # Never more than three d × d matrices at a time: the covariance and two of these.
-        weight = cov * on_cov
+        weight: Tensor = cov * on_cov
         if g_cross is not None and target is not None:
-            weight = weight + (target / scale) * on_target
+            weight = torch.addcmul(weight, target / scale, torch.as_tensor(on_target))
         if g_cov is not None:
             weight = weight + (g_cov + g_cov.T) / (freedom * scale)
-        weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+        else:
+            weight.diagonal().add_(on_points)
 
         def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
             centred = centred_rows(rows, keep, mean)

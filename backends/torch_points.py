@@ -125,21 +125,31 @@ def scale_of(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
     return scale + (scale == 0)
 
 
+def squared_norm(matrix: Tensor) -> Tensor:
+    """Give ‖matrix‖²_F row by row, which reads it once and writes no square of it."""
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=1)
+    return norms.square().sum()
+
+
 def with_target(
     count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
 ) -> Invariants:
     """Put the invariants together, with those of Σ_S if there is one."""
     if target is None:
         return Invariants(count, scale, t, f, q)
-    return Invariants(count, scale, t, f, q, cross, target.trace() / scale, _squared_norm(target, scale))
-
-
-def _squared_norm(target: Tensor, scale: Tensor) -> Tensor:
-    """Give ‖Σ_S/σ‖²_F, whatever Σ_S's size; on a CPU, where looking at a value is free, mostly without a copy of it."""
-    if target.device.type == "cpu" and not target.requires_grad:
-        norms: Tensor = torch.linalg.vector_norm(target, dim=1)
-        size = concrete(norms.sum())
-        if size is not None and 1e-15 < size < 1e15:  # no square that matters leaves float32's range
-            return (norms / scale).square().sum()
+    numbers = _on_host(target, scale)
+    if numbers is not None:
+        return Invariants(count, scale, t, f, q, cross, *numbers)
     scaled = target / scale
-    return (scaled * scaled).sum()
+    return Invariants(count, scale, t, f, q, cross, scaled.trace(), (scaled * scaled).sum())
+
+
+def _on_host(target: Tensor, scale: Tensor) -> tuple[float, float] | None:
+    """Give tr Σ_S/σ and ‖Σ_S/σ‖²_F as numbers, without a copy of Σ_S, on a CPU, where looking at a value is free."""
+    if target.device.type != "cpu" or target.requires_grad or (unit := concrete(scale)) is None:
+        return None
+    norms = torch.linalg.vector_norm(target, dim=1)
+    size = concrete(norms.sum())
+    if size is None or not 1e-15 < size < 1e15:  # then no square that matters leaves float32's range
+        return None
+    return target.trace().item() / unit, norms.double().square().sum().item() / unit**2

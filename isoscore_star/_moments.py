@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_margin, unbiased_score
@@ -75,13 +75,13 @@ class Moments:
     @property
     def mean(self) -> FloatArray:
         """Mean of the points, shape (d,)."""
-        _checks.enough_points(self.count, 1, "a mean")
+        _value_checks.enough_points(self.count, 1, "a mean")
         return np.array(self._mean)
 
     @property
     def cov(self) -> FloatArray:
         """Covariance of the points (ddof = 1), shape (d, d)."""
-        _checks.enough_points(self.count)
+        _value_checks.enough_points(self.count)
         return np.asarray(self._scatter / (self.count - 1))
 
     def __repr__(self) -> str:
@@ -113,13 +113,13 @@ class Moments:
                 f"X: these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
                 "Use one Moments for each width"
             )
-        _checks.mask_values(mask)
+        _value_checks.mask_values(mask)
         to_numpy = cloud.backend.to_numpy
         batch = Moments()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
         if batch.count and not (math.isfinite(batch._scatter.trace()) and math.isfinite(batch._fourth)):
-            _checks.explain_non_finite(cloud)
+            _value_checks.explain_non_finite(cloud)
         return self.merge(batch)
 
     def merge(self, other: Moments) -> Moments:
@@ -162,14 +162,14 @@ class Moments:
         """IsoScore* of all points; see `isoscore_star.isoscore_star`."""
         share = _checks.zeta(zeta, shrinkage_cov)
         self._require_spread(2, "IsoScore*")
-        target = None if shrinkage_cov is None else _checks.shrinkage_target(shrinkage_cov, len(self._mean))
+        target = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, len(self._mean))
         return float(np.clip(shrunk_score(self.invariants(target), share, len(self._mean), np.where), 0.0, 1.0))
 
     def isoscore_unbiased(self) -> float:
         """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`."""
         self._require_spread(4, "the unbiased estimate")
         invariants = self.invariants(fourth_order=True)
-        _checks.positive_margin(float(unbiased_margin(invariants)), self.count, self._precision)
+        _value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, self._precision)
         return float(unbiased_score(invariants, len(self._mean), np.where, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
@@ -212,9 +212,9 @@ class Moments:
                 self.merge(_moments_of_block(block))
 
     def _require_spread(self, least: int, why: str) -> None:
-        _checks.enough_points(self.count, least, why)
+        _value_checks.enough_points(self.count, least, why)
         if not self._scatter.trace():
-            raise _checks.identical_points(self.count)
+            raise _value_checks.identical_points(self.count)
 
     def _merge(self, other: Moments) -> None:
         n1, n2 = self.count, other.count
