@@ -264,7 +264,8 @@ def centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray]:
     total = np.zeros(block.shape[1])
     for part in _parts(centred):
         np.subtract(block[part], first, out=centred[part], dtype=precision)
-        total += np.ones(len(centred[part]), precision) @ centred[part]
+        sums: NDArray[Any] = np.ones(len(centred[part]), precision) @ centred[part]
+        total += sums
     offset = (total / len(block)).astype(precision)
     centred -= offset
     return centred, first.astype(np.float64) + offset
