@@ -34,6 +34,7 @@ from isoscore_star.backends.torch_points import (
     first_point,
     row_blocks,
     scale_of,
+    squared_lengths,
     squared_norm,
     symmetric_products,
     with_target,
@@ -299,7 +300,7 @@ class _Scatter(torch.autograd.Function):
         if fourth_order:
             for _, _, rows, keep in blocks():
                 centred = centred_rows(rows, keep, mean)
-                squared_norms = centred.square().sum(1) / scale
+                squared_norms = squared_lengths(centred) / scale
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
             q = q / freedom
@@ -339,12 +340,14 @@ class _Scatter(torch.autograd.Function):
 
         def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
             centred = centred_rows(rows, keep, mean)
-            result = centred @ weight
             if gq is None and g_mean is None and g_z is None:
-                return result.to(rows.dtype)
-            norms = (centred.square().sum(1) / scale)[:, None]
-            if gq is not None:
-                result = result + on_norms * (norms * centred - z / at_least(count, 1))
+                return (centred @ weight).to(rows.dtype)
+            norms = (squared_lengths(centred) / scale)[:, None]
+            if gq is None:
+                result = centred @ weight
+            else:
+                constant: Any = -on_norms * z / at_least(count, 1)
+                result = torch.addcmul(torch.addmm(constant, centred, weight), norms * on_norms, centred)
             if g_mean is not None:
                 result = result + g_mean / at_least(count, 1)
             if g_z is not None:
