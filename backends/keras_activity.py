@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._functions import istar_loss
 
 
@@ -54,7 +54,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         dim: Any = None  # not known before the first call
         self.lam = _checks.number("lam", lam)
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
-        self.shrinkage_cov = None if shrinkage_cov is None else _checks.shrinkage_target(shrinkage_cov, dim)
+        self.shrinkage_cov = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, dim)
         self.zeta = _checks.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
             _checks.zeta(self.zeta, self.shrinkage_cov)

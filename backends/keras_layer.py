@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._functions import istar_loss
 from isoscore_star._registry import get_backend
@@ -275,7 +275,7 @@ def _constantly(value: Any) -> Callable[..., Any]:
 
 
 def _covariance(cov: Any, dim: Any = None) -> Any:
-    return _checks.shrinkage_target(cov, dim)
+    return _value_checks.shrinkage_target(cov, dim)
 
 
 def _decay(running_average: float | None) -> float | None:

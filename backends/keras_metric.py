@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_score
@@ -70,7 +70,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         unknown: Any = dim
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
         self.zeta = _checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
-        self.shrinkage_cov = None if shrinkage_cov is None else _checks.shrinkage_target(shrinkage_cov, unknown)
+        self.shrinkage_cov = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, unknown)
         self.dim: int | None = None
         if dim is not None:
             self._build(_checks.dimensions(dim, "dim"))
@@ -159,7 +159,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
     def _build(self, dim: int) -> None:
         self.dim = dim
         if self.shrinkage_cov is not None:
-            self.shrinkage_cov = _checks.shrinkage_target(self.shrinkage_cov, dim)
+            self.shrinkage_cov = _value_checks.shrinkage_target(self.shrinkage_cov, dim)
         self.count = self._state("count", ())
         self.mean = self._state("mean", (dim,))
         self.scatter = self._state("scatter", (dim, dim))

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from isoscore_star import _checks, _functions
+from isoscore_star import _checks, _functions, _value_checks
 from isoscore_star._errors import InvalidTypeError
 from isoscore_star._registry import get_backend
 
@@ -110,7 +110,7 @@ def recorded_call(function: Callable[..., Any], X: Any, args: tuple[Any, ...], k
     backend = get_backend("tensorflow")
     points = X[0] if isinstance(X, (list, tuple)) else X
     matrix = _checks.square_matrix("shrinkage_cov", cov, backend, points.shape[-1])
-    _checks.covariance_values("shrinkage_cov", matrix, backend)
+    _value_checks.covariance_values("shrinkage_cov", matrix, backend)
     values = backend.constant(matrix, points)
     layer = ScoreLayer(function.__name__, arguments, tuple(values.shape), values.dtype.name)
     layer.shrinkage_cov.assign(values)

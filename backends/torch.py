@@ -22,6 +22,7 @@ from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
+from isoscore_star.backends.torch_host import score_on_host
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
@@ -33,6 +34,8 @@ from isoscore_star.backends.torch_points import (
     first_point,
     row_blocks,
     scale_of,
+    squared_lengths,
+    squared_norm,
     symmetric_products,
     with_target,
     without_autocast,
@@ -109,6 +112,10 @@ class TorchBackend:
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
+
+    def score_on_host(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+        """Give IsoScore* by numbers where they are at hand; NotImplemented elsewhere."""
+        return score_on_host(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
         """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
@@ -293,12 +300,12 @@ class _Scatter(torch.autograd.Function):
         if fourth_order:
             for _, _, rows, keep in blocks():
                 centred = centred_rows(rows, keep, mean)
-                squared_norms = centred.square().sum(1) / scale
+                squared_norms = squared_lengths(centred) / scale
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
             q = q / freedom
-        cross = mean.new_zeros(()) if target is None else (cov * (target / scale)).sum()
-        return scale, total / scale, (cov * cov).sum(), q, cross, mean, cov, z
+        cross = mean.new_zeros(()) if target is None else (cov * target).sum() / scale
+        return scale, total / scale, squared_norm(cov), q, cross, mean, cov, z
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -321,21 +328,26 @@ class _Scatter(torch.autograd.Function):
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         # Never more than three d × d matrices at a time: the covariance and two of these.
-        weight = cov * on_cov
+        weight: Tensor = cov * on_cov
         if g_cross is not None and target is not None:
-            weight = weight + (target / scale) * on_target
+            weight = torch.addcmul(weight, target / scale, torch.as_tensor(on_target))
         if g_cov is not None:
             weight = weight + (g_cov + g_cov.T) / (freedom * scale)
-        weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+        else:
+            weight.diagonal().add_(on_points)
 
         def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
             centred = centred_rows(rows, keep, mean)
-            result = centred @ weight
             if gq is None and g_mean is None and g_z is None:
-                return result.to(rows.dtype)
-            norms = (centred.square().sum(1) / scale)[:, None]
-            if gq is not None:
-                result = result + on_norms * (norms * centred - z / at_least(count, 1))
+                return (centred @ weight).to(rows.dtype)
+            norms = (squared_lengths(centred) / scale)[:, None]
+            if gq is None:
+                result = centred @ weight
+            else:
+                constant: Any = -on_norms * z / at_least(count, 1)
+                result = torch.addcmul(torch.addmm(constant, centred, weight), norms * on_norms, centred)
             if g_mean is not None:
                 result = result + g_mean / at_least(count, 1)
             if g_z is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidValueError
 from isoscore_star._functions import training_score
 from isoscore_star._registry import get_backend
@@ -139,7 +139,7 @@ class IStarLoss(nn.Module):
         """
         backend = get_backend("torch")
         matrix = _checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        _checks.covariance_values("shrinkage_cov", matrix, backend)
+        _value_checks.covariance_values("shrinkage_cov", matrix, backend)
         tensor = torch.as_tensor(matrix).detach().clone()
         device = tensor.device if self.shrinkage_cov is None else self.shrinkage_cov.device
         self.shrinkage_cov = backend.constant(tensor, tensor).to(device)

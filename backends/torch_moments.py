@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._moments import BLOCK_ROWS
 from isoscore_star._protocol import Invariants
@@ -93,7 +93,7 @@ class StreamingMoments:
     def cov(self) -> Tensor:
         """Covariance (ddof = 1), shape (d, d); a DegenerateDataError for fewer than two points."""
         count = self.count
-        _checks.enough_points(count)
+        _value_checks.enough_points(count)
         return self.scatter / (count - 1)
 
     def __repr__(self) -> str:

@@ -18,6 +18,10 @@ _DEVICE_ERRORS = tuple(
 )
 
 
+_PANEL = 192
+"""Columns below which a product of panels is slower than the work that it saves."""
+
+
 def concrete(scalar: Any) -> float | None:
     """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
     if not isinstance(scalar, Tensor):
@@ -98,17 +102,18 @@ def row_blocks(
 
 
 def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
-    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work (torch offers no syrk)."""
+    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work for four (torch has no syrk)."""
     scatter: Any = None
     panels: list[slice] = []
     for part in parts:
         if scatter is None:
             dim = part.shape[1]
-            if part.device.type != "cpu" or dim < 512 or torch.compiler.is_compiling():
+            if part.device.type != "cpu" or dim < 2 * _PANEL or torch.compiler.is_compiling():
                 scatter = part.T @ part
                 continue
             scatter = part.new_zeros(dim, dim)
-            panels = [slice(start, start + dim // 4) for start in range(0, dim, dim // 4)]
+            width = dim // min(4, dim // _PANEL)
+            panels = [slice(start, min(start + width, dim)) for start in range(0, dim, width)]
         if not panels:
             scatter.addmm_(part.T, part)
         for panel in panels:
@@ -125,21 +130,38 @@ def scale_of(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
     return scale + (scale == 0)
 
 
+def squared_lengths(rows: Tensor) -> Tensor:
+    """Give ‖xᵢ‖²; where nothing is differentiated without writing the squares."""
+    if torch.is_grad_enabled():
+        return rows.square().sum(1)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms.square()
+
+
+def squared_norm(matrix: Tensor) -> Tensor:
+    """Give ‖matrix‖²_F, row by row."""
+    return squared_lengths(matrix).sum()
+
+
 def with_target(
     count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
 ) -> Invariants:
     """Put the invariants together, with those of Σ_S if there is one."""
     if target is None:
         return Invariants(count, scale, t, f, q)
-    return Invariants(count, scale, t, f, q, cross, target.trace() / scale, _squared_norm(target, scale))
-
-
-def _squared_norm(target: Tensor, scale: Tensor) -> Tensor:
-    """Give ‖Σ_S/σ‖²_F, whatever Σ_S's size; on a CPU, where looking at a value is free, mostly without a copy of it."""
-    if target.device.type == "cpu" and not target.requires_grad:
-        norms: Tensor = torch.linalg.vector_norm(target, dim=1)
-        size = concrete(norms.sum())
-        if size is not None and 1e-15 < size < 1e15:  # no square that matters leaves float32's range
-            return (norms / scale).square().sum()
+    numbers = _on_host(target, scale)
+    if numbers is not None:
+        return Invariants(count, scale, t, f, q, cross, *numbers)
     scaled = target / scale
-    return (scaled * scaled).sum()
+    return Invariants(count, scale, t, f, q, cross, scaled.trace(), (scaled * scaled).sum())
+
+
+def _on_host(target: Tensor, scale: Tensor) -> tuple[float, float] | None:
+    """Give tr Σ_S/σ and ‖Σ_S/σ‖²_F as numbers, without a copy of Σ_S, on a CPU, where looking at a value is free."""
+    if target.device.type != "cpu" or target.requires_grad or (unit := concrete(scale)) is None:
+        return None
+    norms = torch.linalg.vector_norm(target, dim=1)
+    size = concrete(norms.sum())
+    if size is None or not 1e-15 < size < 1e15:  # then no square that matters leaves float32's range
+        return None
+    return target.trace().item() / unit, norms.double().square().sum().item() / unit**2

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._registry import get_backend
 from isoscore_star.backends.torch_data_pass import Forward, cut, hidden_states_of, moved, place, telling, undisturbed
@@ -123,7 +123,7 @@ class ShrinkageCovariance(nn.Module):
         """
         backend = get_backend("torch")
         matrix = _checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        _checks.covariance_values("shrinkage_cov", matrix, backend)
+        _value_checks.covariance_values("shrinkage_cov", matrix, backend)
         tensor = torch.as_tensor(matrix).detach().clone()
         tensor = backend.constant(tensor, tensor)
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
@@ -230,9 +230,9 @@ class ShrinkageCovariance(nn.Module):
                     break
         if together:
             moments.reduce()
-        _checks.enough_points(moments.count)
+        _value_checks.enough_points(moments.count)
         cov = moments.cov
-        _checks.covariance_values("shrinkage_cov", cov, get_backend("torch"))
+        _value_checks.covariance_values("shrinkage_cov", cov, get_backend("torch"))
         self.count = moments.count
         self._start(self._shaped(cov).to(dtype))
         return self

@@ -36,6 +36,12 @@ def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:
     return t * t - f, (dim - 1) * f
 
 
+def score_slopes(t: float, f: float, dim: int) -> tuple[float, float]:
+    """∂IsoScore*/∂T and ∂IsoScore*/∂F: 2T/((d − 1)·F) and −T²/((d − 1)·F²)."""
+    on_t = 2 * t / ((dim - 1) * f)
+    return on_t, -on_t * t / (2 * f)
+
+
 def participation_ratio(score: float, dim: int) -> float:
     """PR = 1 + (d − 1)·score, the effective number of dimensions."""
     return 1 + (dim - 1) * score

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._checks import Points
 from isoscore_star._protocol import Array, Backend, Invariants
 from isoscore_star._registry import backend_of
@@ -228,7 +228,7 @@ def isoscore_from_cov(cov: Any) -> Any:
     """
     backend = backend_of(cov, "cov")
     matrix = _checks.square_matrix("cov", cov, backend)
-    _checks.covariance_values("cov", matrix, backend)
+    _value_checks.covariance_values("cov", matrix, backend)
     matrix = backend.constant(matrix, matrix)
     return _score_of_sums(backend, backend.diagonal(matrix), matrix)
 
@@ -262,7 +262,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     if isinstance(eigenvalues, (list, tuple)):
         eigenvalues = np.asarray(eigenvalues)
     backend = backend_of(eigenvalues, "eigenvalues")
-    values = _checks.spectrum(eigenvalues, backend)
+    values = _value_checks.spectrum(eigenvalues, backend)
     values = backend.constant(values, values)
     return _score_of_sums(backend, values, values)
 
@@ -402,6 +402,10 @@ def training_score(
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
+    on_host = getattr(cloud.backend, "score_on_host", None)
+    score = NotImplemented if on_host is None else on_host(invariants, zeta, cloud.dim)
+    if score is not NotImplemented:
+        return score
     return shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
 
 
@@ -419,12 +423,12 @@ def _shrinkage_invariants(
     if shrinkage_cov is not None:
         matrix = _checks.square_matrix("shrinkage_cov", shrinkage_cov, backend, cloud.dim)
         if check_values:
-            _checks.covariance_values("shrinkage_cov", matrix, backend)
+            _value_checks.covariance_values("shrinkage_cov", matrix, backend)
         if not (isinstance(zeta, float) and zeta == 0):
             target = backend.constant(matrix, cloud.clouds[0])
     invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
     if check_values:
-        _checks.measured_values(cloud, mask, invariants, 2, "a covariance")
+        _value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
     return cloud, invariants
 
 
@@ -433,8 +437,8 @@ def _sample_invariants(X: Any, mask: Any, across: Any, *, check_values: bool) ->
     _checks.across(across, cloud.backend)
     invariants = cloud.backend.invariants(cloud.clouds, cloud.masks, None, fourth_order=True, across=across)
     if check_values:
-        _checks.measured_values(cloud, mask, invariants, 4, "the unbiased estimate")
-        _checks.unbiased_estimate(cloud, invariants)
+        _value_checks.measured_values(cloud, mask, invariants, 4, "the unbiased estimate")
+        _value_checks.unbiased_estimate(cloud, invariants)
     return cloud, invariants
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks, _formulas
+from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_margin, unbiased_score
@@ -17,6 +18,8 @@ FloatArray = NDArray[np.float64]
 
 # Rows that are centred and multiplied at a time: enough that the d² work of merging is small beside the product.
 BLOCK_ROWS = 8192
+# Bytes of rows that are handled at a time between the products; some caches hold less, none that matters much less.
+_CACHE = 2**19
 
 
 class Moments:
@@ -75,13 +78,13 @@ class Moments:
     @property
     def mean(self) -> FloatArray:
         """Mean of the points, shape (d,)."""
-        _checks.enough_points(self.count, 1, "a mean")
+        _value_checks.enough_points(self.count, 1, "a mean")
         return np.array(self._mean)
 
     @property
     def cov(self) -> FloatArray:
         """Covariance of the points (ddof = 1), shape (d, d)."""
-        _checks.enough_points(self.count)
+        _value_checks.enough_points(self.count)
         return np.asarray(self._scatter / (self.count - 1))
 
     def __repr__(self) -> str:
@@ -113,13 +116,13 @@ class Moments:
                 f"X: these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
                 "Use one Moments for each width"
             )
-        _checks.mask_values(mask)
+        _value_checks.mask_values(mask)
         to_numpy = cloud.backend.to_numpy
         batch = Moments()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
         if batch.count and not (math.isfinite(batch._scatter.trace()) and math.isfinite(batch._fourth)):
-            _checks.explain_non_finite(cloud)
+            _value_checks.explain_non_finite(cloud)
         return self.merge(batch)
 
     def merge(self, other: Moments) -> Moments:
@@ -162,14 +165,14 @@ class Moments:
         """IsoScore* of all points; see `isoscore_star.isoscore_star`."""
         share = _checks.zeta(zeta, shrinkage_cov)
         self._require_spread(2, "IsoScore*")
-        target = None if shrinkage_cov is None else _checks.shrinkage_target(shrinkage_cov, len(self._mean))
+        target = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, len(self._mean))
         return float(np.clip(shrunk_score(self.invariants(target), share, len(self._mean), np.where), 0.0, 1.0))
 
     def isoscore_unbiased(self) -> float:
         """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`."""
         self._require_spread(4, "the unbiased estimate")
         invariants = self.invariants(fourth_order=True)
-        _checks.positive_margin(float(unbiased_margin(invariants)), self.count, self._precision)
+        _value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, self._precision)
         return float(unbiased_score(invariants, len(self._mean), np.where, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
@@ -212,9 +215,9 @@ class Moments:
                 self.merge(_moments_of_block(block))
 
     def _require_spread(self, least: int, why: str) -> None:
-        _checks.enough_points(self.count, least, why)
+        _value_checks.enough_points(self.count, least, why)
         if not self._scatter.trace():
-            raise _checks.identical_points(self.count)
+            raise _value_checks.identical_points(self.count)
 
     def _merge(self, other: Moments) -> None:
         n1, n2 = self.count, other.count
@@ -257,10 +260,21 @@ def centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray]:
     first = block[0].astype(precision)
     # Differences from a point of the cloud are exactly zero for equal points and exact for close ones: identical
     # points have no scatter at all, and a mean far from zero costs no digits.
-    centred = np.subtract(block, first, dtype=precision)
-    offset = np.ones(len(block), precision) @ centred / precision(len(block))
+    centred = np.empty(block.shape, precision)
+    total = np.zeros(block.shape[1])
+    for part in _parts(centred):
+        np.subtract(block[part], first, out=centred[part], dtype=precision)
+        sums: NDArray[Any] = np.ones(len(centred[part]), precision) @ centred[part]
+        total += sums
+    offset = (total / len(block)).astype(precision)
     centred -= offset
     return centred, first.astype(np.float64) + offset
+
+
+def _parts(block: NDArray[Any]) -> Iterator[slice]:
+    """Cut rows into parts that stay in a processor's cache from one operation to the next."""
+    step = max(1, _CACHE // block[:1].nbytes)
+    return (slice(start, start + step) for start in range(0, len(block), step))
 
 
 def _moments_of_block(block: NDArray[Any]) -> Moments:
@@ -278,7 +292,8 @@ def _moments_of_block(block: NDArray[Any]) -> Moments:
             moments._fourth = math.nan
         elif spread:
             moments._unit = unit = _power_of_two(spread)
-            squared_norms = np.einsum("ij,ij->i", centred, centred) / unit / unit
-            moments._third = (squared_norms @ centred / unit).astype(np.float64)
-            moments._fourth = float(np.vdot(squared_norms, squared_norms))
+            for part in _parts(centred):
+                squared_norms = np.einsum("ij,ij->i", centred[part], centred[part]) / unit / unit
+                moments._third += squared_norms @ centred[part] / unit
+                moments._fourth += float(np.vdot(squared_norms, squared_norms))
     return moments

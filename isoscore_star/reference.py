@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 
 
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
@@ -46,10 +46,10 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     1.0
     """
     share = _checks.zeta(zeta, shrinkage_cov)
-    X = _checks.reference_points(X)
+    X = _value_checks.reference_points(X)
     S = np.cov(X, rowvar=False, ddof=1)  # step 1
     if share > 0:
-        S = (1 - share) * S + share * _checks.shrinkage_target(shrinkage_cov, X.shape[1])  # step 2
+        S = (1 - share) * S + share * _value_checks.shrinkage_target(shrinkage_cov, X.shape[1])  # step 2
     return score_from_eigenvalues(eigvalsh(S))  # step 3
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star._measurement import Measurement
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
@@ -93,7 +93,7 @@ def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) 
 def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
     matrix = open_array(*_file_and_key(name)).whole()
     try:
-        return _checks.shrinkage_target(matrix, dim)
+        return _value_checks.shrinkage_target(matrix, dim)
     except IsoScoreError as error:
         raise type(error)(f"{name}: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import DegenerateDataError
 
 FloatArray = NDArray[np.float64]
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
     """Check X and its mask wholly, and give the points that count as an (m, d) matrix in float64."""
     cloud = _checks.points(X, mask)
-    _checks.mask_values(mask)
+    _value_checks.mask_values(mask)
     to_numpy = cloud.backend.to_numpy
     rows = [
         to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
@@ -24,8 +24,8 @@ def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
     ]
     points = np.concatenate(rows).astype(np.float64)
     if not np.isfinite(points).all():
-        _checks.explain_non_finite(cloud)
-    _checks.enough_points(len(points), least, why)
+        _value_checks.explain_non_finite(cloud)
+    _value_checks.enough_points(len(points), least, why)
     return points
 
 
@@ -34,7 +34,7 @@ def centred(points: FloatArray) -> FloatArray:
     # A difference from a point of the cloud first: identical points give exact zeros, and a far mean costs no digits.
     moved = points - points[0]
     if not moved.any():
-        raise _checks.identical_points(len(points))
+        raise _value_checks.identical_points(len(points))
     return np.asarray(moved - moved.mean(axis=0))
 
 

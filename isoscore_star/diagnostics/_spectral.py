@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import svdvals
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star.diagnostics._points import FloatArray, centred, checked_points
 
 RANK_ME_EPSILON = 1e-7
@@ -99,7 +99,7 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     points = checked_points(X, mask, "a rank", least=1)
     largest = np.abs(points).max()
     if largest == 0:
-        raise _checks.identical_points(len(points))
+        raise _value_checks.identical_points(len(points))
     singular = svdvals(points / largest)
     shares = singular / singular.sum() + RANK_ME_EPSILON
     return float(np.exp(-np.sum(shares * np.log(shares))))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._score import shrunk_score, unbiased_score
 from isoscore_star.backends.torch_moments import StreamingMoments
 
@@ -79,7 +79,9 @@ class IsoScoreStar(Metric):
         self.dim = _checks.dimensions(dim, "dim")
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
         self.zeta = _checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
-        target = None if shrinkage_cov is None else torch.tensor(_checks.shrinkage_target(shrinkage_cov, self.dim))
+        target = (
+            None if shrinkage_cov is None else torch.tensor(_value_checks.shrinkage_target(shrinkage_cov, self.dim))
+        )
         # Neither is a metric's state: checkpoints of a model that holds one stay as they are.
         self.register_buffer("shrinkage_cov", target, persistent=False)
         merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)

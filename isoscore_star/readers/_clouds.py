@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks
+from isoscore_star import _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.readers._formats import open_array
 from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError
@@ -110,7 +110,7 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     if values.dtype.kind not in "biuf":
         raise InvalidTypeError(f"{found.name}: a mask holds booleans or zeros and ones; got dtype {values.dtype}")
     try:
-        _checks.mask_values(values)
+        _value_checks.mask_values(values)
     except InvalidValueError as error:
         raise InvalidValueError(f"{found.name}: {error}") from error
     leading = source.shape[:-1]

@@ -1,0 +1,197 @@
+"""Checks that need values, and their messages: covariances, spectra, and points behind computed invariants.
+
+The measuring functions make them whenever there are numbers to look at, the training path only when asked, since
+looking makes the host wait for the device. `isoscore_star._checks` has those that need none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star import _checks
+from isoscore_star._checks import Points
+from isoscore_star._errors import DegenerateDataError, InvalidValueError
+from isoscore_star._protocol import Backend, Invariants
+from isoscore_star._registry import backend_of
+from isoscore_star._score import unbiased_margin
+
+
+def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
+    """Require finite, symmetric values with variances that are not negative and not all zero, if values are known.
+
+    Also ‖C‖²_F ≤ (tr C)², which Σλ² ≤ (Σλ)² says of eigenvalues that are not negative: a matrix that violates it has
+    others, and a score below 0. Either is held to √ε of the dtype, symmetry relative to the largest entry: summing m
+    products in another order changes an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no
+    covariance misses by far.
+    """
+    owner = backend_of(matrix, name)
+    if owner.concrete(owner.total(owner.constant(matrix, matrix))) is None:
+        return
+    values = owner.to_numpy(matrix)
+    tolerance = _covariance_tolerance(owner.dtype_name(matrix))
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidValueError(
+            f"{name}: every entry has to be finite; got {_checks.count_of(~np.isfinite(values))} NaN or inf"
+        )
+    variances = np.diagonal(values)
+    if (variances < 0).any():
+        i = int(np.argmin(variances))
+        raise InvalidValueError(
+            f"{name}: variances (the diagonal) cannot be negative; got {variances[i]:g} at [{i}, {i}]"
+        )
+    if not variances.any():
+        raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
+    asymmetry = np.abs(values - values.T).max()
+    largest = np.abs(values).max()
+    if asymmetry > tolerance * largest:
+        raise InvalidValueError(
+            f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:g}. "
+            "If that is rounding, give (C + C.T) / 2"
+        )
+    squares = float(np.sum((values / largest) ** 2) / np.sum(variances / largest) ** 2)
+    if squares > 1 + tolerance:
+        raise InvalidValueError(
+            f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
+            f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov"
+        )
+
+
+def _covariance_tolerance(dtype: str) -> float:
+    """Give √ε of a dtype in which a covariance is stored."""
+    if dtype == "bfloat16":
+        return 2.0**-4
+    return math.sqrt(float(np.finfo(dtype if dtype in _checks.FLOATS else np.float64).eps))
+
+
+def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
+    """Check Σ_S wholly, values too, and give it in float64 (for code that works in NumPy)."""
+    owner = backend_of(cov, "shrinkage_cov")
+    matrix = _checks.square_matrix("shrinkage_cov", cov, owner, dim)
+    covariance_values("shrinkage_cov", matrix, owner)
+    return owner.to_numpy(matrix).astype(np.float64)
+
+
+def spectrum(eigenvalues: Any, backend: Backend) -> Any:
+    """Check eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
+    name = "eigenvalues"
+    if backend.name == "numpy":
+        eigenvalues = _checks.as_numpy(name, eigenvalues)
+    _checks.check_dtype(name, backend.dtype_name(eigenvalues))
+    _checks.check_dense(name, eigenvalues)
+    shape = _checks.shape_of(name, eigenvalues)
+    if len(shape) != 1 or None in shape or shape[0] < 2:
+        raise InvalidValueError(f"{name}: expected shape (d,) with d of at least 2; got shape {shape}")
+    if backend.concrete(backend.total(backend.constant(eigenvalues, eigenvalues))) is not None:
+        values = backend.to_numpy(eigenvalues).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InvalidValueError(
+                f"{name}: every value has to be finite; got {_checks.count_of(~np.isfinite(values))} NaN or inf"
+            )
+        if (values < 0).any():
+            raise InvalidValueError(
+                f"{name}: those of a covariance are not negative; got {values.min():g}. If that is rounding, cut at 0"
+            )
+        if not values.any():
+            raise DegenerateDataError(f"{name}: all are zero, so there is no direction to compare")
+    return eigenvalues
+
+
+def enough_points(count: int, least: int = 2, why: str = "a covariance") -> None:
+    """Require a number of points."""
+    if count < least:
+        raise DegenerateDataError(f"X: {why} needs at least {least} points; got {count} (masked points do not count)")
+
+
+def identical_points(count: int) -> DegenerateDataError:
+    """Say that there is no variance."""
+    return DegenerateDataError(
+        f"X: all {count} points are identical (zero variance), so there is no direction to compare. "
+        "Check that X holds points as rows, not one point repeated"
+    )
+
+
+def unbiased_estimate(cloud: Points, invariants: Invariants) -> None:
+    """Require a positive estimate of tr(Σ²), if values are known."""
+    margin = cloud.backend.concrete(unbiased_margin(invariants))
+    count = cloud.backend.concrete(invariants.count)
+    if margin is not None and count is not None:
+        positive_margin(margin, int(count), epsilon(cloud.backend.dtype_name(cloud.clouds[0])))
+
+
+def positive_margin(margin: float, count: int, precision: float) -> None:
+    """Require more than rounding: each of the three terms errs by some ε, which eight cover."""
+    if not margin > 8 * precision:
+        raise DegenerateDataError(
+            f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive (all their "
+            "differences are orthogonal), so there is no unbiased score. Give more points, or use isoscore_star with a "
+            "shrinkage_cov"
+        )
+
+
+def epsilon(dtype: str) -> float:
+    """Machine precision of what points of a dtype are computed in."""
+    narrow = dtype.startswith(("float32", "float16", "bfloat16"))
+    return float(np.finfo(np.float32 if narrow else np.float64).eps)
+
+
+def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int, why: str) -> None:
+    """Check the values behind computed invariants; does nothing where they are not known yet."""
+    count, spread, scale = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.scale))
+    if count is None or spread is None or scale is None:
+        return
+    mask_values(mask)
+    enough_points(int(count), least, why)
+    if not (math.isfinite(spread) and math.isfinite(scale)):
+        explain_non_finite(cloud)
+    if spread == 0:
+        raise identical_points(int(count))
+
+
+def mask_values(mask: Any) -> None:
+    """Require zeros and ones."""
+    for part in mask if isinstance(mask, (list, tuple)) else [mask]:
+        if part is None:
+            continue
+        values = backend_of(part, "mask").to_numpy(part)
+        if values.dtype != bool and not np.isin(values, (0, 1)).all():
+            odd = values[~np.isin(values, (0, 1))].flat[0]
+            raise InvalidValueError(
+                f"mask: expected only zeros and ones (or booleans); got {odd!s}. Weights and additive masks (0 and "
+                "-inf) are not supported: give mask == 0, or mask > 0.5, whichever says which points count"
+            )
+
+
+def explain_non_finite(cloud: Points) -> None:
+    """Raise for a cloud whose invariants came out NaN or infinite, saying which of two causes it was."""
+    for array, mask in zip(cloud.clouds, cloud.masks, strict=True):
+        values = cloud.backend.to_numpy(array)
+        rows = values if mask is None else values[cloud.backend.to_numpy(mask)]
+        bad = ~np.isfinite(rows)
+        if bad.any():
+            raise InvalidValueError(
+                f"X: every value has to be finite; got {_checks.count_of(bad)} NaN or inf, the first in row "
+                f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows"
+            )
+    raise InvalidValueError(
+        "X: the squares of these values overflow. The score does not change with scale: divide X by its largest "
+        "value (and shrinkage_cov by the square of that)"
+    )
+
+
+def reference_points(X: Any) -> NDArray[np.float64]:
+    """Check one NumPy cloud wholly, values too, without any of the backends' arithmetic."""
+    X = _checks.as_numpy("X", X)
+    _checks.check_array("X", X, backend_of(X))
+    if X.ndim != 2:
+        raise InvalidValueError(f"X: the reference takes one cloud of shape (points, dimensions); got shape {X.shape}")
+    enough_points(len(X))
+    if not np.isfinite(X).all():
+        raise InvalidValueError(f"X: every value has to be finite; got {_checks.count_of(~np.isfinite(X))} NaN or inf")
+    if not (X[0] != X).any():
+        raise identical_points(len(X))
+    return np.asarray(X, dtype=np.float64)
