@@ -128,6 +128,9 @@ def check(run: Run) -> Findings:
             "diverged": {f"{lam:g}": sum(bool(one["diverged"]) for one in group) for lam, group in runs.items()},
             "batch_scores": {f"{lam:g}": group[0].get("batch_scores", []) for lam, group in runs.items()},
         }
+    found.notes.append(
+        "Batches hold sentences of similar length: the waves of the batches' scores are those of lengths."
+    )
     found.figures[""] = _figure(found.data["models"])
     return found
 
