@@ -94,7 +94,8 @@ class StreamingMoments:
         """Covariance (ddof = 1), shape (d, d); a DegenerateDataError for fewer than two points."""
         count = self.count
         _value_checks.enough_points(count)
-        return self.scatter / (count - 1)
+        # A processor's product XᵀX may differ from its mirror image by rounding of the points' own, narrower dtype.
+        return (self.scatter + self.scatter.T) / (2 * (count - 1))
 
     def __repr__(self) -> str:
         return f"StreamingMoments(count={self.count}, dim={self.dim})"

@@ -397,12 +397,14 @@ def test_measured_labels_and_pairs(home: SimpleNamespace, tmp_path: Path) -> Non
     with torch.no_grad():
         found = [float(model(**tokenizer(a, b, return_tensors="pt")).logits) for a, b, _ in rows[:20]]
     wanted = [float(score) for _, _, score in rows[:20]]
+    # Predictions in float32, padded or alone, differ by some ten roundings; a correlation by that over their spread.
+    error = 10 * np.finfo(np.float32).eps * np.abs(found).max() / np.std(found)
     assert run["metrics"] == pytest.approx(
         {
             "pearson": scipy_stats.pearsonr(found, wanted).statistic,
             "spearman": scipy_stats.spearmanr(found, wanted).statistic,
         },
-        abs=1e-4,
+        abs=max(error, 1e-4),
     )
 
 
