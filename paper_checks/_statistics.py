@@ -36,6 +36,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Show the mean and the standard deviation over runs; what would round to 0 with two digits of its own."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
     if 0 < abs(mean) < 10 ** (1 - digits):
         return f"{mean:.2g} ± {deviation:.1g}"

@@ -1,7 +1,7 @@
 """Fine-tuning with I-STAR from the shell: Hugging Face models, GLUE or files, sweeps that go on where they were."""
 
 from isoscore_star.finetuning._data import load_task
-from isoscore_star.finetuning._examples import Examples, TaskData
+from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._metrics import scores
 from isoscore_star.finetuning._model import encode, load_model, load_tokenizer
 from isoscore_star.finetuning._results import Results, cell_of
@@ -24,4 +24,5 @@ __all__ = [
     "load_tokenizer",
     "parse_sweep",
     "scores",
+    "split",
 ]

@@ -60,8 +60,8 @@ def check(run: Run) -> Findings:
             rows.append(
                 [
                     f"{lam:g}",
-                    _cell(values["count"], 1),
-                    *(_cell(values[what]) for what in ("share", "largest", "whole", "ablated", "others")),
+                    spread(values["count"], 1),
+                    *(spread(values[what]) for what in ("share", "largest", "whole", "ablated", "others")),
                 ]
             )
         columns = [
@@ -82,10 +82,6 @@ def check(run: Run) -> Findings:
     )
     found.figures[""] = _figure(found.data)
     return found
-
-
-def _cell(values: list[float], digits: int = 3) -> str:
-    return spread(values, digits) if len(values) > 1 else f"{values[0]:.{digits}f}"
 
 
 def _figure(data: dict[str, Any]) -> Any:

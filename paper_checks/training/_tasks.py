@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isoscore_star import IsoScoreError
-from isoscore_star.finetuning import Examples, Settings, TaskData, load_task
+from isoscore_star.finetuning import Examples, Settings, TaskData, load_task, split
 from paper_checks._claim import NoDataError
 
 _FOLDER = Path(__file__).parents[3] / "shared" / "data"
@@ -58,7 +58,7 @@ def load_splits(task: str) -> TaskSplits:
         data = load_task(Settings(model="", task=task))
     except IsoScoreError as error:
         raise NoDataError(f"{task}: {error}. {_HOW}") from error
-    rest, held_out = _held_out(data.train)
+    rest, held_out = split(data.train, task)
     return TaskSplits(rest, held_out, data.evaluation, data.names, data.metric, "GLUE, through datasets")
 
 
@@ -67,15 +67,9 @@ def _from_files(task: str, folder: Path, train: str, validation: str | None, tes
     metric = _METRICS.get(task)
 
     def load(evaluated: str) -> TaskData:
-        task, eval_file = str(folder / train), str(folder / evaluated)
-        return load_task(Settings(model="", task=task, eval_file=eval_file, columns=columns, metric=metric))
+        files = (str(folder / train), str(folder / evaluated))
+        return load_task(Settings("", *files, columns=columns, metric=metric))
 
     data = load(test)
-    rest, held_out = _held_out(data.train) if validation is None else (data.train, load(validation).evaluation)
+    rest, held_out = split(data.train, task) if validation is None else (data.train, load(validation).evaluation)
     return TaskSplits(rest, held_out, data.evaluation, data.names, data.metric, f"{train}, {test}")
-
-
-def _held_out(examples: Examples) -> tuple[Examples, Examples]:
-    count = len(examples.texts)
-    places = range(0, count, 10)
-    return examples.pick([i for i in range(count) if i % 10]), examples.pick(list(places))
