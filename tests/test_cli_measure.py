@@ -555,11 +555,10 @@ def test_ctrl_c(folder):
         "from isoscore_star.readers import StreamedCloud; take = StreamedCloud.take; "
         "StreamedCloud.take = lambda *args: (print('reading', flush=True), take(*args)); "
     )
-    command = [sys.executable, "-c", announce + RUN + "sys.exit(code)", "measure", "x.npy"]
     # A shell lets what it runs in the background ignore the signal, and so all that is started from there.
-    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, **heeding) as process:
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heed + announce + RUN + "sys.exit(code)", "measure", "x.npy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "reading\n"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
