@@ -32,6 +32,7 @@ from isoscore_star.backends.torch_points import (
     concrete,
     count_points,
     first_point,
+    numbers_at_hand,
     row_blocks,
     scale_of,
     squared_lengths,
@@ -207,7 +208,7 @@ class _Gram(torch.autograd.Function):
         unit = centred * scale.rsqrt()
         gram = unit @ unit.T
         squared_norms = gram.diagonal()
-        mapped = unit.new_zeros(()) if target is None else (target @ unit.T).T / scale
+        mapped = unit.new_zeros(()) if target is None else (target @ unit.T).T.contiguous() / scale
         cross = (mapped * unit).sum() / freedom
         q = (squared_norms * squared_norms).sum() / freedom if fourth_order else unit.new_zeros(())
         return (
@@ -238,7 +239,8 @@ class _Gram(torch.autograd.Function):
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
-        given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        given = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        unit_length, *given = numbers_at_hand(scale.rsqrt(), *given)
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         on_gram = gram * (on_cov / freedom)
@@ -248,7 +250,7 @@ class _Gram(torch.autograd.Function):
         factor = on_points if gq is None else on_points + on_norms * (unit * unit).sum(1)[:, None]
         result = torch.addmm(unit * factor, on_gram, unit)
         if target is not None and g_cross is not None:
-            result = torch.addcmul(result, mapped, torch.as_tensor(on_target))
+            result = result + mapped * on_target
         if target is not None and g_mapped is not None:
             result = result + (g_mapped @ target.T) / scale
         if g_unit is not None:
@@ -257,7 +259,7 @@ class _Gram(torch.autograd.Function):
             # The other terms have columns that sum to zero by themselves.
             keep = _all_kept(clouds, masks)
             result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
-        result = result * scale.rsqrt()
+        result = result * unit_length
 
         target_grad = None
         if target is not None and ctx.needs_input_grad[0]:
