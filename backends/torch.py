@@ -239,7 +239,7 @@ class _Gram(torch.autograd.Function):
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
-        given = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
         unit_length, *given = numbers_at_hand(scale.rsqrt(), *given)
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 

@@ -3,7 +3,8 @@
 One change at a time from the paper's form (ζ = 0.2, Σ_S read before every epoch, union of all layers), in both
 directions, same seeds. The effect is the change of the score of all layers against no regularizer, on held-out text;
 the cost is the median time of a step, and of the whole training with the passes for Σ_S, against no regularizer.
-The unbiased score, which needs no Σ_S, has to have the same effect. As a control for "isotropy is good for the task":
+The unbiased score, which needs no Σ_S, has to have the same effect. A penalty on one layer alone is followed through
+all of them. As a control for "isotropy is good for the task":
 whitening makes the last layer isotropic without training; does that help a classifier on top, or sentence similarity?
 """
 
@@ -99,6 +100,7 @@ def check(run: Run) -> Findings:
             holds=len(agree) == len(others),
             required=False,
         )
+    _single_layers(found, run, plain, seeds)
     _whitening(found, records, plain, ways, seeds)
     _architectures(found, run)
     spectra = {"before training": records[plain.before], "no regularizer": none[0]}
@@ -114,8 +116,12 @@ def _scores(records: list[Any]) -> list[float]:
     return [0.0 if one["diverged"] else one["union"]["isoscore"] for one in records]
 
 
+def _layer(record: Any, layer: int) -> float:
+    return 0.0 if record["diverged"] else float(record["layers"][layer]["isoscore"])
+
+
 def _last(record: Any) -> float:
-    return 0.0 if record["diverged"] else float(record["layers"][-1]["isoscore"])
+    return _layer(record, -1)
 
 
 def _ratio(own: list[Any], none: list[Any], what: str) -> float:
@@ -125,6 +131,38 @@ def _ratio(own: list[Any], none: list[Any], what: str) -> float:
 def _sign(records: Any, way: Recipe, plain: Recipe, seeds: range) -> set[float]:
     ours, none = (_scores([records[one.but(seed=seed)] for seed in seeds]) for one in (way, plain))
     return {float(np.sign(a - b)) for a, b in zip(ours, none, strict=True)}
+
+
+def _single_layers(found: Findings, run: Run, plain: Recipe, seeds: range) -> None:
+    # The first of the states are the embedding layer's.
+    last = len(trained(run, [plain.before])[plain.before]["layers"]) - 1
+    lam = LAMBDAS[-1]
+    istar = plain.but(method=Method.istar, lam=lam)
+    # The last by the index that the table of changes gives it, so that its runs are the same.
+    alone = {layer: istar.but(layers=(layer,)) for layer in run.pick([1], range(1, last))}
+    alone |= {last: istar.but(layers=(-1,))}
+    ways = {"none": plain} | {f"layer {layer}": way for layer, way in alone.items()} | {"union of all": istar}
+    records = trained(run, [way.but(seed=seed) for way in ways.values() for seed in seeds])
+    rows = []
+    for name, way in ways.items():
+        own = [records[way.but(seed=seed)] for seed in seeds]
+        means = [f"{np.mean([_layer(one, layer) for one in own]):.3f}" for layer in range(1, last + 1)]
+        rows.append([name, *means, spread(_scores(own)), spread([one["test"] for one in own])])
+    title = f"{plain.model}, λ = {lam:g} on one layer alone: IsoScore* of every layer"
+    columns = ["penalised", *(f"layer {k}" for k in range(1, last + 1)), "all layers", records[plain]["metric"]]
+    found.tables.append(Table(title, columns, rows))
+    effects = {
+        layer: paired(*([_layer(records[one.but(seed=seed)], layer) for seed in seeds] for one in (way, plain)))
+        for layer, way in alone.items()
+    }
+    found.data["single_layers"] = {str(layer): tuple(effect) for layer, effect in effects.items()}
+    found.expect(
+        f"{plain.model}, λ = {lam:g} on each layer alone",
+        expected="that layer becomes more isotropic",
+        obtained=", ".join(f"layer {layer} {effect.mean:+.3f}" for layer, effect in effects.items()),
+        tolerance="every layer, in the mean over seeds: it is what the penalty asks for",
+        holds=all(effect.mean > 0 for effect in effects.values()),
+    )
 
 
 def _whitening(found: Findings, records: Any, plain: Recipe, ways: Any, seeds: range) -> None:
