@@ -102,7 +102,7 @@ def report(quick: bool) -> str:
         "",
         "| m | authors, ms | ours, ms | unbiased, ms | two products, ms | times faster | wanted | ours / products |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(loss_row(rows, 3 if quick or rows > 10_000 else 7) for rows in sizes),
+        *(loss_row(rows, 3 if quick or rows > 10_000 else 15) for rows in sizes),
         "",
         f"## Measuring a file: float32, d = {DIM}",
         "",

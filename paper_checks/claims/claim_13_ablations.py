@@ -4,8 +4,8 @@ One change at a time from the paper's form (ζ = 0.2, Σ_S read before every epo
 directions, same seeds. The effect is the change of the score of all layers against no regularizer, on held-out text;
 the cost is the median time of a step, and of the whole training with the passes for Σ_S, against no regularizer.
 The unbiased score, which needs no Σ_S, has to have the same effect. A penalty on one layer alone is followed through
-all of them. As a control for "isotropy is good for the task":
-whitening makes the last layer isotropic without training; does that help a classifier on top, or sentence similarity?
+all of them. As a control for "isotropy is good for the task": whitening makes the last layer isotropic without
+training; does that help a classifier on top, or sentence similarity?
 """
 
 from __future__ import annotations
