@@ -44,7 +44,7 @@ class _Score(torch.autograd.Function):
         mixed_t = _formulas.shrink(zeta, t.item(), t0)
         mixed_f = _formulas.shrink_squared(zeta, f.item(), cross.item(), f0)
         numerator, denominator = _formulas.score_fraction(mixed_t, mixed_f, dim)
-        return t.new_tensor(numerator / denominator if mixed_f > 0 else 0.0)
+        return t.new_tensor(numerator / denominator if mixed_f != 0 else 0.0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -60,7 +60,7 @@ class _Score(torch.autograd.Function):
         mixed_t: Any = _formulas.shrink(zeta, t, ctx.t0)
         mixed_f: Any = _formulas.shrink_squared(zeta, f, cross, ctx.f0)
         # Where F is zero T is too, and so are both derivatives.
-        safe: Any = torch.where(mixed_f > 0, mixed_f, 1.0) if isinstance(mixed_f, Tensor) else mixed_f or 1.0
+        safe: Any = torch.where(mixed_f != 0, mixed_f, 1.0) if isinstance(mixed_f, Tensor) else mixed_f or 1.0
         on_t, on_f = _formulas.score_slopes(mixed_t, safe, ctx.dim)
         on_cross = None if zeta == 0 else grad * (on_f * (2 * zeta * keep))
         return grad * (on_t * keep), grad * (on_f * (keep * keep)), on_cross, None, None, None, None

@@ -2,6 +2,7 @@
 
 `isoscore_star._formulas` has the mathematics; here its fractions are guarded, so that neither the value nor the
 gradient can become NaN: the condition of every ``where`` keeps the chosen branch's own denominator away from zero.
+Points that are not finite give NaN, which differs from 0, so that no guard hides it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def shrunk_score(invariants: Invariants, zeta: float, dim: int, where: Where) ->
         t = _formulas.shrink(zeta, t, invariants.t0)
         f = _formulas.shrink_squared(zeta, f, invariants.cross, invariants.f0)
     numerator, denominator = _formulas.score_fraction(t, f, dim)
-    return numerator / where(f > 0, denominator, 1.0)
+    return numerator / where(f != 0, denominator, 1.0)
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
@@ -36,7 +37,7 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
     if floored:
         floor = _formulas.unbiased_floor(f, m, dim)
         denominator = where(denominator > floor, denominator, floor)
-    defined = (m >= 4) & (f > 0)
+    defined = (m >= 4) & (f != 0)
     return where(defined, squared_trace - denominator, 0.0) / where(defined, (dim - 1) * denominator, 1.0)
 
 

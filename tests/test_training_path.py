@@ -1,4 +1,4 @@
-"""What `istar_loss` does with batches that carry no information: never NaN, in value or gradient."""
+"""What `istar_loss` does with batches that carry no information: never NaN, unless the batch itself is not finite."""
 
 from __future__ import annotations
 
@@ -49,6 +49,25 @@ def test_unbiased_without_spread(differentiable: Adapter, case: str) -> None:
     X = differentiable.native(points)
     assert differentiable.value(loss, X) == 1.0
     assert np.array_equal(differentiable.gradient(loss, X), np.zeros_like(points))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("rows", [5, 9])
+@pytest.mark.parametrize("form", ["alone", "shrunk", "unbiased"])
+def test_a_state_that_is_not_finite_shows(
+    differentiable: Adapter, rng: np.random.Generator, form: str, rows: int, value: float
+) -> None:
+    # A finite penalty would hide that training has broken, and let an optimizer step that a gradient scaler skips.
+    cov = random_cov(rng, 6)
+    points = rng.normal(size=(rows, 6))
+    points[2, 1] = value
+    arguments = {"alone": {"zeta": 0.0}, "shrunk": {"shrinkage_cov": cov, "zeta": 0.3}, "unbiased": {}}[form]
+    estimator = "unbiased" if form == "unbiased" else "shrinkage"
+
+    def loss(x: object) -> object:
+        return iso.istar_loss(x, estimator=estimator, **arguments)
+
+    assert np.isnan(differentiable.value(loss, differentiable.native(points)))
 
 
 @pytest.mark.parametrize("rows", [2, 3, 4, 5])
