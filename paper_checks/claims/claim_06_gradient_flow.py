@@ -26,6 +26,7 @@ EXACT, ROUNDED, FEW = "exactly repeated", "repeated up to rounding", "8 points"
 WAYS = ("up", "down")
 RATE = 0.1  # of Adam, for coordinates of size 1
 NEAR = 1e-3  # Adam's last steps tremble by some 1e-4 of the score
+EVERY = 10  # steps of which one is kept and drawn
 
 
 def starts(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -78,7 +79,7 @@ def flow(torch: Any, score: Callable[[Any], Any], points: np.ndarray, sign: int,
     """Follow the gradient; stop where it is not finite, or where there is none."""
     X = torch.tensor(points, requires_grad=True)
     optimizer = torch.optim.Adam([X], lr=RATE)
-    scores, ending = [iso.isoscore(points)], "done"
+    scores, done, ending = [iso.isoscore(points)], 0, "done"
     for step in range(steps):
         # Slower towards the end, so that it comes to rest.
         optimizer.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
@@ -92,8 +93,10 @@ def flow(torch: Any, score: Callable[[Any], Any], points: np.ndarray, sign: int,
             ending = f"not finite at step {step}"
             break
         optimizer.step()
-        scores.append(iso.isoscore(X.detach().numpy()))
-    return {"scores": scores, "ending": ending, "end": scores[-1]}
+        done += 1
+        if done % EVERY == 0:
+            scores.append(iso.isoscore(X.detach().numpy()))
+    return {"scores": scores, "steps": done, "ending": ending, "end": iso.isoscore(X.detach().numpy())}
 
 
 def check(run: Run) -> Findings:
@@ -203,9 +206,11 @@ def _figure(flows: dict[str, Any], goals: dict[str, float]) -> Any:
             for direction in ("up", "down"):
                 one = flows[start][name][direction][0]
                 label = name if direction == "up" else None
-                axes.plot(one["scores"], color=colour, linestyle=line, label=label)
+                axes.plot(
+                    EVERY * np.arange(len(one["scores"])), one["scores"], color=colour, linestyle=line, label=label
+                )
                 if one["ending"] != "done":
-                    axes.plot(len(one["scores"]) - 1, one["end"], "x", color=colour, markersize=9)
+                    axes.plot(one["steps"], one["end"], "x", color=colour, markersize=9)
         axes.axhline(goals[start], color="0.5", linestyle=":")
         axes.set(xlabel="step", title=start)
     panels[0].set_ylabel("IsoScore")
