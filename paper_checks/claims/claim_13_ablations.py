@@ -50,7 +50,13 @@ def check(run: Run) -> Findings:
     wanted = [plain, *(way for some in ways.values() for way in some.values())]
     records = trained(run, [plain.before, *(way.but(seed=seed) for way in wanted for seed in seeds)])
     none = [records[plain.but(seed=seed)] for seed in seeds]
-    found = Findings(notes=[f"{model}: {cost(records)}"])
+    found = Findings(
+        notes=[
+            f"{model}: {cost(records)}",
+            "Times are the processor's, of runs made beside others and at different hours: a tenth more or less says "
+            "nothing. benchmarks/TRAINING_STEP.md has what a step costs, measured in turn.",
+        ]
+    )
     found.data = {"effects": {}}
     for lam, some in ways.items():
         rows = []
