@@ -22,10 +22,10 @@ from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
-from isoscore_star.backends.torch_host import score_on_host
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
+    all_kept,
     at_least,
     centred_rows,
     compute_dtype,
@@ -33,7 +33,9 @@ from isoscore_star.backends.torch_points import (
     count_points,
     first_point,
     numbers_at_hand,
+    put_together,
     row_blocks,
+    rows_of_clouds,
     scale_of,
     squared_lengths,
     squared_norm,
@@ -41,6 +43,7 @@ from isoscore_star.backends.torch_points import (
     with_target,
     without_autocast,
 )
+from isoscore_star.backends.torch_score import shrunk_score, unbiased_score
 from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
 from isoscore_star.backends.torch_states import HiddenStates
 
@@ -95,6 +98,8 @@ class TorchBackend:
     ) -> Invariants:
         """Compute by the form that needs the smaller product; across ranks by the one whose parts add up."""
         rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
+        if torch.compiler.is_compiling():  # torch.compile takes no tensor twice, not even the mask of two layers
+            masks = [None if mask is None else mask.view_as(mask) for mask in masks]
         with without_autocast(clouds[0].device.type):
             if across is not None:
                 return scatter_form_across(clouds, masks, shrinkage_cov, fourth_order, across)
@@ -114,9 +119,9 @@ class TorchBackend:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
 
-    def score_on_host(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Give IsoScore* by numbers where they are at hand; NotImplemented elsewhere."""
-        return score_on_host(invariants, zeta, dim)
+    def score_at_once(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+        """Give IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
+        return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
         """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
@@ -176,18 +181,6 @@ def _gram_form(
     return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
 
 
-def _together(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
-    """Give one mask for all clouds together, or None."""
-    if all(mask is None for mask in masks):
-        return None
-    pairs = zip(clouds, masks, strict=True)
-    return _together([c.new_ones(len(c), dtype=torch.bool) if m is None else m for c, m in pairs])
-
-
 class _Gram(torch.autograd.Function):
     """Invariants from the inner products of the points, centred and in units of √σ.
 
@@ -202,8 +195,8 @@ class _Gram(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
-        shifted = _together([centred_rows(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
-        centred = centred_rows(shifted, _all_kept(clouds, masks), shifted.sum(0) / at_least(count, 1))
+        shifted = put_together([centred_rows(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
+        centred = centred_rows(shifted, all_kept(clouds, masks), shifted.sum(0) / at_least(count, 1))
         scale = scale_of((centred * centred).sum() / freedom, target, centred.shape[1])
         unit = centred * scale.rsqrt()
         gram = unit @ unit.T
@@ -257,7 +250,7 @@ class _Gram(torch.autograd.Function):
             result = result + g_unit
         if not (gq is None and g_unit is None and g_gram is None and g_mapped is None):
             # The other terms have columns that sum to zero by themselves.
-            keep = _all_kept(clouds, masks)
+            keep = all_kept(clouds, masks)
             result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
         result = result * unit_length
 
@@ -291,17 +284,17 @@ class _Scatter(torch.autograd.Function):
         blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
         anchor = first_point(clouds, masks)
         freedom = at_least(count - 1, 1)
-        offset = sum(centred_rows(rows, keep, anchor).sum(0) for _, _, rows, keep in blocks())
+        offset = sum(centred_rows(block.rows, block.keep, anchor).sum(0) for block in blocks())
         mean = anchor[0] + offset / at_least(count, 1)
-        scatter = symmetric_products(centred_rows(rows, keep, mean) for _, _, rows, keep in blocks())
+        scatter = symmetric_products(centred_rows(block.rows, block.keep, mean) for block in blocks())
         total = scatter.trace() / freedom
         scale = scale_of(total, target, len(mean))
         cov = scatter / (freedom * scale)
         del scatter
         q, z = mean.new_zeros(()), torch.zeros_like(mean)
         if fourth_order:
-            for _, _, rows, keep in blocks():
-                centred = centred_rows(rows, keep, mean)
+            for block in blocks():
+                centred = centred_rows(block.rows, block.keep, mean)
                 squared_norms = squared_lengths(centred) / scale
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
@@ -360,10 +353,8 @@ class _Scatter(torch.autograd.Function):
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             cloud_grads = [gradient(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
         else:
-            batched_like = next((g for g in grads if g is not None), mean)
-            cloud_grads = [batched_like.new_empty(cloud.shape, dtype=cloud.dtype) for cloud in clouds]
-            for index, part, rows, keep in row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4):
-                cloud_grads[index][part] = gradient(rows, keep)
+            blocks = row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4)
+            cloud_grads = rows_of_clouds(clouds, ((block, gradient(block.rows, block.keep)) for block in blocks))
         target_grad = (g_cross / scale) * cov if g_cross is not None and ctx.needs_input_grad[0] else None
         return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
 

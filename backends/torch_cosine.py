@@ -215,7 +215,8 @@ class _SumOverRanks(torch.autograd.Function):
     def forward(sums: Tensor, group: Any) -> Tensor:
         from isoscore_star.backends.torch_distributed import all_sum
 
-        return all_sum(sums.clone(), group)
+        # Cloned once more, since torch.compile (2.11) takes what was written in place for another output.
+        return all_sum(sums.clone(), group).clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

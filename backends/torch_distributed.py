@@ -24,6 +24,7 @@ from isoscore_star.backends.torch_points import (
     count_points,
     first_point,
     row_blocks,
+    rows_of_clouds,
     scale_of,
     symmetric_products,
     with_target,
@@ -106,8 +107,8 @@ class _ScatterAcross(torch.autograd.Function):
 
         sums = anchor.new_zeros(1 + anchor.shape[1])
         sums[0] = own_count
-        for _, _, rows, keep in blocks():
-            sums[1:] += centred_rows(rows, keep, anchor).sum(0)
+        for block in blocks():
+            sums[1:] += centred_rows(block.rows, block.keep, anchor).sum(0)
         count, offset = all_sum(sums, group).tensor_split([1])
         count = count[0].clone()
         freedom = at_least(count - 1, 1)
@@ -116,7 +117,7 @@ class _ScatterAcross(torch.autograd.Function):
         dim = len(mean)
         scatter = mean.new_zeros(dim, dim)
         if any(len(cloud) for cloud in clouds):
-            scatter = symmetric_products(centred_rows(rows, keep, mean) for _, _, rows, keep in blocks())
+            scatter = symmetric_products(centred_rows(block.rows, block.keep, mean) for block in blocks())
         all_sum(scatter, group)
         total = scatter.trace() / freedom
         scale = scale_of(total, target, dim)
@@ -124,8 +125,8 @@ class _ScatterAcross(torch.autograd.Function):
 
         fourth = mean.new_zeros(1 + dim)
         if fourth_order:
-            for _, _, rows, keep in blocks():
-                centred = centred_rows(rows, keep, mean)
+            for block in blocks():
+                centred = centred_rows(block.rows, block.keep, mean)
                 squared_norms = centred.square().sum(1) / scale
                 fourth[0] += squared_norms.square().sum()
                 fourth[1:] += squared_norms @ centred
@@ -152,16 +153,18 @@ class _ScatterAcross(torch.autograd.Function):
                 weight += (target / scale) * on_target
             weight.diagonal().add_(on_points)
 
-            cloud_grads = [torch.empty_like(cloud) for cloud in clouds]
-            whole, share = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
-            for index, part, rows, keep in row_blocks(clouds, masks, whole=whole, share=share):
+            def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
                 centred = centred_rows(rows, keep, mean)
-                result = centred @ weight
+                result: Tensor = centred @ weight
                 if ctx.fourth_order:
                     norms = (centred.square().sum(1) / scale)[:, None]
                     result = result + on_norms * (norms * centred - z / at_least(count, 1))
                     result = result if keep is None else torch.where(keep[:, None], result, 0)
-                cloud_grads[index][part] = result
+                return result
+
+            whole, share = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
+            blocks = row_blocks(clouds, masks, whole=whole, share=share)
+            cloud_grads = rows_of_clouds(clouds, ((block, gradient(block.rows, block.keep)) for block in blocks))
             # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
             target_grad = (g_cross / scale) * cov if target is not None and ctx.needs_input_grad[0] else None
         if torch.is_grad_enabled():

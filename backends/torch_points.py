@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ _DEVICE_ERRORS = tuple(
 
 _PANEL = 192
 """Columns below which a product of panels is slower than the work that it saves."""
+
+_ENTRIES = {"cpu": 2**18, "device": 2**24}
+"""Entries of a block of rows that make its product worthwhile."""
 
 
 def concrete(scalar: Any) -> float | None:
@@ -54,17 +57,37 @@ def compute_dtype(points: Tensor) -> torch.dtype:
     return torch.float64 if wide and points.device.type != "mps" else torch.float32
 
 
+def _has_autocast(device_type: str) -> bool:
+    try:
+        return torch.amp.is_autocast_available(device_type)
+    except RuntimeError:  # a kind of device that this torch does not know
+        return False
+
+
+# Found once, since torch.compile (before torch 2.13) cannot trace the question.
+_AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "xla", "privateuseone")))
+
+
 def without_autocast(device_type: str) -> Any:
     """Switch autocast off for a while, where it is on."""
     # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    if device_type in _AUTOCAST and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
 
 
 def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
     """Give m: an int without masks, a tensor with them, since only the device knows it then."""
-    return sum(len(cloud) if mask is None else mask.sum(dtype=dtype) for cloud, mask in zip(clouds, masks, strict=True))
+    total: Any = 0
+    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
+        if mask is None:
+            total = total + len(cloud)
+        elif index == 0 or mask is not masks[index - 1]:  # often one mask is that of every layer
+            own = mask.sum(dtype=dtype)
+            total = total + own
+        else:
+            total = total + own
+    return total
 
 
 def at_least(count: Any, least: int) -> Any:
@@ -84,7 +107,8 @@ def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Ten
         if len(cloud) and mask is None:
             anchor = cloud.detach()[:1].to(compute_dtype(cloud))
             break
-        if len(cloud) and mask is not None:
+        # Where a mask has left out all of one cloud it does so of the next, too.
+        if len(cloud) and mask is not None and not (masked and mask is masked[-1][1]):
             masked.append((cloud.detach(), mask))
     if anchor is None:
         anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=compute_dtype(clouds[0]))
@@ -101,17 +125,80 @@ def centred_rows(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Ten
     return centred if keep is None else torch.where(keep[:, None], centred, 0)
 
 
+def launching_is_slow(rows: Tensor) -> bool:
+    """Tell whether starting an operation takes longer than most of them run, as on a GPU: then few large ones do."""
+    return rows.device.type != "cpu"
+
+
+class Block(NamedTuple):
+    """Rows that are multiplied at once: some of a cloud, or on a GPU several small clouds put together."""
+
+    places: list[tuple[int, slice]]
+    """The clouds that the rows come from, by number, and which of their rows."""
+
+    rows: Tensor
+    keep: Tensor | None
+
+
 def row_blocks(
     clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
-) -> Iterator[tuple[int, slice, Tensor, Tensor | None]]:
+) -> Iterator[Block]:
     """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
-    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
-        rows, dim = cloud.shape
-        worthwhile = 2**18 if cloud.device.type == "cpu" else 2**24
-        step = rows if whole else max(dim // share, worthwhile // dim)
+    dim, slow = clouds[0].shape[1], launching_is_slow(clouds[0])
+    step = max(dim // share, _ENTRIES["device" if slow else "cpu"] // dim)
+    together: list[tuple[int, slice]] = []
+    waiting = 0
+    for index, cloud in enumerate(clouds):
+        rows = len(cloud)
+        if waiting and (whole or not slow or waiting + rows > step):
+            yield _block(clouds, masks, together)
+            together, waiting = [], 0
+        if whole or rows <= step:
+            together.append((index, slice(0, rows)))
+            waiting += rows
+            continue
         for start in range(0, rows, step):
-            part = slice(start, start + step)
-            yield index, part, cloud[part], None if mask is None else mask[part]
+            yield _block(clouds, masks, [(index, slice(start, start + step))])
+    if waiting:
+        yield _block(clouds, masks, together)
+
+
+def _block(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], places: list[tuple[int, slice]]) -> Block:
+    parts = [clouds[index][part] for index, part in places]
+    kept = [masks[index] for index, _ in places]
+    keep = all_kept(parts, [None if mask is None else mask[part] for mask, (_, part) in zip(kept, places, strict=True)])
+    return Block(places, put_together(parts), keep)
+
+
+def put_together(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate rows, without a copy where there is one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Give one mask for all clouds together, or None."""
+    if all(mask is None for mask in masks):
+        return None
+    pairs = zip(clouds, masks, strict=True)
+    return put_together([c.new_ones(len(c), dtype=torch.bool) if m is None else m for c, m in pairs])
+
+
+def rows_of_clouds(clouds: Sequence[Tensor], computed: Iterable[tuple[Block, Tensor]]) -> list[Tensor]:
+    """Give each cloud its rows, in its dtype, of what was computed block by block."""
+    found: list[Tensor | None] = [None] * len(clouds)
+    for block, result in computed:
+        lengths = [len(clouds[index][part]) for index, part in block.places]
+        pieces = torch.split(result, lengths) if len(lengths) > 1 else [result]
+        for (index, part), piece in zip(block.places, pieces, strict=True):
+            cloud, rows = clouds[index], found[index]
+            if len(piece) == len(cloud):
+                found[index] = piece.to(cloud.dtype)
+                continue
+            if rows is None:  # like the result, which vmap may have given a further axis
+                rows = found[index] = result.new_empty(cloud.shape, dtype=cloud.dtype)
+            rows[part] = piece
+        del result, pieces, piece, rows  # before the next block is computed
+    return [torch.zeros_like(c) if rows is None else rows for c, rows in zip(clouds, found, strict=True)]
 
 
 def symmetric_products(parts: Iterable[Tensor]) -> Tensor:

@@ -9,21 +9,29 @@ from collections.abc import Callable
 Job = Callable[[], object]
 
 
-def seconds(job: Job, repetitions: int) -> float:
-    """Time a block of repetitions, after one that is not counted."""
+def at_once() -> None:
+    """Wait for nothing: what was called is done when it returns."""
+
+
+def seconds(job: Job, repetitions: int, wait: Job = at_once) -> float:
+    """Time a block of repetitions, after one that is not counted; `wait` waits for the device."""
     job()
+    wait()
     start = time.perf_counter()
     for _ in range(repetitions):
         job()
+    wait()
     return (time.perf_counter() - start) / repetitions
 
 
-def in_turn(jobs: dict[str, Job], rounds: int, repetitions: dict[str, int]) -> dict[str, list[float]]:
+def in_turn(
+    jobs: dict[str, Job], rounds: int, repetitions: dict[str, int], wait: Job = at_once
+) -> dict[str, list[float]]:
     """Time every job once in each round."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
-            times[name].append(seconds(job, repetitions.get(name, 1)))
+            times[name].append(seconds(job, repetitions.get(name, 1), wait))
     return times
 
 

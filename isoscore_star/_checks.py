@@ -117,7 +117,14 @@ def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, bac
         masks = list(mask)
     else:
         masks = [mask] * len(arrays)
-    return [_mask(m, a, n, backend) for m, a, n in zip(masks, arrays, names, strict=True)]
+    checked: list[Array | None] = []
+    for index, (given, array, name) in enumerate(zip(masks, arrays, names, strict=True)):
+        shape = tuple(array.shape)
+        if index and given is masks[index - 1] and shape == tuple(arrays[index - 1].shape) and None not in shape:
+            checked.append(checked[-1])  # as it was: backends take one mask for all layers as one
+        else:
+            checked.append(_mask(given, array, name, backend))
+    return checked
 
 
 def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:

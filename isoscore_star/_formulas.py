@@ -38,8 +38,8 @@ def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:
 
 def score_slopes(t: float, f: float, dim: int) -> tuple[float, float]:
     """∂IsoScore*/∂T and ∂IsoScore*/∂F: 2T/((d − 1)·F) and −T²/((d − 1)·F²)."""
-    on_t = 2 * t / ((dim - 1) * f)
-    return on_t, -on_t * t / (2 * f)
+    ratio = t / f
+    return ratio * (2 / (dim - 1)), ratio * ratio * (-1 / (dim - 1))
 
 
 def participation_ratio(score: float, dim: int) -> float:
@@ -70,6 +70,15 @@ def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, flo
     squared_trace = 2 * f + (m * m - 3 * m + 1) * t * t - m * q
     trace_of_square = (m - 1) * (m - 2) * f + t * t - m * q
     return squared_trace, trace_of_square
+
+
+def unbiased_slopes(t: float, held: float, growth: float, unit: float, m: float) -> tuple[float, float, float]:
+    """Slopes in T, F and Q of (A/B − 1)/(d − 1), for A and B from `unbiased_squares` and unit = 1/((d − 1)·B).
+
+    With ρ = A/B they are (∂A − ρ·∂B)·unit. `growth` is ρ·∂B/∂F; `held` is ρ, but 0 where B is the floor and so follows
+    F alone.
+    """
+    return 2 * t * (m * m - 3 * m + 1 - held) * unit, (2 - growth) * unit, m * (held - 1) * unit
 
 
 def unbiased_factor(m: float) -> float:

@@ -396,18 +396,29 @@ def training_score(
     """Compute the score of which `istar_loss` is made, with the same arguments."""
     if _checks.choice("estimator", estimator, _checks.ESTIMATORS) == "unbiased":
         cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
-        return cloud, unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
+        return cloud, _floored_score(cloud, invariants)
     share = _checks.zeta(zeta, shrinkage_cov, backend_of(X))
     cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
     return cloud, _shrunk_score(cloud, invariants, share)
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
-    on_host = getattr(cloud.backend, "score_on_host", None)
-    score = NotImplemented if on_host is None else on_host(invariants, zeta, cloud.dim)
+    score = _at_once(cloud, invariants, zeta)
     if score is not NotImplemented:
         return score
     return shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
+
+
+def _floored_score(cloud: Points, invariants: Invariants) -> Array:
+    score = _at_once(cloud, invariants, None)
+    if score is not NotImplemented:
+        return score
+    return unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
+
+
+def _at_once(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
+    at_once = getattr(cloud.backend, "score_at_once", None)
+    return NotImplemented if at_once is None else at_once(invariants, zeta, cloud.dim)
 
 
 def _beside(weight: Any, cloud: Points) -> Any:

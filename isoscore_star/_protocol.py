@@ -137,8 +137,8 @@ class Backend(Protocol):
 
     # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
     # records the call of a public function in the model being built, for all else it answers NotImplemented.
-    # One to which numbers are cheaper than 0-d arrays (torch, on a CPU) also has ``score_on_host(invariants, zeta,
-    # dim)``: IsoScore* with its gradient, or NotImplemented where values are not at hand.
+    # One that pays for every operation (torch) also has ``score_at_once(invariants, zeta, dim)``: IsoScore*, or for
+    # ``zeta=None`` the unbiased score with its floor, as one step; or NotImplemented.
 
     def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array | None]:
         """Give a scalar function's value at X and its gradient, which is None if not `differentiable`."""

@@ -12,6 +12,9 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("ISOSCORE_DATA", ROOT.parent / "shared" / "data"))
 
+# Where the core's tests put torch's tensors; JAX and Keras take an accelerator of their own accord where there is one.
+TORCH_DEVICE = os.environ.get("ISOSCORE_TORCH_DEVICE", "cpu")
+
 
 class Adapter:
     """NumPy in, NumPy out, through one backend."""
@@ -58,16 +61,16 @@ class TorchAdapter(Adapter):
     def native(self, array: np.ndarray, dtype: str | None = None) -> Any:
         import torch
 
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(TORCH_DEVICE)
         return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
     def rounded(self, array: np.ndarray, dtype: str) -> np.ndarray:
-        return self.native(array, dtype).double().numpy()
+        return self.native(array, dtype).double().cpu().numpy()
 
     def gradient(self, function: Callable[..., Any], X: Any) -> np.ndarray:
         leaf = X.detach().clone().requires_grad_()
         function(leaf).backward()
-        return leaf.grad.double().numpy()
+        return leaf.grad.double().cpu().numpy()
 
 
 class TensorFlowAdapter(Adapter):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,7 +106,7 @@ def test_every_cell_and_seed_is_a_run(sweep: SimpleNamespace) -> None:
     found = [(run["lam"], run["zeta"], run["seed"]) for run in sweep.runs]
     assert found == [(lam, zeta, seed) for lam in (-1.0, 0.0, 1.0) for zeta in (0.2, 0.5) for seed in (0, 1)]
     assert {"settings", "versions", "runs"} == set(sweep.results)
-    assert sweep.results["versions"]["torch"] == torch.__version__
+    assert sweep.results["versions"]["torch"] == version("torch")
     assert sweep.results["settings"]["batch_size"] == 8
     for run in sweep.runs:
         assert (run["estimator"], run["target"], run["floor"]) == ("shrinkage", None, None)

@@ -77,7 +77,7 @@ def test_same_gradients(points: np.ndarray, cov: np.ndarray, points_dtype: torch
     shrinkage = torch.tensor(cov, dtype=cov_dtype)
     # Neither tensor asks for a gradient: both functions make the leaf they are given do so.
     score = compat.istar().IsoScore_star(ours, shrinkage, 0.3, is_eval=False, gpu_id=None)
-    expected = theirs(authors.istar().IsoScore_star, original, shrinkage, 0.3, is_eval=False, gpu_id=None)
+    expected = theirs(authors.istar().IsoScore_star, original, shrinkage, 0.3, is_eval=False, gpu_id="cpu")
     same(score, expected)
     score.backward()
     expected.backward()
@@ -91,7 +91,7 @@ def test_points_inside_a_network_get_their_gradient(points: np.ndarray, cov: np.
     for module in (compat.istar(), authors.istar()):
         weight = torch.eye(12, dtype=torch.float64).requires_grad_()
         states = torch.tanh(torch.tensor(points) @ weight)
-        module.IsoScore_star(states, torch.tensor(cov), 0.2, is_eval=False).backward()
+        module.IsoScore_star(states, torch.tensor(cov), 0.2, is_eval=False, gpu_id="cpu").backward()
         gradients.append(weight.grad)
     assert (gradients[0] - gradients[1]).abs().max() < 1e-6 * gradients[1].abs().max()
 

@@ -38,7 +38,9 @@ def test_the_gradient_of_every_weight_is_that_of_the_authors_loss() -> None:
     penalties = {
         "ours": IStarLoss(model.config.hidden_size, 1.0, ZETA, cov)(states, mask),
         "theirs": 1
-        - authors.istar().IsoScore_star(torch.cat([s[mask.bool()] for s in states]), cov, ZETA, is_eval=False),
+        - authors.istar().IsoScore_star(
+            torch.cat([s[mask.bool()] for s in states]), cov, ZETA, is_eval=False, gpu_id="cpu"
+        ),
     }
     gradients = {}
     for name, penalty in penalties.items():

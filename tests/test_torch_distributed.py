@@ -297,7 +297,7 @@ def test_training_equals_the_authors_loss_of_the_whole_batch(found: list[dict[st
     authors = pytest.importorskip("IsoScore.IsoScore")
     network, states, _ = alone(name)
     points = torch.cat([state.reshape(-1, DIM) for state in states])
-    loss = 3 * (1 - authors.istar().IsoScore_star(points, torch.tensor(COV), ZETA, is_eval=False))
+    loss = 3 * (1 - authors.istar().IsoScore_star(points, torch.tensor(COV), ZETA, is_eval=False, gpu_id="cpu"))
     loss.backward()
     assert 3 * (1 - reference.isoscore_star(points.detach().numpy(), COV, ZETA)) == pytest.approx(
         loss.item(), abs=1e-12

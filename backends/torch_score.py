@@ -1,0 +1,197 @@
+"""The last steps of a score as one step of autograd: a dozen operations on numbers cost more than the product before.
+
+On a CPU, where values are at hand, they are taken as Python's numbers; elsewhere as 0-d tensors, which nobody waits
+for, in fewer operations than autograd would need.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isoscore_star import _formulas
+from isoscore_star._protocol import Invariants
+from isoscore_star.backends.torch_points import concrete
+
+
+def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
+    """Give IsoScore*, or NotImplemented where autograd has to see every operation.
+
+    Parameters
+    ----------
+    invariants : Invariants
+        0-d tensors; those of Σ_S may be numbers.
+    zeta : float or Tensor
+        ζ; a tensor may have a gradient, which is not known here.
+    dim : int
+        d.
+    """
+    t, f, cross, t0, f0 = invariants.t, invariants.f, invariants.cross, invariants.t0, invariants.f0
+    if not isinstance(zeta, float) or not _opaque(t, f, t0, f0):
+        return NotImplemented
+    if cross is None:
+        cross, t0, f0, zeta = t.new_zeros(()), 0.0, 0.0, 0.0
+    score, *_ = _ShrunkScore.apply(t, f, cross, t0, f0, zeta, dim)  # type: ignore[no-untyped-call]
+    return score
+
+
+def unbiased_score(invariants: Invariants, dim: int) -> Any:
+    """Give the unbiased score with its floor, or NotImplemented where autograd has to see every operation."""
+    count, t, f, q = invariants.count, invariants.t, invariants.f, invariants.q
+    if not _opaque(t, f, count):
+        return NotImplemented
+    score, *_ = _UnbiasedScore.apply(t, f, q, count, dim)  # type: ignore[no-untyped-call]
+    return score
+
+
+def _opaque(t: Tensor, f: Tensor, *given: Any) -> bool:
+    """Tell whether a step of our own may stand here: not while compiling, nor where what is given has a gradient."""
+    if torch.compiler.is_compiling() or any(isinstance(a, Tensor) and a.requires_grad for a in given):
+        return False
+    # On a CPU values are looked at, which vmap and fake tensors do not allow.
+    return t.device.type != "cpu" or all(concrete(a) is not None for a in (f, *given) if a is not None)
+
+
+def _looked_at(*scalars: Any) -> list[Any]:
+    """Give numbers for tensors on a CPU, where that costs nothing; other devices are not waited for."""
+    return [s.item() if isinstance(s, Tensor) and s.device.type == "cpu" else s for s in scalars]
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
+
+
+def _safe(denominator: Any) -> Any:
+    return _where(denominator != 0, denominator, 1.0)
+
+
+class _ShrunkScore(torch.autograd.Function):
+    """IsoScore* of Σ from T, F and C of the points; 0 with zero gradient where Σ is zero.
+
+    On devices its slopes are outputs too, so that the way back is one product each.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(t: Tensor, f: Tensor, cross: Tensor, t0: Any, f0: Any, zeta: float, dim: int) -> tuple[Tensor, ...]:
+        given = _looked_at(t, f, cross, t0, f0)
+        mixed_t, mixed_f = _mixed(given, zeta)
+        safe = _safe(mixed_f)
+        numerator, _ = _formulas.score_fraction(mixed_t, mixed_f, dim)
+        score = numerator / ((dim - 1) * safe)
+        return _with_slopes(score, t, lambda: _shrunk_slopes(mixed_t, safe, zeta, dim))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, t0, f0, ctx.zeta, ctx.dim = inputs
+        _, *slopes = output
+        ctx.numbers = [None if isinstance(a, Tensor) else a for a in (t0, f0)]
+        ctx.mark_non_differentiable(*slopes)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *(a if isinstance(a, Tensor) else None for a in (t0, f0)), *slopes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        if grad is None:
+            return (None,) * 7
+        t, f, cross, t0, f0, *slopes = ctx.saved_tensors
+        if not slopes or torch.is_grad_enabled():
+            t0, f0 = (number if a is None else a for a, number in zip((t0, f0), ctx.numbers, strict=True))
+            given = (t, f, cross, t0, f0)
+            mixed_t, mixed_f = _mixed(given if torch.is_grad_enabled() else _looked_at(*given), ctx.zeta)
+            slopes = _shrunk_slopes(mixed_t, _safe(mixed_f), ctx.zeta, ctx.dim)
+        return *(grad * slope for slope in slopes), *(None,) * (7 - len(slopes))
+
+
+def _mixed(given: Sequence[Any], zeta: float) -> tuple[Any, Any]:
+    """Give T and F of Σ, from T, F, C, T₀ and F₀."""
+    t, f, cross, t0, f0 = given
+    if zeta == 0:
+        return t, f
+    return _formulas.shrink(zeta, t, t0), _formulas.shrink_squared(zeta, f, cross, f0)
+
+
+def _shrunk_slopes(mixed_t: Any, safe_f: Any, zeta: float, dim: int) -> list[Any]:
+    """Give slopes in T, F and, where it has a say, C of the points. Where F of Σ is zero T is too, and so are they."""
+    on_t, on_f = _formulas.score_slopes(mixed_t, safe_f, dim)
+    if zeta == 0:
+        return [on_t, on_f]
+    keep = 1 - zeta
+    return [on_t * keep, on_f * (keep * keep), on_f * (2 * zeta * keep)]
+
+
+class _UnbiasedScore(torch.autograd.Function):
+    """The unbiased score from T, F, Q and m; 0 with zero gradient below four points or without spread."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(t: Tensor, f: Tensor, q: Tensor, count: Any, dim: int) -> tuple[Tensor, ...]:
+        given = _looked_at(t, f, q, count)
+        found = _unbiased(given, dim)
+        score = _where(found.defined, (found.ratio - 1) / (dim - 1), 0.0)
+        return _with_slopes(score, t, lambda: _unbiased_slopes(given, found, dim))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, count, ctx.dim = inputs
+        _, *slopes = output
+        ctx.count = None if isinstance(count, Tensor) else count
+        ctx.mark_non_differentiable(*slopes)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, count if ctx.count is None else None, *slopes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        if grad is None:
+            return (None,) * 5
+        t, f, q, count, *slopes = ctx.saved_tensors
+        if not slopes or torch.is_grad_enabled():
+            given: list[Any] = [t, f, q, ctx.count if count is None else count]
+            given = given if torch.is_grad_enabled() else _looked_at(*given)
+            slopes = _unbiased_slopes(given, _unbiased(given, ctx.dim), ctx.dim)
+        return *(grad * slope for slope in slopes), None, None
+
+
+class _Unbiased(NamedTuple):
+    """PR by unbiased estimates, the one that it is divided by, whether that is its floor, whether there are any."""
+
+    ratio: Any
+    denominator: Any
+    floored: Any
+    defined: Any
+
+
+def _unbiased(given: Sequence[Any], dim: int) -> _Unbiased:
+    t, f, q, m = given
+    squared_trace, denominator = _formulas.unbiased_squares(t, f, q, m)
+    floor = _formulas.unbiased_floor(f, m, dim)
+    floored = denominator < floor  # not <=, which would hide a NaN
+    defined = (m >= 4) & (f != 0)
+    denominator = _where(defined, _where(floored, floor, denominator), 1.0)
+    return _Unbiased(squared_trace / denominator, denominator, floored, defined)
+
+
+def _unbiased_slopes(given: Sequence[Any], found: _Unbiased, dim: int) -> list[Any]:
+    """Give slopes in T, F and Q."""
+    t, _, _, m = given
+    ratio, floored = found.ratio, found.floored
+    growth = _where(floored, ratio * _formulas.unbiased_floor(1.0, m, dim), ratio * ((m - 1) * (m - 2)))
+    unit = _where(found.defined, 1 / ((dim - 1) * found.denominator), 0.0)
+    return list(_formulas.unbiased_slopes(t, _where(floored, 0.0, ratio), growth, unit, m))
+
+
+def _with_slopes(score: Any, like: Tensor, slopes: Callable[[], list[Any]]) -> tuple[Tensor, ...]:
+    """Give the score as a tensor; on devices, where looking again is dear, its slopes too."""
+    return (score, *slopes()) if isinstance(score, Tensor) else (like.new_tensor(score),)
+
+
+for _step in (_ShrunkScore, _UnbiasedScore):
+    # torch asks for the signature at every apply; finding it anew takes as long as a small product.
+    _forward: Callable[..., Any] = _step.forward
+    _forward.__signature__ = inspect.signature(_forward)  # type: ignore[attr-defined]

@@ -1,0 +1,154 @@
+"""The steps that torch takes on a GPU, tried on a CPU: small clouds multiplied together, scores without a look at them.
+
+`tests/test_torch_cuda.py` is for what only a GPU can show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import isoscore_star as iso
+from isoscore_star import reference
+
+torch = pytest.importorskip("torch")
+
+from isoscore_star.backends import torch as torch_backend  # noqa: E402
+from isoscore_star.backends import torch_points, torch_score  # noqa: E402
+
+DIM = 7
+LENGTHS = {"small": (5, 3, 0, 9, 4), "one large": (40, 3, 90, 2), "fewer than dimensions": (2, 3)}
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("a value was looked at")
+
+    monkeypatch.setattr(torch_points, "launching_is_slow", lambda rows: True)
+    monkeypatch.setitem(torch_points._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
+    monkeypatch.setattr(torch_score, "_opaque", lambda *given: True)
+    monkeypatch.setattr(torch_score, "_looked_at", lambda *scalars: list(scalars))
+    monkeypatch.setattr(torch_backend, "numbers_at_hand", lambda *scalars: scalars)
+    monkeypatch.setattr(torch_points, "_on_host", lambda *_: None)
+    for module in (torch_backend, torch_score, torch_points):
+        monkeypatch.setattr(module, "concrete", refuse)
+
+
+def _clouds(lengths: tuple[int, ...], dtypes: tuple[Any, ...] = (torch.float64,)) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(rows, DIM, generator=generator, dtype=torch.float64) * torch.arange(1, DIM + 1) + 3)
+        .to(dtypes[index % len(dtypes)])
+        .requires_grad_()
+        for index, rows in enumerate(lengths)
+    ]
+
+
+def _value_and_gradients(clouds: list[torch.Tensor], masks: Any, **given: Any) -> tuple[float, list[torch.Tensor]]:
+    loss = iso.istar_loss(clouds, mask=masks, **given)
+    return loss.item(), list(torch.autograd.grad(loss, clouds))
+
+
+ARGUMENTS = [
+    {"zeta": 0.0},
+    {"shrinkage_cov": np.diag(np.arange(1.0, DIM + 1)), "zeta": 0.3},
+    {"estimator": "unbiased"},
+]
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("masked", ["none", "own", "some"])
+def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int, ...], masked: str) -> None:
+    clouds = _clouds(lengths)
+    generator = torch.Generator().manual_seed(2)
+    masks: Any = [torch.rand(rows, generator=generator) < 0.7 for rows in lengths]
+    if masked == "some":
+        masks = [mask if index % 2 else None for index, mask in enumerate(masks)]
+    masks = None if masked == "none" else masks
+    keep = [torch.ones(n, dtype=torch.bool) if m is None else m for n, m in zip(lengths, masks or [None] * 9)]  # noqa: B905
+    stacked = torch.cat([cloud.detach()[k] for cloud, k in zip(clouds, keep, strict=True)])
+
+    value, gradients = _value_and_gradients(clouds, masks, **given)
+    if "estimator" not in given:
+        expected = 1 - reference.isoscore_star(stacked.numpy(), given.get("shrinkage_cov"), given["zeta"])
+        assert value == pytest.approx(expected, abs=1e-12)
+    leaf = stacked.numpy()
+    slopes = _by_complex_steps(leaf, given)
+    got = torch.cat([gradient[k] for gradient, k in zip(gradients, keep, strict=True)]).numpy()
+    assert np.abs(got - slopes).max() <= 1e-11 * np.abs(slopes).max()
+    assert all((gradient[~k] == 0).all() for gradient, k in zip(gradients, keep, strict=True))
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+def test_gradients_of_the_gradient(as_on_a_gpu: None, given: Any) -> None:
+    clouds = _clouds((4, 9, 3))  # by finite differences
+    assert torch.autograd.gradgradcheck(lambda *parts: iso.istar_loss(list(parts), **given), clouds)
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+def test_vmap(as_on_a_gpu: None, given: Any) -> None:
+    batch = torch.stack([cloud.detach() for cloud in _clouds((12, 12, 12))])
+
+    def gradient(points: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda x: iso.istar_loss(x, **given))(points)
+
+    together = torch.vmap(gradient)(batch)
+    assert torch.allclose(together, torch.stack([gradient(points) for points in batch]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+def test_each_gradient_has_the_dtype_of_its_points(as_on_a_gpu: None, given: Any) -> None:
+    clouds = _clouds((6, 5, 20, 7), (torch.float32, torch.bfloat16))
+    _, gradients = _value_and_gradients(clouds, None, **given)
+    wide = [cloud.detach().double().requires_grad_() for cloud in clouds]
+    _, expected = _value_and_gradients(wide, None, **given)
+    for cloud, gradient, truth in zip(clouds, gradients, expected, strict=True):
+        assert gradient.dtype == cloud.dtype
+        # float32's products, and half of bfloat16's last digit (2⁻⁹) of the entry itself.
+        assert ((gradient - truth).abs() <= truth.abs() * 2**-8 + 1e-5 * truth.abs().max()).all()
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("rows", [0, 1, 3, 20])
+def test_points_without_spread_have_a_score_of_zero_and_no_gradient(as_on_a_gpu: None, given: Any, rows: int) -> None:
+    cloud = torch.full((rows, DIM), 0.1, dtype=torch.float64).requires_grad_()
+    value, (gradient,) = _value_and_gradients([cloud], None, **given)
+    score = reference.isoscore_star(np.eye(2, DIM), given["shrinkage_cov"], 1.0) if "shrinkage_cov" in given else 0
+    assert value == pytest.approx(1 - score, abs=1e-12)
+    assert (gradient == 0).all()
+
+
+def _by_complex_steps(points: np.ndarray, given: dict[str, Any]) -> np.ndarray:
+    """Differentiate the definitions in NumPy, entry by entry, by a step into the imaginary: exact to rounding."""
+    slopes = np.empty_like(points)
+    for place in np.ndindex(points.shape):
+        moved = points.astype(complex)
+        moved[place] += 1e-30j
+        slopes[place] = _loss(moved, given).imag / 1e-30
+    return slopes
+
+
+def _loss(points: np.ndarray, given: dict[str, Any]) -> Any:
+    m, d = points.shape
+    centred = points - points.mean(0)
+    cov = centred.T @ centred / (m - 1)
+    if given.get("estimator") != "unbiased":
+        zeta = given["zeta"]
+        cov = (1 - zeta) * cov + zeta * given["shrinkage_cov"] if zeta else cov
+        return 1 - (np.trace(cov) ** 2 / (cov * cov).sum() - 1) / (d - 1)
+    gram = points @ points.T  # the U-statistics by sums over pairs, triples and quadruples of different points
+    own = np.diag(gram)
+    off = gram - np.diag(own)
+    pairs, triples = (off**2).sum(), (off.sum(0) ** 2).sum() - (off**2).sum()
+    quadruples = off.sum() ** 2 - 4 * triples - 2 * pairs
+    square = pairs / (m * (m - 1)) - 2 * triples / (m * (m - 1) * (m - 2))
+    square += quadruples / (m * (m - 1) * (m - 2) * (m - 3))
+    norms = own.sum() ** 2 - (own**2).sum()
+    mixed = 2 * ((own.sum() * off.sum()) - 2 * (own @ off.sum(0)))
+    trace = norms / (m * (m - 1)) - mixed / (m * (m - 1) * (m - 2))
+    trace += quadruples / (m * (m - 1) * (m - 2) * (m - 3))
+    return 1 - (trace / square - 1) / (d - 1)
