@@ -20,12 +20,12 @@ from torch import Tensor
 
 from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
+from isoscore_star.backends.torch_blocks import Block, all_kept, put_together, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
-    all_kept,
     at_least,
     centred_rows,
     compute_dtype,
@@ -33,9 +33,6 @@ from isoscore_star.backends.torch_points import (
     count_points,
     first_point,
     numbers_at_hand,
-    put_together,
-    row_blocks,
-    rows_of_clouds,
     scale_of,
     squared_lengths,
     squared_norm,
@@ -119,7 +116,7 @@ class TorchBackend:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
 
-    def score_at_once(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+    def score_in_one_step(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
         """Give IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
         return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
 
@@ -284,20 +281,28 @@ class _Scatter(torch.autograd.Function):
         blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
         anchor = first_point(clouds, masks)
         freedom = at_least(count - 1, 1)
-        offset = sum(centred_rows(block.rows, block.keep, anchor).sum(0) for block in blocks())
+
+        def block_offset(block: Block) -> Tensor:
+            return centred_rows(block.rows, block.keep, anchor).sum(0)
+
+        offset = sum(map(block_offset, blocks()))
         mean = anchor[0] + offset / at_least(count, 1)
-        scatter = symmetric_products(centred_rows(block.rows, block.keep, mean) for block in blocks())
+
+        def centred_block(block: Block) -> Tensor:
+            return centred_rows(block.rows, block.keep, mean)
+
+        scatter = symmetric_products(map(centred_block, blocks()))
         total = scatter.trace() / freedom
         scale = scale_of(total, target, len(mean))
         cov = scatter / (freedom * scale)
         del scatter
         q, z = mean.new_zeros(()), torch.zeros_like(mean)
         if fourth_order:
-            for block in blocks():
-                centred = centred_rows(block.rows, block.keep, mean)
+            for centred in map(centred_block, blocks()):
                 squared_norms = squared_lengths(centred) / scale
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
+                del centred
             q = q / freedom
         cross = mean.new_zeros(()) if target is None else (cov * target).sum() / scale
         return scale, total / scale, squared_norm(cov), q, cross, mean, cov, z
@@ -354,7 +359,7 @@ class _Scatter(torch.autograd.Function):
             cloud_grads = [gradient(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
         else:
             blocks = row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4)
-            cloud_grads = rows_of_clouds(clouds, ((block, gradient(block.rows, block.keep)) for block in blocks))
+            cloud_grads = rows_of_clouds(clouds, blocks, gradient)
         target_grad = (g_cross / scale) * cov if g_cross is not None and ctx.needs_input_grad[0] else None
         return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
 

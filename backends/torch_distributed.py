@@ -18,13 +18,12 @@ from torch import Tensor
 from isoscore_star import _formulas
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
+from isoscore_star.backends.torch_blocks import Block, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch_points import (
     at_least,
     centred_rows,
     count_points,
     first_point,
-    row_blocks,
-    rows_of_clouds,
     scale_of,
     symmetric_products,
     with_target,
@@ -105,19 +104,25 @@ class _ScatterAcross(torch.autograd.Function):
         own_count = count_points(clouds, masks, anchor.dtype)
         anchor = common_anchor(anchor, own_count, group)
 
+        def own_offset(block: Block) -> Tensor:
+            return centred_rows(block.rows, block.keep, anchor).sum(0)
+
         sums = anchor.new_zeros(1 + anchor.shape[1])
         sums[0] = own_count
-        for block in blocks():
-            sums[1:] += centred_rows(block.rows, block.keep, anchor).sum(0)
+        for block_offset in map(own_offset, blocks()):
+            sums[1:] += block_offset
         count, offset = all_sum(sums, group).tensor_split([1])
         count = count[0].clone()
         freedom = at_least(count - 1, 1)
         mean = anchor[0] + offset / at_least(count, 1)
 
+        def centred_block(block: Block) -> Tensor:
+            return centred_rows(block.rows, block.keep, mean)
+
         dim = len(mean)
         scatter = mean.new_zeros(dim, dim)
         if any(len(cloud) for cloud in clouds):
-            scatter = symmetric_products(centred_rows(block.rows, block.keep, mean) for block in blocks())
+            scatter = symmetric_products(map(centred_block, blocks()))
         all_sum(scatter, group)
         total = scatter.trace() / freedom
         scale = scale_of(total, target, dim)
@@ -125,11 +130,11 @@ class _ScatterAcross(torch.autograd.Function):
 
         fourth = mean.new_zeros(1 + dim)
         if fourth_order:
-            for block in blocks():
-                centred = centred_rows(block.rows, block.keep, mean)
+            for centred in map(centred_block, blocks()):
                 squared_norms = centred.square().sum(1) / scale
                 fourth[0] += squared_norms.square().sum()
                 fourth[1:] += squared_norms @ centred
+                del centred
             all_sum(fourth, group)
         cross = mean.new_zeros(()) if target is None else (cov * (target / scale)).sum()
 
@@ -164,7 +169,7 @@ class _ScatterAcross(torch.autograd.Function):
 
             whole, share = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
             blocks = row_blocks(clouds, masks, whole=whole, share=share)
-            cloud_grads = rows_of_clouds(clouds, ((block, gradient(block.rows, block.keep)) for block in blocks))
+            cloud_grads = rows_of_clouds(clouds, blocks, gradient)
             # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
             target_grad = (g_cross / scale) * cov if target is not None and ctx.needs_input_grad[0] else None
         if torch.is_grad_enabled():

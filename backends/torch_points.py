@@ -6,8 +6,8 @@ Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ _DEVICE_ERRORS = tuple(
 _PANEL = 192
 """Columns below which a product of panels is slower than the work that it saves."""
 
-_ENTRIES = {"cpu": 2**18, "device": 2**24}
-"""Entries of a block of rows that make its product worthwhile."""
+
+def values_at_hand(tensor: Tensor) -> bool:
+    """Tell whether looking at a value costs nothing; on devices it has to be waited for."""
+    return tensor.device.type == "cpu"
 
 
 def concrete(scalar: Any) -> float | None:
@@ -45,10 +47,20 @@ def numbers_at_hand(*scalars: Any) -> Sequence[Any]:
 
     A dozen steps between numbers cost less than one between tensors.
     """
-    if torch.is_grad_enabled() or any(isinstance(s, Tensor) and s.device.type != "cpu" for s in scalars):
+    if torch.is_grad_enabled() or any(isinstance(s, Tensor) and not values_at_hand(s) for s in scalars):
         return scalars
     numbers = [concrete(scalar) for scalar in scalars]
     return scalars if None in numbers else numbers
+
+
+def may_be_tracked(tensor: Tensor) -> bool:
+    """Tell whether something may differentiate by the tensor: torch.func does not say so for its outer levels."""
+    return tensor.requires_grad or transformed()
+
+
+def transformed() -> bool:
+    """Tell whether a transformation of torch.func is at work: grad, vmap, jvp, ..."""
+    return bool(torch._C._are_functorch_transforms_active())
 
 
 def compute_dtype(points: Tensor) -> torch.dtype:
@@ -65,13 +77,14 @@ def _has_autocast(device_type: str) -> bool:
 
 
 # Found once, since torch.compile (before torch 2.13) cannot trace the question.
-_AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "xla", "privateuseone")))
+_AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "maia", "ipu", "xla")))
 
 
 def without_autocast(device_type: str) -> Any:
     """Switch autocast off for a while, where it is on."""
     # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
-    if device_type in _AUTOCAST and torch.is_autocast_enabled(device_type):
+    available = device_type in _AUTOCAST if torch.compiler.is_compiling() else _has_autocast(device_type)
+    if available and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
 
@@ -123,82 +136,6 @@ def centred_rows(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Ten
     """Subtract the mean, and put zeros where a mask leaves out."""
     centred = rows - mean
     return centred if keep is None else torch.where(keep[:, None], centred, 0)
-
-
-def launching_is_slow(rows: Tensor) -> bool:
-    """Tell whether starting an operation takes longer than most of them run, as on a GPU: then few large ones do."""
-    return rows.device.type != "cpu"
-
-
-class Block(NamedTuple):
-    """Rows that are multiplied at once: some of a cloud, or on a GPU several small clouds put together."""
-
-    places: list[tuple[int, slice]]
-    """The clouds that the rows come from, by number, and which of their rows."""
-
-    rows: Tensor
-    keep: Tensor | None
-
-
-def row_blocks(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
-) -> Iterator[Block]:
-    """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
-    dim, slow = clouds[0].shape[1], launching_is_slow(clouds[0])
-    step = max(dim // share, _ENTRIES["device" if slow else "cpu"] // dim)
-    together: list[tuple[int, slice]] = []
-    waiting = 0
-    for index, cloud in enumerate(clouds):
-        rows = len(cloud)
-        if waiting and (whole or not slow or waiting + rows > step):
-            yield _block(clouds, masks, together)
-            together, waiting = [], 0
-        if whole or rows <= step:
-            together.append((index, slice(0, rows)))
-            waiting += rows
-            continue
-        for start in range(0, rows, step):
-            yield _block(clouds, masks, [(index, slice(start, start + step))])
-    if waiting:
-        yield _block(clouds, masks, together)
-
-
-def _block(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], places: list[tuple[int, slice]]) -> Block:
-    parts = [clouds[index][part] for index, part in places]
-    kept = [masks[index] for index, _ in places]
-    keep = all_kept(parts, [None if mask is None else mask[part] for mask, (_, part) in zip(kept, places, strict=True)])
-    return Block(places, put_together(parts), keep)
-
-
-def put_together(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate rows, without a copy where there is one part."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
-    """Give one mask for all clouds together, or None."""
-    if all(mask is None for mask in masks):
-        return None
-    pairs = zip(clouds, masks, strict=True)
-    return put_together([c.new_ones(len(c), dtype=torch.bool) if m is None else m for c, m in pairs])
-
-
-def rows_of_clouds(clouds: Sequence[Tensor], computed: Iterable[tuple[Block, Tensor]]) -> list[Tensor]:
-    """Give each cloud its rows, in its dtype, of what was computed block by block."""
-    found: list[Tensor | None] = [None] * len(clouds)
-    for block, result in computed:
-        lengths = [len(clouds[index][part]) for index, part in block.places]
-        pieces = torch.split(result, lengths) if len(lengths) > 1 else [result]
-        for (index, part), piece in zip(block.places, pieces, strict=True):
-            cloud, rows = clouds[index], found[index]
-            if len(piece) == len(cloud):
-                found[index] = piece.to(cloud.dtype)
-                continue
-            if rows is None:  # like the result, which vmap may have given a further axis
-                rows = found[index] = result.new_empty(cloud.shape, dtype=cloud.dtype)
-            rows[part] = piece
-        del result, pieces, piece, rows  # before the next block is computed
-    return [torch.zeros_like(c) if rows is None else rows for c, rows in zip(clouds, found, strict=True)]
 
 
 def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
@@ -258,7 +195,7 @@ def with_target(
 
 def _on_host(target: Tensor, scale: Tensor) -> tuple[float, float] | None:
     """Give tr Σ_S/σ and ‖Σ_S/σ‖²_F as numbers, without a copy of Σ_S, on a CPU, where looking at a value is free."""
-    if target.device.type != "cpu" or target.requires_grad or (unit := concrete(scale)) is None:
+    if not values_at_hand(target) or (unit := concrete(scale)) is None or may_be_tracked(target):
         return None
     norms = torch.linalg.vector_norm(target, dim=1)
     size = concrete(norms.sum())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
-from isoscore_star.backends.torch_points import concrete
+from isoscore_star.backends.torch_points import concrete, transformed, values_at_hand
 
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
@@ -31,7 +31,7 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
         d.
     """
     t, f, cross, t0, f0 = invariants.t, invariants.f, invariants.cross, invariants.t0, invariants.f0
-    if not isinstance(zeta, float) or not _opaque(t, f, t0, f0):
+    if not isinstance(zeta, float) or not _may_be_one_step(t, f, t0, f0):
         return NotImplemented
     if cross is None:
         cross, t0, f0, zeta = t.new_zeros(()), 0.0, 0.0, 0.0
@@ -42,23 +42,24 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
 def unbiased_score(invariants: Invariants, dim: int) -> Any:
     """Give the unbiased score with its floor, or NotImplemented where autograd has to see every operation."""
     count, t, f, q = invariants.count, invariants.t, invariants.f, invariants.q
-    if not _opaque(t, f, count):
+    if not _may_be_one_step(t, f, count):
         return NotImplemented
     score, *_ = _UnbiasedScore.apply(t, f, q, count, dim)  # type: ignore[no-untyped-call]
     return score
 
 
-def _opaque(t: Tensor, f: Tensor, *given: Any) -> bool:
-    """Tell whether a step of our own may stand here: not while compiling, nor where what is given has a gradient."""
-    if torch.compiler.is_compiling() or any(isinstance(a, Tensor) and a.requires_grad for a in given):
+def _may_be_one_step(t: Tensor, f: Tensor, *given: Any) -> bool:
+    """Tell whether autograd may see one step: not while something is traced, nor where it differentiates the rest."""
+    if torch.compiler.is_compiling() or transformed() or any(isinstance(a, Tensor) and a.requires_grad for a in given):
         return False
-    # On a CPU values are looked at, which vmap and fake tensors do not allow.
-    return t.device.type != "cpu" or all(concrete(a) is not None for a in (f, *given) if a is not None)
+    if not values_at_hand(t):  # where nothing is differentiated slopes would be computed for nobody
+        return torch.is_grad_enabled() and (t.requires_grad or f.requires_grad)
+    return all(concrete(a) is not None for a in (f, *given) if a is not None)  # which fake tensors do not have
 
 
 def _looked_at(*scalars: Any) -> list[Any]:
-    """Give numbers for tensors on a CPU, where that costs nothing; other devices are not waited for."""
-    return [s.item() if isinstance(s, Tensor) and s.device.type == "cpu" else s for s in scalars]
+    """Give numbers for tensors whose values are at hand; others are not waited for."""
+    return [s.item() if isinstance(s, Tensor) and values_at_hand(s) else s for s in scalars]
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
@@ -74,8 +75,6 @@ class _ShrunkScore(torch.autograd.Function):
 
     On devices its slopes are outputs too, so that the way back is one product each.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(t: Tensor, f: Tensor, cross: Tensor, t0: Any, f0: Any, zeta: float, dim: int) -> tuple[Tensor, ...]:
@@ -127,8 +126,6 @@ def _shrunk_slopes(mixed_t: Any, safe_f: Any, zeta: float, dim: int) -> list[Any
 
 class _UnbiasedScore(torch.autograd.Function):
     """The unbiased score from T, F, Q and m; 0 with zero gradient below four points or without spread."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(t: Tensor, f: Tensor, q: Tensor, count: Any, dim: int) -> tuple[Tensor, ...]:

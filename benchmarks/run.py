@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from IsoScore.IsoScore import istar
-from timing import Job, at_once, in_turn, ratio
+from timing import Job, in_turn, no_wait, ratio
 
 import isoscore_star as iso
 
@@ -57,7 +57,7 @@ def loss_jobs(rows: int, device: str) -> dict[str, Job]:
 
 
 def loss_row(rows: int, rounds: int, wanted: dict[int, float], few: int, device: str = "cpu") -> str:
-    wait = torch.cuda.synchronize if device == "cuda" else at_once
+    wait = torch.cuda.synchronize if device == "cuda" else no_wait
     repetitions = dict.fromkeys(("ours", "unbiased", "products"), few)
     times = in_turn(loss_jobs(rows, device), rounds, repetitions, wait)
     milliseconds = {name: 1000 * statistics.median(values) for name, values in times.items()}

@@ -9,11 +9,11 @@ from collections.abc import Callable
 Job = Callable[[], object]
 
 
-def at_once() -> None:
+def no_wait() -> None:
     """Wait for nothing: what was called is done when it returns."""
 
 
-def seconds(job: Job, repetitions: int, wait: Job = at_once) -> float:
+def seconds(job: Job, repetitions: int, wait: Job = no_wait) -> float:
     """Time a block of repetitions, after one that is not counted; `wait` waits for the device."""
     job()
     wait()
@@ -25,7 +25,7 @@ def seconds(job: Job, repetitions: int, wait: Job = at_once) -> float:
 
 
 def in_turn(
-    jobs: dict[str, Job], rounds: int, repetitions: dict[str, int], wait: Job = at_once
+    jobs: dict[str, Job], rounds: int, repetitions: dict[str, int], wait: Job = no_wait
 ) -> dict[str, list[float]]:
     """Time every job once in each round."""
     times: dict[str, list[float]] = {name: [] for name in jobs}

@@ -121,7 +121,7 @@ def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, bac
     for index, (given, array, name) in enumerate(zip(masks, arrays, names, strict=True)):
         shape = tuple(array.shape)
         if index and given is masks[index - 1] and shape == tuple(arrays[index - 1].shape) and None not in shape:
-            checked.append(checked[-1])  # as it was: backends take one mask for all layers as one
+            checked.append(checked[-1])  # the same object, which backends look through once
         else:
             checked.append(_mask(given, array, name, backend))
     return checked

@@ -403,22 +403,22 @@ def training_score(
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
-    score = _at_once(cloud, invariants, zeta)
+    score = _in_one_step(cloud, invariants, zeta)
     if score is not NotImplemented:
         return score
     return shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
 
 
 def _floored_score(cloud: Points, invariants: Invariants) -> Array:
-    score = _at_once(cloud, invariants, None)
+    score = _in_one_step(cloud, invariants, None)
     if score is not NotImplemented:
         return score
     return unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
 
 
-def _at_once(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
-    at_once = getattr(cloud.backend, "score_at_once", None)
-    return NotImplemented if at_once is None else at_once(invariants, zeta, cloud.dim)
+def _in_one_step(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
+    in_one_step = getattr(cloud.backend, "score_in_one_step", None)
+    return NotImplemented if in_one_step is None else in_one_step(invariants, zeta, cloud.dim)
 
 
 def _beside(weight: Any, cloud: Points) -> Any:

@@ -137,7 +137,7 @@ class Backend(Protocol):
 
     # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
     # records the call of a public function in the model being built, for all else it answers NotImplemented.
-    # One that pays for every operation (torch) also has ``score_at_once(invariants, zeta, dim)``: IsoScore*, or for
+    # One that pays for every operation (torch) also has ``score_in_one_step(invariants, zeta, dim)``: IsoScore*, or for
     # ``zeta=None`` the unbiased score with its floor, as one step; or NotImplemented.
 
     def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array | None]:

@@ -15,8 +15,10 @@ from isoscore_star import reference
 
 torch = pytest.importorskip("torch")
 
+from torch_memory import Peak  # noqa: E402
+
 from isoscore_star.backends import torch as torch_backend  # noqa: E402
-from isoscore_star.backends import torch_points, torch_score  # noqa: E402
+from isoscore_star.backends import torch_blocks, torch_points, torch_score  # noqa: E402
 
 DIM = 7
 LENGTHS = {"small": (5, 3, 0, 9, 4), "one large": (40, 3, 90, 2), "fewer than dimensions": (2, 3)}
@@ -27,12 +29,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise AssertionError("a value was looked at")
 
-    monkeypatch.setattr(torch_points, "launching_is_slow", lambda rows: True)
-    monkeypatch.setitem(torch_points._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
-    monkeypatch.setattr(torch_score, "_opaque", lambda *given: True)
-    monkeypatch.setattr(torch_score, "_looked_at", lambda *scalars: list(scalars))
-    monkeypatch.setattr(torch_backend, "numbers_at_hand", lambda *scalars: scalars)
-    monkeypatch.setattr(torch_points, "_on_host", lambda *_: None)
+    monkeypatch.setitem(torch_blocks._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
+    for module in (torch_points, torch_blocks, torch_score):
+        monkeypatch.setattr(module, "values_at_hand", lambda tensor: False)
     for module in (torch_backend, torch_score, torch_points):
         monkeypatch.setattr(module, "concrete", refuse)
 
@@ -69,7 +68,8 @@ def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int
     if masked == "some":
         masks = [mask if index % 2 else None for index, mask in enumerate(masks)]
     masks = None if masked == "none" else masks
-    keep = [torch.ones(n, dtype=torch.bool) if m is None else m for n, m in zip(lengths, masks or [None] * 9)]  # noqa: B905
+    each = masks or [None] * len(lengths)
+    keep = [torch.ones(n, dtype=torch.bool) if m is None else m for n, m in zip(lengths, each, strict=True)]
     stacked = torch.cat([cloud.detach()[k] for cloud, k in zip(clouds, keep, strict=True)])
 
     value, gradients = _value_and_gradients(clouds, masks, **given)
@@ -98,6 +98,42 @@ def test_vmap(as_on_a_gpu: None, given: Any) -> None:
 
     together = torch.vmap(gradient)(batch)
     assert torch.allclose(together, torch.stack([gradient(points) for points in batch]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
+def test_few_blocks_at_a_time(
+    as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch, estimator: str, joined: bool, masked: bool
+) -> None:
+    rows, dim = 1000, 64
+    monkeypatch.setitem(torch_blocks._ENTRIES, "device", rows * dim)
+    clouds = [
+        torch.randn(rows // 4 if joined else 3 * rows, dim, requires_grad=True) for _ in range(12 if joined else 1)
+    ]
+    masks = [torch.ones(len(cloud), dtype=torch.bool) for cloud in clouds] if masked else None
+    cov = torch.eye(dim) if estimator == "shrinkage" else None
+    with Peak() as memory:
+        iso.istar_loss(clouds, cov, 0.2, mask=masks, estimator=estimator).backward()
+    gradients = sum(cloud.nbytes for cloud in clouds)
+    # The block that is computed from and the one that is computed into, for the unbiased score in two steps; a fifth
+    # is room for d × d matrices and columns.
+    assert memory.peak - gradients <= (2.2 if estimator == "shrinkage" else 3.2) * rows * dim * 4
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+def test_gradients_share_no_memory(as_on_a_gpu: None, given: Any) -> None:
+    _, gradients = _value_and_gradients(_clouds((6, 5, 20, 7)), None, **given)
+    assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == 4
+
+
+def test_one_mask_for_all_layers_is_as_many_masks(as_on_a_gpu: None) -> None:
+    layers = _clouds((6, 6, 6))
+    mask = torch.tensor([True, False, True, True, False, True])
+    value, gradients = _value_and_gradients(layers, mask, estimator="unbiased")
+    expected, truth = _value_and_gradients(layers, [mask.clone() for _ in layers], estimator="unbiased")
+    assert value == expected
+    assert all(map(torch.equal, gradients, truth))
 
 
 @pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
@@ -152,3 +188,29 @@ def _loss(points: np.ndarray, given: dict[str, Any]) -> Any:
     trace = norms / (m * (m - 1)) - mixed / (m * (m - 1) * (m - 2))
     trace += quadruples / (m * (m - 1) * (m - 2) * (m - 3))
     return 1 - (trace / square - 1) / (d - 1)
+
+
+def _through_the_shrinkage_target(second: bool) -> Any:
+    X = _clouds((20,))[0].detach()
+
+    def value(cov: torch.Tensor) -> torch.Tensor:
+        gradient, loss = torch.func.grad_and_value(lambda x: iso.istar_loss(x, cov, 0.3))(X)
+        return gradient.square().sum() if second else loss
+
+    return value
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_nested_transformations_see_the_shrinkage_target(
+    request: pytest.FixtureRequest, device: str, second: bool
+) -> None:
+    if device == "gpu":
+        request.getfixturevalue("as_on_a_gpu")
+    value, cov = _through_the_shrinkage_target(second), torch.diag(torch.arange(1.0, DIM + 1, dtype=torch.float64))
+    direction = torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    direction = direction + direction.T
+    # Central differences: the error falls with the step's square, rounding rises with its inverse, 1e-9 of the value.
+    expected = (value(cov + 1e-5 * direction) - value(cov - 1e-5 * direction)) / 2e-5
+    got = (torch.func.grad(value)(cov) * direction).sum()
+    assert got.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -6,7 +6,6 @@ import copy
 import pickle
 import shutil
 import warnings
-import weakref
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import isoscore_star as iso
 torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_flatten  # noqa: E402
+from torch_memory import Peak  # noqa: E402
 
 from isoscore_star.backends import torch as torch_backend  # noqa: E402
 from isoscore_star.backends import torch_points  # noqa: E402
@@ -236,38 +235,13 @@ def test_compile_of_the_measuring_functions() -> None:
                 assert torch.allclose(compiled(X), function(X), atol=1e-6)
 
 
-class _Peak(TorchDispatchMode):
-    """Bytes of tensors that are alive at a time, beyond those that were there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive, self.peak, self.known = 0, 0, set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        before = {t.untyped_storage()._cdata for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)}
-        for tensor in tree_flatten(result)[0]:
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in before | self.known:
-                    self.known.add(storage._cdata)
-                    self.alive += storage.nbytes()
-                    self.peak = max(self.peak, self.alive)
-                    weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
-        return result
-
-    def _free(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.alive -= size
-
-
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_no_more_than_three_matrices_beyond_the_points_and_their_gradient(estimator: str) -> None:
     torch.manual_seed(0)
     dim = 1024
     X = torch.randn(6 * dim, dim, requires_grad=True)
     cov = torch.eye(dim)
-    with _Peak() as memory:
+    with Peak() as memory:
         loss = iso.istar_loss(X, cov if estimator == "shrinkage" else None, 0.2, estimator=estimator)
         loss.backward()
     matrices = (memory.peak - X.nbytes) / (dim * dim * 4)
