@@ -46,7 +46,7 @@ def loss_jobs(rows: int, device: str) -> dict[str, Job]:
     authors = istar()
 
     def theirs(x: torch.Tensor) -> torch.Tensor:
-        return 1 - authors.IsoScore_star(x, cov, ZETA, is_eval=False, gpu_id=device)
+        return torch.as_tensor(1 - authors.IsoScore_star(x, cov, ZETA, is_eval=False, gpu_id=device))
 
     return {
         "authors": forward_and_backward(theirs, points),
