@@ -76,7 +76,7 @@ def _has_autocast(device_type: str) -> bool:
         return False
 
 
-# Found once, since torch.compile (before torch 2.13) cannot trace the question.
+# Found once, since torch.compile (of torch 2.11) cannot trace the question.
 _AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "maia", "ipu", "xla")))
 
 
