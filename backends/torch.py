@@ -1,7 +1,7 @@
 """PyTorch: closed-form gradients of any order, on every device, compiled or not.
 
 The points are multiplied in one of two forms. With at least as many points as dimensions it is the scatter form:
-XᵀX, d × d, block by block of rows, so that neither a centred nor a converted copy of X is ever whole in memory.
+XᵀX, d × d, block by block of rows, so that of more points than a block holds no centred or converted copy is made.
 With fewer it is the Gram form: the m × m matrix of inner products. Either takes one product forward and one backward;
 the backward passes are themselves differentiable, as the auxiliary outputs (mean, covariance, ...) carry gradients.
 """

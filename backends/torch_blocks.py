@@ -1,4 +1,4 @@
-"""Rows of clouds in blocks, so that neither a centred nor a converted copy of all points is ever whole in memory.
+"""Rows of clouds in blocks, so that what is centred or converted of the points is never more than a block at a time.
 
 On a GPU small clouds, such as the layers of a model, are put together, since there each operation has a price of its
 own. A block may then be a copy, so that whoever goes through blocks lets go of one before the next is made.
@@ -42,7 +42,8 @@ def row_blocks(
     together: list[tuple[int, slice]] = []
     waiting = 0
     for index, cloud in enumerate(clouds):
-        rows = len(cloud)
+        if not (rows := len(cloud)):
+            continue
         if waiting and (whole or not slow or waiting + rows > step):
             yield _block(clouds, masks, together)
             together, waiting = [], 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import isoscore_star as iso
-from isoscore_star import reference
+from isoscore_star import _formulas, reference
 
 torch = pytest.importorskip("torch")
 
@@ -76,8 +76,8 @@ def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int
     if "estimator" not in given:
         expected = 1 - reference.isoscore_star(stacked.numpy(), given.get("shrinkage_cov"), given["zeta"])
         assert value == pytest.approx(expected, abs=1e-12)
-    leaf = stacked.numpy()
-    slopes = _by_complex_steps(leaf, given)
+    assert value == pytest.approx(_loss(stacked.numpy(), given), abs=1e-12)
+    slopes = _by_complex_steps(stacked.numpy(), given)
     got = torch.cat([gradient[k] for gradient, k in zip(gradients, keep, strict=True)]).numpy()
     assert np.abs(got - slopes).max() <= 1e-11 * np.abs(slopes).max()
     assert all((gradient[~k] == 0).all() for gradient, k in zip(gradients, keep, strict=True))
@@ -87,6 +87,24 @@ def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int
 def test_gradients_of_the_gradient(as_on_a_gpu: None, given: Any) -> None:
     clouds = _clouds((4, 9, 3))  # by finite differences
     assert torch.autograd.gradgradcheck(lambda *parts: iso.istar_loss(list(parts), **given), clouds)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_at_the_floor_as_by_autograd_through_every_operation(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    if device == "gpu":
+        request.getfixturevalue("as_on_a_gpu")
+    simplex = torch.eye(DIM, dtype=torch.float64)[:5] + 0.01 * torch.arange(5 * DIM).reshape(5, DIM).sin()
+    value, (gradient,) = _value_and_gradients([simplex.requires_grad_()], None, estimator="unbiased")
+    centred = (simplex - simplex.mean(0)).detach().numpy()
+    S = centred.T @ centred / 4
+    f, q = (S * S).sum(), ((centred**2).sum(1) ** 2).sum() / 4
+    assert _formulas.unbiased_squares(np.trace(S), f, q, 5)[1] < _formulas.unbiased_floor(f, 5, DIM)
+    monkeypatch.setattr(torch_score, "_may_be_one_step", lambda *_: False)
+    expected, (truth,) = _value_and_gradients([simplex], None, estimator="unbiased")
+    assert value == pytest.approx(expected, abs=1e-12)
+    assert (gradient - truth).abs().max() <= 1e-12 * truth.abs().max()
 
 
 @pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
@@ -121,6 +139,14 @@ def test_few_blocks_at_a_time(
     assert memory.peak - gradients <= (2.2 if estimator == "shrinkage" else 3.2) * rows * dim * 4
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_empty_clouds_cost_no_copy_of_their_neighbours(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    monkeypatch.setattr(torch_blocks, "values_at_hand", lambda tensor: not slow)
+    clouds = [torch.empty(0, DIM), torch.randn(9, DIM), torch.empty(0, DIM)]
+    (block,) = torch_blocks.row_blocks(clouds, [None] * 3, whole=False)
+    assert block.rows.data_ptr() == clouds[1].data_ptr()
+
+
 @pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
 def test_gradients_share_no_memory(as_on_a_gpu: None, given: Any) -> None:
     _, gradients = _value_and_gradients(_clouds((6, 5, 20, 7)), None, **given)
@@ -144,7 +170,7 @@ def test_each_gradient_has_the_dtype_of_its_points(as_on_a_gpu: None, given: Any
     _, expected = _value_and_gradients(wide, None, **given)
     for cloud, gradient, truth in zip(clouds, gradients, expected, strict=True):
         assert gradient.dtype == cloud.dtype
-        # float32's products, and half of bfloat16's last digit (2⁻⁹) of the entry itself.
+        # float32's products, and half of the last of bfloat16's eight digits: 2⁻⁸ of the entry itself.
         assert ((gradient - truth).abs() <= truth.abs() * 2**-8 + 1e-5 * truth.abs().max()).all()
 
 
