@@ -9,8 +9,9 @@ Notation, for m points xᵢ in d dimensions, centred to their mean, with scatter
     PR = T²/F                participation ratio            score = (PR − 1)/(d − 1)
 
 T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends hand over the
-invariants in units of a scale σ (those of S/σ and Σ_S/σ), which keeps the squares in range; σ counts as a constant
-in every derivative, because nothing that is returned depends on it.
+invariants of S/s² and Σ_S/s₀², each in units of its own (s² = tr S/d, s₀² = tr Σ_S/d), which keeps squares in range
+whatever the two scales are; s and s₀ count as constants in every derivative, because nothing that is returned depends
+on them. Points are divided by a length of about their largest entry before any product, for the same reason.
 
 Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024 (arXiv 2305.19358), Algorithm 1. There
 λ̂ = √d·λ/‖λ‖, so Σλ̂ = √d·T/√F and ‖λ̂ − 1‖² = 2d − 2√d·T/√F; put into its last steps, all but T/√F cancels.
@@ -20,15 +21,19 @@ returned as numerator and denominator where the denominator may vanish, so that 
 """
 
 
-def shrink(zeta: float, sample: float, target: float) -> float:
-    """Mix a sample's value with the shrinkage target's: (1−ζ)·sample + ζ·target (T, a mean, or S itself)."""
-    return (1 - zeta) * sample + zeta * target
+def shares(zeta: float, ratio: float, target_ratio: float) -> tuple[float, float]:
+    """Shares a and b of S/s² and Σ_S/s₀² in Σ, up to a factor: (1−ζ)·s² and ζ·s₀², from s and s₀ in a common unit."""
+    return (1 - zeta) * ratio * ratio, zeta * target_ratio * target_ratio
 
 
-def shrink_squared(zeta: float, sample: float, cross: float, target: float) -> float:
-    """F of Σ from F, C and F₀: ‖(1−ζ)S + ζΣ_S‖² = (1−ζ)²F + 2ζ(1−ζ)C + ζ²F₀, a sum without cancellation."""
-    keep = 1 - zeta
-    return keep * keep * sample + 2 * zeta * keep * cross + zeta * zeta * target
+def mixed(a: float, b: float, sample: float, target: float) -> float:
+    """T of Σ = a·S + b·Σ_S from T and T₀."""
+    return a * sample + b * target
+
+
+def mixed_squares(a: float, b: float, sample: float, cross: float, target: float) -> float:
+    """F of Σ from F, C and F₀: ‖a·S + b·Σ_S‖² = a²F + 2abC + b²F₀, a sum without cancellation."""
+    return a * a * sample + 2 * a * b * cross + b * b * target
 
 
 def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:

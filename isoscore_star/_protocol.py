@@ -17,30 +17,36 @@ Array = Any
 
 
 class Invariants(NamedTuple):
-    """All that the score needs of the points (and of Σ_S), in units of the scale σ; see `isoscore_star._formulas`.
+    """All that the score needs of the points (and of Σ_S), in units of their own; see `isoscore_star._formulas`.
 
     Attributes
     ----------
     count : int or 0-d array
         m, the number of points that no mask leaves out.
-    scale : 0-d array
-        σ = (tr S + tr Σ_S)/d, or 1 where that is zero. Without gradient.
+    unit : 0-d array
+        s = √(tr S/d), a length; zero where S is. Without gradient.
     t, f : 0-d array
-        tr S/σ and ‖S/σ‖²_F; zero for fewer than two points.
+        tr S/s² and ‖S/s²‖²_F; zero for fewer than two points and for identical ones.
     q : 0-d array or None
-        Σ‖xᵢ‖⁴/((m−1)σ²), only when the fourth order was asked for.
+        Σ‖xᵢ‖⁴/((m−1)s⁴), only when the fourth order was asked for.
     cross, t0, f0 : 0-d array or None
-        ⟨S, Σ_S⟩/σ², tr Σ_S/σ and ‖Σ_S/σ‖²_F, only when a shrinkage covariance was given.
+        ⟨S, Σ_S⟩/(s²s₀²), tr Σ_S/s₀² and ‖Σ_S/s₀²‖²_F, only when a shrinkage covariance was given.
+    target_unit : 0-d array or None
+        s₀ = √(tr Σ_S/d). Without gradient.
+    precision : float
+        Machine epsilon of the numbers that the products were made of.
     """
 
     count: Any
-    scale: Array
+    unit: Array
     t: Array
     f: Array
     q: Array | None = None
     cross: Array | None = None
     t0: Array | None = None
     f0: Array | None = None
+    target_unit: Array | None = None
+    precision: float = 2.0**-52
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ Points that are not finite give NaN, which differs from 0, so that no guard hide
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from isoscore_star import _formulas
 from isoscore_star._protocol import Array, Invariants
@@ -16,14 +16,36 @@ from isoscore_star._protocol import Array, Invariants
 Where = Callable[[Any, Any, Any], Any]
 
 
-def shrunk_score(invariants: Invariants, zeta: float, dim: int, where: Where) -> Array:
+_LARGE = 2.0**40
+"""More than any scale's ratio to the larger of two is, unless its share is zero; its square is in range of float32."""
+
+
+def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
     """IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
     t, f = invariants.t, invariants.f
-    if invariants.t0 is not None and invariants.cross is not None and invariants.f0 is not None:
-        t = _formulas.shrink(zeta, t, invariants.t0)
-        f = _formulas.shrink_squared(zeta, f, invariants.cross, invariants.f0)
+    if invariants.target_unit is not None and not (isinstance(zeta, float) and zeta == 0):
+        cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
+        a, b = shares(zeta, invariants.unit, invariants.target_unit, where)
+        t, f = _formulas.mixed(a, b, t, t0), _formulas.mixed_squares(a, b, f, cross, f0)
     numerator, denominator = _formulas.score_fraction(t, f, dim)
     return numerator / where(f != 0, denominator, 1.0)
+
+
+def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
+    """Shares of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range whatever s and s₀ are.
+
+    They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the only one that counts, so that the other one
+    cannot drive it out of range; the other's ratio is bounded there, since 0·∞ would be NaN.
+    """
+    larger = where(unit > target_unit, unit, target_unit)
+    if isinstance(zeta, float):
+        larger = unit if zeta == 0 else target_unit if zeta == 1 else larger
+    else:
+        larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
+    larger = where(larger != 0, larger, 1.0)
+    own, its = unit / larger, target_unit / larger
+    own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
+    return _formulas.shares(zeta, own, its)
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
