@@ -23,7 +23,15 @@ from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_blocks import Block, all_kept, put_together, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
-from isoscore_star.backends.torch_frame import Frame, frame_about, inverse_unit, known, largest_entry, sums_about
+from isoscore_star.backends.torch_frame import (
+    Frame,
+    frame_about,
+    inverse_unit,
+    known,
+    known_to_be_usual,
+    largest_entry,
+    sums_about,
+)
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
@@ -32,6 +40,7 @@ from isoscore_star.backends.torch_points import (
     compute_dtype,
     concrete,
     count_points,
+    fewer,
     first_point,
     mean_variance,
     numbers_at_hand,
@@ -40,6 +49,7 @@ from isoscore_star.backends.torch_points import (
     squared_norm,
     symmetric_products,
     transformed,
+    values_at_hand,
     without_autocast,
 )
 from isoscore_star.backends.torch_score import shrunk_score, unbiased_score
@@ -107,7 +117,7 @@ class TorchBackend:
             target = target_of(shrinkage_cov, product_dtype(clouds[0]))
             if across is not None:
                 return scatter_form_across(clouds, masks, target, fourth_order, across)
-            if rows < dim:
+            if fewer(rows, dim):
                 return _gram_form(clouds, masks, target, fourth_order)
             return _scatter_form(clouds, masks, target, fourth_order)
 
@@ -208,18 +218,20 @@ class _Gram(torch.autograd.Function):
         anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
         keep = all_kept(clouds, masks)
         shifted = put_together([centred_rows(cloud, mask, anchor) for cloud, mask in zip(clouds, masks, strict=True)])
-        inverse = inverse_unit(largest_entry(shifted)) if len(shifted) else None
-        shifted = shifted if inverse is None else shifted * inverse
         centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
-        total = (centred * centred).sum() / freedom
-        per_unit = mean_variance(total, centred.shape[1]).rsqrt()
+        squares, inverse = (centred * centred).sum() if values_at_hand(centred) else None, None
+        if squares is None or not known_to_be_usual(squares):
+            inverse = inverse_unit(largest_entry(centred)) if len(centred) else None
+            centred = centred if inverse is None else centred * inverse
+            squares = (centred * centred).sum()
+        mean, divisor = mean_variance(squares / freedom, centred.shape[1])
+        unit, per_unit = mean.sqrt(), divisor.rsqrt()
         points = centred * per_unit
         gram = points @ points.T
         squared_norms = gram.diagonal()
         mapped = points.new_zeros(()) if target is None else (target @ points.T).T.contiguous() / variance
         cross = (mapped * points).sum() / freedom
         q = (squared_norms * squared_norms).sum() / freedom if fourth_order else points.new_zeros(())
-        unit = (total / centred.shape[1]).sqrt()
         return (
             unit if inverse is None else unit / inverse,
             gram.trace() / freedom,
@@ -309,30 +321,30 @@ class _Scatter(torch.autograd.Function):
             return frame.centred(block.rows, block.keep)
 
         cov = symmetric_products(map(centred_block, blocks()))
-        total, dim = cov.trace() / freedom, len(cov)
-        mean = mean_variance(total, dim)
-        cov = (cov / (freedom * mean)).to(first.dtype)
-        total, mean = total.to(first.dtype), mean.to(first.dtype)
+        total = cov.trace() / freedom
+        mean, divisor = mean_variance(total, len(cov))
+        cov = (cov / (freedom * divisor)).to(first.dtype)
+        unit, t, divisor = mean.sqrt().to(first.dtype), (total / divisor).to(first.dtype), divisor.to(first.dtype)
         q, z = first.new_zeros(()), torch.zeros_like(frame.rest)
         if fourth_order:
             for centred in map(centred_block, blocks()):
-                squared_norms = squared_lengths(centred) / mean
+                squared_norms = squared_lengths(centred) / divisor
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
                 del centred
             q = q / freedom
         cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
-        unit, inverse = (total / dim).sqrt(), frame.inverse
+        inverse = frame.inverse
         return (
             unit if inverse is None else unit / inverse,
-            total / mean,
+            t,
             squared_norm(cov),
             q,
             cross,
             frame.rest,
             cov,
             z,
-            mean,
+            divisor,
             frame.anchor,
             first.new_ones(()) if inverse is None else inverse,
         )
@@ -350,7 +362,7 @@ class _Scatter(torch.autograd.Function):
     @_in_full_precision
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         _, gt, gf, gq, g_cross, g_rest, g_cov, g_z, *_ = grads
-        count, target, t, rest, cov, z, mean, anchor, inverse, *arrays = ctx.saved_tensors
+        count, target, t, rest, cov, z, divisor, anchor, inverse, *arrays = ctx.saved_tensors
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
@@ -361,7 +373,7 @@ class _Scatter(torch.autograd.Function):
         if frame.inverse is not None:  # points are in the unit, their gradient is in one over it
             scaled = [None if g is None else g * inverse for g in (gt, gf, gq, g_cross, g_rest, g_cov, g_z)]
             gt, gf, gq, g_cross, g_rest, g_cov, g_z = scaled
-        given: list[Any] = [0.0 if g is None else g / mean for g in (gt, gf, g_cross, gq)]
+        given: list[Any] = [0.0 if g is None else g / divisor for g in (gt, gf, g_cross, gq)]
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         # Never more than three d × d matrices at a time: the covariance and two of these.
@@ -369,7 +381,7 @@ class _Scatter(torch.autograd.Function):
         if g_cross is not None and target is not None:
             weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.variance))
         if g_cov is not None:
-            weight = weight + (g_cov + g_cov.T) / (freedom * mean)
+            weight = weight + (g_cov + g_cov.T) / (freedom * divisor)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
         else:
@@ -379,7 +391,7 @@ class _Scatter(torch.autograd.Function):
             centred = frame.centred(rows, keep)
             if gq is None and g_rest is None and g_z is None:
                 return (centred @ weight).to(rows.dtype)
-            norms = (squared_lengths(centred) / mean)[:, None]
+            norms = (squared_lengths(centred) / divisor)[:, None]
             if gq is None:
                 result = centred @ weight
             else:
@@ -389,7 +401,7 @@ class _Scatter(torch.autograd.Function):
                 result = result + g_rest / at_least(count, 1)
             if g_z is not None:
                 column_mean = (freedom / at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
-                result = result + (2 / mean) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
+                result = result + (2 / divisor) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
             return (result if keep is None else torch.where(keep[:, None], result, 0)).to(rows.dtype)
 
         if torch.is_grad_enabled() or torch.compiler.is_compiling():

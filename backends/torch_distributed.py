@@ -1,8 +1,8 @@
 """The union over the ranks of a distributed torch run: all-reduces of moments, never of points.
 
 Forward, three exchanges go round: a common anchor and the reach from it (2d + 1 numbers), count and offset from it
-(d + 1), and the centred scatter (d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the invariants are enough, since each
-rank knows the global mean and covariance: all else is its own points' part.
+(d + 1), and the centred scatter (d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the
+invariants are enough, since each rank knows the global mean and covariance: all else is its own points' part.
 """
 
 from __future__ import annotations
@@ -132,34 +132,33 @@ class _ScatterAcross(torch.autograd.Function):
             scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
         all_sum(scatter, group)
         total = scatter.trace() / freedom
-        mean = mean_variance(total, dim)
-        cov = scatter / (freedom * mean)
+        mean, divisor = mean_variance(total, dim)
+        cov = scatter / (freedom * divisor)
 
         fourth = first.new_zeros(1 + dim)
         if fourth_order:
             for centred in map(centred_block, blocks()):
-                squared_norms = centred.square().sum(1) / mean
+                squared_norms = centred.square().sum(1) / divisor
                 fourth[0] += squared_norms.square().sum()
                 fourth[1:] += squared_norms @ centred
                 del centred
             all_sum(fourth, group)
         cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
-        unit, inverse = (total / dim).sqrt(), frame.inverse
+        unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
 
         ctx.group, ctx.fourth_order, ctx.clouds_given, ctx.variance = group, fourth_order, clouds_given, variance
-        ctx.save_for_backward(target, count, mean, *frame, cov, fourth[1:], *arrays)
+        ctx.save_for_backward(target, count, divisor, *frame, cov, fourth[1:], *arrays)
         ctx.mark_non_differentiable(count, unit)
-        unit = unit if inverse is None else unit / inverse
-        return count, unit, total / mean, (cov * cov).sum(), fourth[0] / freedom, cross
+        return count, unit, total / divisor, (cov * cov).sum(), fourth[0] / freedom, cross
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        target, count, mean, anchor, rest, inverse, cov, z, *arrays = ctx.saved_tensors
+        target, count, divisor, anchor, rest, inverse, cov, z, *arrays = ctx.saved_tensors
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         frame = Frame(anchor, rest, inverse)
         _, _, gt, gf, gq, g_cross = grads
-        with torch.no_grad(), without_autocast(mean.device.type):
-            summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / mean
+        with torch.no_grad(), without_autocast(divisor.device.type):
+            summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / divisor
             if inverse is not None:  # points are in the unit, their gradient is in one over it
                 summed = summed * inverse
             freedom = at_least(count - 1, 1)
@@ -174,7 +173,7 @@ class _ScatterAcross(torch.autograd.Function):
                 centred = frame.centred(rows, keep)
                 result: Tensor = centred @ weight
                 if ctx.fourth_order:
-                    norms = (centred.square().sum(1) / mean)[:, None]
+                    norms = (centred.square().sum(1) / divisor)[:, None]
                     result = result + on_norms * (norms * centred - z / at_least(count, 1))
                     result = result if keep is None else torch.where(keep[:, None], result, 0)
                 return result

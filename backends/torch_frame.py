@@ -79,6 +79,12 @@ def inverse_unit(largest: Tensor, usual: int | None = None) -> Tensor | None:
     return torch.where((largest >= low) & (largest <= high), 1.0, power_of_two(largest).reciprocal())
 
 
+def known_to_be_usual(squares: Tensor) -> bool:
+    """Tell whether a sum of squares is known to be in range, and none of them far below it."""
+    value = concrete(squares)
+    return value is not None and 4.0 ** -_USUAL[squares.dtype] <= value <= 4.0 ** _USUAL[squares.dtype]
+
+
 def power_of_two(length: Tensor) -> Tensor:
     """Round a length down to a power of two, by the bits of its exponent, so that multiplying by it is exact."""
     integers, exponent = (torch.int64, 0x7FF << 52) if length.dtype == torch.float64 else (torch.int32, 0xFF << 23)

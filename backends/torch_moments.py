@@ -242,13 +242,13 @@ class StreamingMoments:
         count = self._packed[0]
         freedom = (count - 1).clamp(min=1)
         total = self._scatter.trace() / freedom
-        mean = mean_variance(total, self.dim)
-        cov = self._scatter / (freedom * mean)
-        q = self._fourth_and_third[0] / (freedom * mean) / mean if self.fourth_order else None
+        mean, divisor = mean_variance(total, self.dim)
+        cov = self._scatter / (freedom * divisor)
+        q = self._fourth_and_third[0] / (freedom * divisor) / divisor if self.fourth_order else None
         target = target_of(shrinkage_cov, cov.dtype)
         cross = count.new_zeros(()) if target is None else (cov * target.matrix).sum() / target.variance
-        unit = self._unit * (total / self.dim).sqrt()
-        found = with_target(count, unit, total / mean, (cov * cov).sum(), q, cross, target)
+        unit = self._unit * mean.sqrt()
+        found = with_target(count, unit, total / divisor, (cov * cov).sum(), q, cross, target)
         coarsest = product_dtype(cov.new_empty((0, self.dim), dtype=torch.float32))  # in which blocks may have come
         return found._replace(precision=torch.finfo(coarsest).eps)
 
@@ -295,7 +295,8 @@ class StreamingMoments:
         moved: Any = _formulas.merged_mean(n1, torch.zeros_like(delta), count, delta)  # type: ignore[arg-type]
         h1, h2 = moved / _safe(unit), (moved - delta) / _safe(unit)
         if self.fourth_order:
-            self._fourth_and_third.copy_(self._fourth_and_third_about(h1, unit) + theirs._fourth_and_third_about(h2, unit))
+            own, its = self._fourth_and_third_about(h1, unit), theirs._fourth_and_third_about(h2, unit)
+            self._fourth_and_third.copy_(own + its)
         self._move(h1, unit)
         theirs._move(h2, unit)
         self._scatter.add_(theirs._scatter)

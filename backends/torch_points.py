@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 _DEVICE_ERRORS = tuple(
     getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
@@ -121,13 +122,18 @@ def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype
         else:
             total = total + own
     if torch.compiler.is_compiling():  # a number that branches and bounds would tie the compiled code to
-        return torch.as_tensor(total, dtype=dtype, device=clouds[0].device)
+        return clouds[0].new_full((), total, dtype=dtype) if not isinstance(total, Tensor) else total
     return total
 
 
 def at_least(count: Any, least: int) -> Any:
     """Bound a count from below, be it an int or a tensor."""
     return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
+
+
+def fewer(rows: int, dim: int) -> bool:
+    """Tell whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
+    return statically_known_true(rows < dim) if torch.compiler.is_compiling() else rows < dim
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
@@ -183,7 +189,7 @@ def _products(parts: Iterable[Tensor]) -> Iterator[Tensor]:
             yield _product(part)
             continue
         most = _ROWS_PER_DIM * dim if part.dtype == torch.float32 else len(part)
-        for piece in part.split(most):
+        for piece in torch.split(part, most):
             if waiting is not None and part.dtype == torch.float32 and rows + len(piece) > most:
                 yield _mirrored(waiting)
                 waiting = None
@@ -217,10 +223,10 @@ def _product(part: Tensor) -> Tensor:
     return (pieces.mT @ pieces).sum(0, dtype=widest(part.device)) + left.T @ left
 
 
-def mean_variance(total: Tensor, dim: int) -> Tensor:
-    """Give tr S/d, or 1 where that is zero."""
+def mean_variance(total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Give tr S/d, and the same or 1 where it is zero, to divide by."""
     mean = total / dim
-    return mean + (mean == 0)
+    return mean, mean + (mean == 0)
 
 
 def squared_lengths(rows: Tensor) -> Tensor:

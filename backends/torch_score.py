@@ -38,7 +38,8 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
     if cross is None or zeta == 0:
         cross, t0, f0 = t.new_zeros(()), 0.0, 0.0
     else:
-        a, b = shares(zeta, *_looked_at(invariants.unit, invariants.target_unit), _where)
+        unit, target_unit = _looked_at(invariants.unit, invariants.target_unit)
+        a, b = shares(zeta, unit, target_unit, _where)
     score, *_ = _ShrunkScore.apply(t, f, cross, t0, f0, a, b, dim)  # type: ignore[no-untyped-call]
     return score
 
@@ -100,9 +101,10 @@ class _ShrunkScore(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
-        given, slopes = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
         if grad is None:
             return (None,) * 8
+        saved = ctx.saved_tensors
+        given, slopes = saved[:7], saved[7:]
         if not slopes or torch.is_grad_enabled():
             given = [number if a is None else a for a, number in zip(given, ctx.numbers, strict=True)]
             given = given if torch.is_grad_enabled() else _looked_at(*given)

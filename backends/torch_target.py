@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isoscore_star._protocol import Invariants
-from isoscore_star.backends.torch_points import concrete, may_be_tracked, squared_lengths, values_at_hand
+from isoscore_star.backends.torch_points import concrete, may_be_tracked, values_at_hand
 
 _USUAL = {torch.float32: 2.0**40, torch.float64: 2.0**400}
 """Mean variances up to this, and down to one over it, leave every square in range."""
@@ -55,8 +56,8 @@ def _as_it_is(matrix: Tensor) -> Target | None:
     variance = trace / len(matrix)
     if not 1 / _USUAL[matrix.dtype] <= variance <= _USUAL[matrix.dtype]:
         return None
-    squares = squared_lengths(matrix.detach()).double().sum().item()
-    return Target(matrix, variance, matrix.new_tensor(variance).sqrt(), len(matrix), squares / variance / variance)
+    squares = torch.linalg.vector_norm(matrix.detach(), dim=1).double().square().sum().item()
+    return Target(matrix, variance, matrix.new_tensor(math.sqrt(variance)), len(matrix), squares / variance / variance)
 
 
 def _normalised(matrix: Tensor) -> Target:

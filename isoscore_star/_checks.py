@@ -199,7 +199,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise InvalidTypeError(f"{name}: expected {allowed}; got {value!r} of type {type(value).__name__}")
     number = float(value)
-    if not math.isfinite(number) or not low <= number <= high:
+    if not (low <= number <= high and abs(number) < math.inf):  # torch.compile traces no math.isfinite
         raise InvalidValueError(f"{name}: expected {allowed}; got {value!r}")
     return number
 
