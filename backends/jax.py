@@ -91,6 +91,11 @@ class JaxBackend:
         """Take the diagonal."""
         return _diagonal(matrix)
 
+    def detached(self, scalar: Array) -> Array:
+        """Give it without gradient."""
+        constant: Array = jax.lax.stop_gradient(scalar)
+        return constant
+
     def where(self, condition: Any, a: Any, b: Any) -> Array:
         """Choose between scalars without looking at them."""
         return jnp.where(condition, a, b)

@@ -89,6 +89,10 @@ class TensorFlowBackend:
         """Take the diagonal."""
         return tf.linalg.diag_part(matrix)
 
+    def detached(self, scalar: Any) -> Tensor:
+        """Give it without gradient."""
+        return tf.stop_gradient(scalar)
+
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
         """Choose between scalars without looking at them."""
         return tf.where(condition, a, b)
