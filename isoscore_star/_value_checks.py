@@ -237,9 +237,9 @@ def reference_points(X: Any) -> NDArray[np.float64]:
     enough_points(len(X))
     if not np.isfinite(X).all():
         raise InvalidValueError(f"X: every value has to be finite; got {_checks.count_of(~np.isfinite(X))} NaN or inf")
-    X = np.asarray(X, dtype=np.float64)
-    if not (X[0] != X).any():
+    points: NDArray[np.float64] = X.astype(np.float64)
+    if not (points[0] != points).any():
         raise identical_points(len(X))
-    if largest_entry(X) >= 2.0**1023:
+    if largest_entry(points) >= 2.0**1023:
         raise differences_overflow()
-    return X
+    return points

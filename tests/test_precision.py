@@ -106,7 +106,7 @@ def test_no_scale_of_the_points_changes_a_score(backend: Adapter, dtype: str, sc
     assert backend.value(iso.isoscore, X) == pytest.approx(expected, abs=promised)
     assert backend.value(lambda X: 1 - iso.istar_loss(X, zeta=0.0), X) == pytest.approx(expected, abs=promised)
     # The score of points in a unit of their own; the unbiased one of few points divides by a small difference.
-    ordinary = iso.isoscore_unbiased((points.astype(np.float64) / scale))
+    ordinary = iso.isoscore_unbiased(points.astype(np.float64) / scale)
     assert backend.value(iso.isoscore_unbiased, X) == pytest.approx(ordinary, abs=100 * promised)
     assert iso.Moments().update(X).isoscore() == pytest.approx(expected, abs=promised)
     assert iso.measure(X).score == pytest.approx(expected, abs=promised)
@@ -127,8 +127,16 @@ def test_no_scale_of_the_points_changes_a_gradient(
 
 @pytest.mark.parametrize(
     ("dtype", "scale", "cov_scale"),
-    [("float32", 1.0, 1e-24), ("float32", 1.0, 1e24), ("float32", 1e-15, 1e30), ("float32", 1e15, 1e-30)]
-    + [("float64", 1.0, 1e-200), ("float64", 1e-150, 1e290), ("float64", 1e150, 1e-290), ("float64", 1.0, 1e308)],
+    [
+        ("float32", 1.0, 1e-24),
+        ("float32", 1.0, 1e24),
+        ("float32", 1e-15, 1e30),
+        ("float32", 1e15, 1e-30),
+        ("float64", 1.0, 1e-200),
+        ("float64", 1e-150, 1e290),
+        ("float64", 1e150, 1e-290),
+        ("float64", 1.0, 1e308),
+    ],
 )
 @pytest.mark.parametrize("rows", [8, 60])
 def test_any_scale_of_the_shrinkage_covariance(

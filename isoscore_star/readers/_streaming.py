@@ -98,7 +98,7 @@ class StreamedCloud:
 
     def __init__(self, dim: int, rng: np.random.Generator) -> None:
         self.moments = Moments()
-        size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // dim))
+        size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
         self._sample = Reservoir(size, dim, rng)
 
     def take(
