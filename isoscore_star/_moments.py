@@ -190,16 +190,17 @@ class Moments:
         )
         if shrinkage_cov is None:
             return found
-        # In two steps, since the sum of the variances may overflow where none of them does.
-        largest = float(np.abs(shrinkage_cov.diagonal()).max()) or 1.0
-        target = shrinkage_cov / largest
+        # A matrix of ordinary size is not copied.
+        largest = float(np.abs(shrinkage_cov.diagonal()).max())
+        part = 1.0 if 2.0**-400 < largest < 2.0**400 else largest or 1.0
+        target = shrinkage_cov if part == 1 else shrinkage_cov / part
         target_variance = float(target.trace()) / dim
-        target /= target_variance or 1.0
+        target_unit = target_variance or 1.0
         return found._replace(
-            cross=np.float64(spread.inner(target) / (freedom * unit)),
-            t0=target.trace(),
-            f0=np.vdot(target, target),
-            target_unit=np.float64(math.sqrt(largest) * math.sqrt(max(target_variance, 0.0))),
+            cross=np.float64(spread.inner(target) / (freedom * unit) / target_unit),
+            t0=np.float64(target.trace() / target_unit),
+            f0=np.float64(np.vdot(target, target) / target_unit / target_unit),
+            target_unit=np.float64(math.sqrt(part) * math.sqrt(max(target_variance, 0.0))),
         )
 
     def spread(self) -> Spread:

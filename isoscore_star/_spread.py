@@ -204,7 +204,7 @@ class FewPoints:
 
     @property
     def third(self) -> FloatArray:
-        return np.asarray(self._products.diagonal() @ self._rows, np.float64)
+        return np.asarray(self._products.diagonal() @ self._rows.astype(np.float64, copy=False))
 
     @property
     def fourth(self) -> float:
@@ -212,10 +212,12 @@ class FewPoints:
         return float(squared_norms @ squared_norms)
 
     def times(self, rows: FloatArray) -> FloatArray:
-        return np.asarray((rows @ self._rows.T) @ self._rows, np.float64)
+        own = self._rows.astype(np.float64, copy=False)
+        return np.asarray((rows @ own.T) @ own)
 
     def inner(self, matrix: FloatArray) -> float:
-        return float(np.vdot(self._rows @ matrix, self._rows))
+        rows = self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
+        return float(np.vdot(rows @ matrix, rows))
 
     def diagonal(self) -> FloatArray:
         return np.asarray(np.einsum("ij,ij->j", self._rows, self._rows), np.float64)
