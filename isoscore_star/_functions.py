@@ -443,6 +443,8 @@ def _shrinkage_invariants(
     invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
     if check_values:
         _value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
+        if target is not None:
+            _value_checks.target_in_range(backend, target, invariants)
     return cloud, invariants
 
 

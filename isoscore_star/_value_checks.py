@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from isoscore_star import _checks
 from isoscore_star._checks import Points
 from isoscore_star._errors import DegenerateDataError, InvalidValueError
-from isoscore_star._protocol import Backend, Invariants
+from isoscore_star._protocol import Array, Backend, Invariants
 from isoscore_star._registry import backend_of
 from isoscore_star._score import unbiased_margin
 from isoscore_star._spread import differences_overflow, largest_entry
@@ -198,6 +198,16 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
         explain_non_finite(cloud)
     if spread == 0:
         raise identical_points(int(count))
+
+
+def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> None:
+    """Require that Σ_S, whose values were found right, kept them in the dtype in which X is computed."""
+    total = backend.concrete(invariants.t0)
+    if total is not None and (total == 0 or not math.isfinite(total)):
+        raise InvalidValueError(
+            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give X "
+            "in float64, or divide X by a length (and shrinkage_cov by the square of that)"
+        )
 
 
 def mask_values(mask: Any) -> None:

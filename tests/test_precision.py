@@ -201,3 +201,19 @@ def test_half_precision_is_judged_by_what_it_is_computed_in() -> None:
     rng = np.random.default_rng(8)
     points = np.kron(np.eye(16), np.ones(64)) * 32 + rng.integers(-1, 2, size=(16, 1024))
     assert iso.isoscore_unbiased(points.astype(np.float16)) == pytest.approx(iso.isoscore_unbiased(points), rel=1e-9)
+
+
+@pytest.mark.parametrize("cov_scale", [1e-290, 1e290])
+def test_a_covariance_beyond_float32_is_said(backend: Adapter, cov_scale: float) -> None:
+    points, cov = np.random.default_rng(9).normal(size=(9, 3)), np.diag([1.0, 2, 3]) * cov_scale
+    X = backend.native(points.astype(np.float32))
+    if float64_inside(backend):
+        alone = reference.score_from_eigenvalues(np.array([1.0, 2, 3]))
+        assert backend.value(lambda X: iso.isoscore_star(X, cov, 1.0), X) == pytest.approx(alone, abs=1e-12)
+    else:
+        with pytest.raises(iso.InvalidValueError, match="shrinkage_cov: its values leave the range of float32"):
+            iso.isoscore_star(X, cov, 1.0)
+
+
+def float64_inside(backend: Adapter) -> bool:
+    return backend.name in ("numpy", "autograd")
