@@ -133,7 +133,9 @@ class IStarMixin(_Base):
         factor = self._istar.factor(inputs, num_items_in_batch)
         with self._istar.states().watching(model) as calls:
             result = super().compute_loss(model, inputs, **kwargs)
-        penalty = self._istar.loss(calls)
+        penalty = None
+        with self._istar.unless_measured():
+            penalty = self._istar.loss(calls)
         if penalty is None:
             return result
         if isinstance(result, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,27 +81,20 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
         without_embeddings = self.penalty.skip_embeddings and self.penalty.layers is None
         return together(calls, without_embeddings=without_embeddings, accelerator=accelerator)
 
-    def unless_measured(self) -> Any:
+    def unless_measured(self) -> AbstractContextManager[None]:
         """Let what is inside fail where λ is 0 and stays so."""
         return self.measured.unless(self.penalty.lam if self.trainer.lam_schedule is None else 1.0)
 
     def loss(self, calls: list[Call | IsoScoreError]) -> Tensor | None:
         """Compute the penalty, or None (but log the score) where λ is 0."""
-        schedule = self.trainer.lam_schedule
-        if schedule is not None:
-            self.penalty.lam = float(schedule(self.trainer.state.global_step))
-        penalty = None
-        with self.unless_measured():
-            penalty = self._loss(calls)
-        return penalty
-
-    def _loss(self, calls: list[Call | IsoScoreError]) -> Tensor | None:
         if not calls:
             raise InvalidValueError(
                 "model: compute_loss did not call the model that it was given, so there are no hidden states. Call "
                 "that one, not self.model"
             )
-        call = self.chosen(calls)
+        call, schedule = self.chosen(calls), self.trainer.lam_schedule
+        if schedule is not None:
+            self.penalty.lam = float(schedule(self.trainer.state.global_step))
         if self.penalty.lam == 0:
             with torch.no_grad():
                 self.penalty(call.states, call.masks)
