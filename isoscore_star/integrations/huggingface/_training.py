@@ -78,6 +78,11 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def chosen(self, calls: list[Call | IsoScoreError], accelerator: Any = None) -> Call:
         """Join the model's calls for one batch."""
+        if not calls:
+            raise InvalidValueError(
+                "model: compute_loss did not call the model that it was given, so there are no hidden states. Call "
+                "that one, not self.model"
+            )
         without_embeddings = self.penalty.skip_embeddings and self.penalty.layers is None
         return together(calls, without_embeddings=without_embeddings, accelerator=accelerator)
 
@@ -87,11 +92,6 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def loss(self, calls: list[Call | IsoScoreError]) -> Tensor | None:
         """Compute the penalty, or None (but log the score) where λ is 0."""
-        if not calls:
-            raise InvalidValueError(
-                "model: compute_loss did not call the model that it was given, so there are no hidden states. Call "
-                "that one, not self.model"
-            )
         call, schedule = self.chosen(calls), self.trainer.lam_schedule
         if schedule is not None:
             self.penalty.lam = float(schedule(self.trainer.state.global_step))
