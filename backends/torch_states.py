@@ -113,6 +113,8 @@ class HiddenStates:
     def clear(self) -> None:
         """Forget the states without giving them."""
         self._states, self._cut_off = [], None
+        # Layers may run without a call of the model, which would tell.
+        self._with_grad = torch.is_grad_enabled()
 
     def close(self) -> None:
         """Remove the hooks and forget the states."""

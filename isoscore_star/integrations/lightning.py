@@ -167,6 +167,7 @@ class IStarCallback(pl.Callback):
             return
 
         def forward(module: nn.Module, batch: Any) -> tuple[list[Tensor], Any]:
+            hooks.clear()
             batch = trainer.strategy.batch_to_device(trainer.strategy.precision_plugin.convert_input(batch))
             with trainer.strategy.precision_plugin.forward_context():
                 output = self.forward(module, batch)
