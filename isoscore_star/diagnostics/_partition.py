@@ -10,6 +10,8 @@ from scipy.linalg import eigh, svd
 
 from isoscore_star.diagnostics._points import FloatArray, checked_points
 
+_BLOCK_ROWS = 1024
+
 
 def partition_score(X: Any, *, mask: Any = None) -> float:
     """Smallest over largest partition function, min Z(c) / max Z(c), over the eigenvectors c of XᵀX.
@@ -54,7 +56,7 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     points = checked_points(X, mask, "a partition function", least=1)
     m, dim = points.shape
     unit = max(1.0, float(np.abs(points).max()))  # keeps squares, and the logarithms below, in range
-    points = points / unit
+    points /= unit
     if m < dim:
         # The products with the eigenvectors that the points have a part in; with the others all are zero.
         left, singular, _ = svd(points, full_matrices=False, overwrite_a=True, check_finite=False)
@@ -62,11 +64,16 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     else:
         products, others = points @ eigh(points.T @ points, overwrite_a=True, check_finite=False)[1], []
     with np.errstate(over="ignore"):  # of differences whose exponential is 0
-        logarithms = np.concatenate([_log_partition(products, unit), _log_partition(-products, unit), others])
+        logarithms = np.concatenate(
+            [_log_partition(products, unit), _log_partition(np.negative(products, out=products), unit), others]
+        )
         return math.exp(unit * (logarithms.min() - logarithms.max()))
 
 
 def _log_partition(products: FloatArray, unit: float) -> FloatArray:
-    """Logarithms of the columns' sums of exp(unit·product), in the unit."""
+    """Logarithms of the columns' sums of exp(unit·product), in the unit; block by block, since there may be many."""
     largest = products.max(axis=0)
-    return np.asarray(largest + np.log(np.exp(unit * (products - largest)).sum(axis=0)) / unit)
+    sums = np.zeros_like(largest)
+    for start in range(0, len(products), _BLOCK_ROWS):
+        sums += np.exp(unit * (products[start : start + _BLOCK_ROWS] - largest)).sum(axis=0)
+    return np.asarray(largest + np.log(sums) / unit)

@@ -18,7 +18,7 @@ def free_memory() -> int | None:
     return min(known, default=None)
 
 
-def require_memory(name: str, needed: int, what: str) -> None:
+def require_memory(name: str, needed: int, what: str, advice: str = "") -> None:
     """Refuse what would take more memory than there is, with both figures.
 
     Parameters
@@ -29,10 +29,17 @@ def require_memory(name: str, needed: int, what: str) -> None:
         Bytes.
     what : str
         What takes them, the start of a sentence.
+    advice : str, optional
+        What to do instead, the end of one.
+
+    Raises
+    ------
+    InvalidValueError
+        If so many are not free.
     """
     free = free_memory()
     if free is not None and needed > free:
-        raise InvalidValueError(f"{name}: {what} takes {_figure(needed)} of memory; {_figure(free)} are free")
+        raise InvalidValueError(f"{name}: {what} takes {_figure(needed)} of memory; {_figure(free)} are free{advice}")
 
 
 def _figure(count: int) -> str:
