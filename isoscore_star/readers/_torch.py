@@ -64,6 +64,8 @@ def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 mapped = zipfile.is_zipfile(path)
+                if mapped:
+                    _check_headers(path)
                 found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile):
             raise
@@ -73,6 +75,13 @@ def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
                 "Save a tensor, or a dict or list of tensors"
             ) from error
         return _named(path, found)
+
+
+def _check_headers(path: Path) -> None:
+    """Hold the header of each record against the directory, as torch does where it does not map the file."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            archive.open(record).close()
 
 
 def _named(path: Path, found: Any) -> dict[str, torch.Tensor]:
