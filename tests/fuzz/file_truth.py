@@ -16,6 +16,8 @@ from pyarrow import ipc, parquet
 from isoscore_star.reference import score_from_eigenvalues
 
 Clouds = Iterator[np.ndarray]
+Reader = Callable[[Path, str, int], Clouds]
+"""From a file, the key of an array and the number of columns that may be left out to the clouds that it may hold."""
 
 
 def algorithm_1(points: np.ndarray) -> float:
@@ -33,20 +35,20 @@ def algorithm_1(points: np.ndarray) -> float:
     return score_from_eigenvalues(np.linalg.eigvalsh((values.T @ values).astype(np.float64)))
 
 
-def _npy(path: Path, key: str) -> Clouds:
+def _npy(path: Path, key: str, most_left_out: int) -> Clouds:
     yield np.load(path, allow_pickle=False)
 
 
-def _npz(path: Path, key: str) -> Clouds:
+def _npz(path: Path, key: str, most_left_out: int) -> Clouds:
     with np.load(path, allow_pickle=False) as archive:
         yield archive[key]
 
 
-def _safetensors(path: Path, key: str) -> Clouds:
+def _safetensors(path: Path, key: str, most_left_out: int) -> Clouds:
     yield _numbers(safetensors.torch.load_file(path)[key])
 
 
-def _torch(path: Path, key: str) -> Clouds:
+def _torch(path: Path, key: str, most_left_out: int) -> Clouds:
     found = torch.load(path, weights_only=True)
     for part in key.split("/") if key else []:
         names = {str(name): name for name in (found if isinstance(found, dict) else range(len(found)))}
@@ -62,48 +64,58 @@ def _numbers(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
-def _text(separator: str) -> Callable[[Path, str], Clouds]:
-    def read(path: Path, key: str) -> Clouds:
+def _text(separator: str) -> Reader:
+    def read(path: Path, key: str, most_left_out: int) -> Clouds:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=separator) if row]
         if len({len(row) for row in rows}) > 1:
             raise ValueError("ragged")
-        for body in (rows, rows[1:]):
-            columns = [_floats(column) for column in zip(*body, strict=True)]
-            yield from _subsets([column for column in columns if column is not None])
+        for body in _bodies(rows):
+            columns = [[_float(cell) for cell in column] for column in zip(*body, strict=True)]
+            if any(None in column and any(cell is not None for cell in column) for column in columns):
+                continue  # a column of numbers has a cell that is none, which allows no score
+            yield from _subsets([np.array(column) for column in columns if None not in column], most_left_out)
 
     return read
 
 
-def _floats(column: tuple[str, ...]) -> np.ndarray | None:
+def _bodies(rows: list[list[str]]) -> list[list[list[str]]]:
+    """Give what may be the rows of points: a first one without numbers is no point, and one of numbers alone is."""
+    numbers = [_float(cell) for cell in rows[0]] if rows else []
+    if None not in numbers:
+        return [rows, rows[1:]] if numbers == list(range(len(numbers))) else [rows]
+    return [rows[1:]] if all(number is None for number in numbers) else [rows, rows[1:]]
+
+
+def _float(cell: str) -> float | None:
     try:
-        return np.array([float(cell) for cell in column])
+        return float(cell)
     except ValueError:
         return None
 
 
-def _subsets(columns: list[np.ndarray]) -> Clouds:
-    """Give all columns, and all but one or two, which a damaged header makes an index, a label or a word."""
-    for left_out in range(3):
+def _subsets(columns: list[np.ndarray], most_left_out: int) -> Clouds:
+    """Give all columns, and all but a few, which a damaged header makes an index or a label."""
+    for left_out in range(min(most_left_out, len(columns) - 1) + 1):
         for chosen in itertools.combinations(columns, len(columns) - left_out):
             if len(chosen) > 1:
                 yield np.column_stack(chosen)
 
 
-def _parquet(path: Path, key: str) -> Clouds:
-    yield from _columns(parquet.read_table(path), key)
+def _parquet(path: Path, key: str, most_left_out: int) -> Clouds:
+    yield from _columns(parquet.read_table(path), key, most_left_out)
 
 
-def _arrow(path: Path, key: str) -> Clouds:
+def _arrow(path: Path, key: str, most_left_out: int) -> Clouds:
     content = path.read_bytes()
     try:
         table = ipc.open_file(content).read_all()
     except pa.ArrowInvalid:
         table = ipc.open_stream(content).read_all()
-    yield from _columns(table, key)
+    yield from _columns(table, key, most_left_out)
 
 
-def _columns(table: pa.Table, key: str) -> Clouds:
+def _columns(table: pa.Table, key: str, most_left_out: int) -> Clouds:
     table.validate(full=True)
     if key:
         yield np.array(table.column(key).to_pylist(), dtype=np.float64)
@@ -111,10 +123,10 @@ def _columns(table: pa.Table, key: str) -> Clouds:
     numbers = [c for c in table.columns if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)]
     if any(column.null_count for column in numbers):
         raise ValueError("missing values")
-    yield from _subsets([column.to_numpy() for column in numbers])
+    yield from _subsets([column.to_numpy() for column in numbers], most_left_out)
 
 
-READERS: dict[str, Callable[[Path, str], Clouds]] = {
+READERS: dict[str, Reader] = {
     ".npy": _npy,
     ".npz": _npz,
     ".safetensors": _safetensors,

@@ -18,6 +18,8 @@ from isoscore_star.readers import StreamedCloud, open_array
 MEMORY = 12 * 2**30
 """Bytes of addresses that a process may take, so that a bomb is a MemoryError."""
 LONGEST_MESSAGE = 2000
+MOST_LEFT_OUT = 2
+"""Columns that a table may do without, if it says so."""
 
 Found = dict[str, Any]
 
@@ -57,7 +59,8 @@ def measured(path: Path) -> Found:
         return {"kind": "warning", "text": f"{type(warning).__name__}: {warning}"}
     except Exception as error:
         return {"kind": "foreign", "text": f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE]}
-    return {"kind": "score", "score": score, "key": source.name.removeprefix(str(path)).removeprefix(":")}
+    key = source.name.removeprefix(str(path)).removeprefix(":")
+    return {"kind": "score", "score": score, "key": key, "left_out": MOST_LEFT_OUT if source.notes else 0}
 
 
 def right(path: Path, found: Found) -> list[float] | str:
@@ -66,7 +69,7 @@ def right(path: Path, found: Found) -> list[float] | str:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            for points in READERS[path.suffix](path, found["key"]):
+            for points in READERS[path.suffix](path, found["key"], found["left_out"]):
                 try:
                     scores.append(algorithm_1(points))
                 except (ValueError, TypeError, np.linalg.LinAlgError) as error:
