@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star._measurement import Measurement
+from isoscore_star.cli.printable import note, printable
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
 # The sample behind the standard error of a large file is random; the same file is to give the same answer.
@@ -65,8 +66,8 @@ def measure(
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
     clouds = open_clouds(files, key or (), mask, by_layer=by_layer)
-    for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
-        print(f"note: {note}", file=sys.stderr)
+    for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
+        note(text)
     dim = int(clouds[0].source.shape[-1] or 0)
     matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
     union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
@@ -83,7 +84,7 @@ def measure(
 def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
     try:
         if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
-            print("note: the unbiased score needs no shrinkage, so zeta is not used", file=sys.stderr)
+            note("the unbiased score needs no shrinkage, so zeta is not used")
             return 0.0
         return float(_checks.zeta(zeta, shrinkage_cov))
     except InvalidValueError as error:
@@ -159,7 +160,7 @@ def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Esti
         for column in table.columns:
             column.no_wrap = "score" in str(column.header).lower()
         for label, found in [*layers, ("union", union)]:
-            table.add_row(label, *_rows(found, zeta, estimator).values())
+            table.add_row(printable(label), *_rows(found, zeta, estimator).values())
     else:
         table = Table(show_header=False)
         table.add_row("dimensions", f"{union.dim:,}")
