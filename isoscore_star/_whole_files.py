@@ -69,6 +69,6 @@ def writing_to(folder: Path, also: type[Exception] = OSError) -> Iterator[None]:
         raise
     except (OSError, also) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
-        full = number in _FULL or os.strerror(errno.ENOSPC) in reason
+        full = number in _FULL or any(os.strerror(number) in reason for number in _FULL)
         advice = "Make room there, or choose" if full else "Choose"
         raise InvalidValueError(f"output: cannot write to {folder}: {reason}. {advice} another folder") from error
