@@ -95,6 +95,11 @@ class JaxBackend:
         """Take the diagonal."""
         return _diagonal(matrix)
 
+    def detached(self, scalar: Array) -> Array:
+        """Give it without gradient."""
+        constant: Array = jax.lax.stop_gradient(scalar)
+        return constant
+
     def where(self, condition: Any, a: Any, b: Any) -> Array:
         """Choose between scalars without looking at them."""
         return jnp.where(condition, a, b)
@@ -201,19 +206,22 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def _in_blocks(rows: Array, most: int) -> Array:
+def _in_blocks(array: Array, most: int) -> Array:
     """Cut rows into blocks of at most so many, (m, ...) to (n, rows, ...), with zeros at the end where there is need.
 
-    Their number is a multiple of that of the devices that rows are sharded over, where it can be: it divides m, and is
-    the one, up to four times the least, with the highest power of two.
+    Rows that are sharded over devices, some power of two of them, stay where they are if that power divides n too.
     """
-    if len(rows) <= most:
-        return rows[None]
-    sizes = [size for size in range(most, most // 4, -1) if len(rows) % size == 0]
-    size = max(sizes, key=lambda size: min((n := len(rows) // size) & -n, 256), default=most)
-    if len(rows) % size:
-        rows = jnp.pad(rows, [(0, -len(rows) % size)] + [(0, 0)] * (rows.ndim - 1))
-    return rows.reshape(-1, size, *rows.shape[1:])
+    rows = len(array)
+    if rows <= most or not array.size:
+        return array[None]
+    least = -(-rows // most)
+    power = min(rows & -rows, 1 << (least.bit_length() - 1), 256)
+    even = (size for size in range(most, most // 4, -1) if rows % (size * power) == 0)
+    size = next(even, -(-rows // (-(-least // power) * power)))
+    count = -(-rows // (size * power)) * power
+    if count * size > rows:
+        array = jnp.pad(array, [(0, count * size - rows)] + [(0, 0)] * (array.ndim - 1))
+    return array.reshape(count, size, *array.shape[1:])
 
 
 def _sum(parts: Array) -> Array:
@@ -224,7 +232,7 @@ def _sum(parts: Array) -> Array:
 
 
 def _sum_of_rows(rows: Array, dim: int | None = None) -> Array:
-    return _sum(_in_blocks(rows, _BLOCK * (rows.shape[1] if dim is None else dim)).sum(1))
+    return _sum(_in_blocks(rows, _BLOCK * (dim or rows.shape[1])).sum(1))
 
 
 @jax.custom_jvp
