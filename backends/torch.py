@@ -112,6 +112,10 @@ class TorchBackend:
         """Take the diagonal."""
         return matrix.diagonal()
 
+    def detached(self, scalar: Tensor) -> Tensor:
+        """Give it without gradient."""
+        return scalar.detach()
+
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)

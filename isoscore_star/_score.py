@@ -65,8 +65,9 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
 
 def unbiased_margin(invariants: Invariants) -> Array:
     """Estimate of tr(Σ²) relative to the terms it is made of; up to some ε of these it is nothing but rounding."""
-    m, t, f, q = invariants.count, invariants.t, invariants.f, invariants.q
-    return _unbiased_squares(invariants)[1] / ((m - 1) * (m - 2) * f + t * t + m * q)
+    q: Any = invariants.q
+    terms = _formulas.unbiased_terms(invariants.t, invariants.f, q, invariants.count)
+    return _unbiased_squares(invariants)[1] / terms
 
 
 def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
