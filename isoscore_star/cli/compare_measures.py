@@ -23,12 +23,19 @@ def compare_measures_of_file(
         typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Array or column to take; several are one union.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; several are one union."
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*')."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the isotropy of the points in a file in every known way (the file has to fit into memory)."""
-    clouds = open_clouds([file], key or (), mask)
+    clouds = open_clouds([file], key or (), mask, columns=columns or ())
     for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
         print(f"note: {note}", file=sys.stderr)
     points = [cloud.source.whole() for cloud in clouds]
