@@ -19,7 +19,7 @@ from isoscore_star.readers._source import Block, reading
 from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
 
 _SAMPLE_ROWS = 1000
-_BUFFER_BYTES = 2**20
+_BUFFER_BYTES = 2**16
 
 Batches = Callable[[list[int], int], Iterator[list[Any]]]
 """Gives the arrays of some columns, by position, in batches of at most so many rows."""

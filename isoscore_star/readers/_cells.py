@@ -90,10 +90,10 @@ def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tupl
     It is a column of numbers if at least half of the cells that are not missing are numbers, so that the others are
     mistakes; likewise for lists.
     """
-    present = [cell for cell in cells if not is_missing(cell)]
+    found = [cell for cell in cells if _reads(read, cell)]
+    present = cells if len(found) == len(cells) else [cell for cell in cells if not is_missing(cell)]
     if not present:
         return Kind.EMPTY, 0
-    found = [cell for cell in present if _reads(read, cell)]
     if 2 * len(found) >= len(present):
         return (Kind.INTEGERS if all(map(_INTEGER.fullmatch, found)) else Kind.FRACTIONS), 0
     if all(_reads(boolean, cell) for cell in present):
@@ -103,6 +103,11 @@ def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tupl
     if 2 * len(lists) >= len(probed):
         return _kind_of_lists(lists)
     return Kind.OTHER, 0
+
+
+def is_word(cell: str, read: Callable[[str], float] = number) -> bool:
+    """Whether a cell is a value, but neither a number nor a list of numbers."""
+    return not _reads(read, cell) and not is_missing(cell) and _inner(cell) is None
 
 
 def counts(cells: Sequence[str]) -> bool:
@@ -124,6 +129,8 @@ def _kind_of_lists(lists: list[str]) -> tuple[Kind, int]:
 
 def _inner(cell: str) -> str | None:
     """Give what stands between the brackets of a list of numbers, without brackets of single numbers."""
+    if not any(map(str.isdigit, cell)):
+        return None
     match = _LIST.fullmatch(_SCALAR.sub(r"\1", cell) if "np." in cell or "numpy." in cell else cell)
     inner = cell if match is None else match.group(1)
     tokens = re.sub(r"[\[\](){},]|\.\.\.|…", " ", inner).split() if match else inner.replace(",", " ").split()

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from isoscore_star.readers._cells import counts, decimal_comma, is_missing, kind_of, number
+from isoscore_star.readers._cells import counts, decimal_comma, is_missing, is_word, kind_of, number
 from isoscore_star.readers._columns import LEAST_COUNTED, Column, Kind
 from isoscore_star.readers._names import quoted
 from isoscore_star.readers._source import FileContentError
@@ -20,7 +20,7 @@ from isoscore_star.readers._source import FileContentError
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;", ".txt": " \t,;", ".vec": " \t,;"}
 _LONGEST_LINE = 2**27
 """Letters: a line of some millions of numbers, which no damaged file should exceed."""
-_SAMPLE_ROWS, _SAMPLE_CELLS = 1000, 2**22
+_SAMPLE_ROWS, _SAMPLE_CELLS = 1000, 2**20
 _PROBED_ROWS, _PROBED_CELLS = 10, 200
 _NUMBER_KINDS = (Kind.FRACTIONS, Kind.INTEGERS)
 _READ_KINDS = (*_NUMBER_KINDS, Kind.LISTS, Kind.INTEGER_LISTS)
@@ -124,7 +124,7 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
         decimals = ", and decimals by a comma" if layout.comma else ""
         notes = (f"columns are separated by {layout.separator!r}{decimals}",)
     first, rest = sample[0], sample[1:]
-    if rest and len(rest[0]) == len(first) + 1 and all(_is_word(cell, layout) for cell in first):
+    if rest and len(rest[0]) == len(first) + 1 and all(is_word(cell, layout.number) for cell in first):
         first = ["", *first]  # R names all columns but that of the rows' names
     width = len(first)
     for i, row in enumerate(rest):
@@ -215,7 +215,7 @@ def _is_header(
         return not any(kind_of([cell], layout.number)[0] in _READ_KINDS for cell in first), None
     if not first[0].strip() and counts(columns[0]):
         return True, None  # an index, which pandas writes without a name
-    words = {i for i in read if _is_word(first[i], layout)}
+    words = {i for i in read if is_word(first[i], layout.number)}
     numbers = [first[i] for i in read if i not in words and not is_missing(first[i])]
     whole = all(re.fullmatch(r"\d+", cell) for cell in numbers)
     if 2 * len(words) > len(read) or (2 * len(words) == len(read) and whole):
@@ -227,10 +227,6 @@ def _is_header(
     other = distinct and len(columns[0]) > 1 and not any(re.fullmatch(r"[+-]?\d+", c) for i in read for c in columns[i])
     shown = f"{quoted(numbers[0])} to {quoted(numbers[-1])}"
     return positions or other, f"took the first row, {shown}, as names of the columns"
-
-
-def _is_word(cell: str, layout: Layout) -> bool:
-    return kind_of([cell], layout.number)[0] in (Kind.OTHER, Kind.BOOLEANS)
 
 
 def _label(cell: str, quotes: bool) -> str:
