@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from isoscore_star import Measurement
+from isoscore_star.cli.printable import printable
 from isoscore_star.demonstration import Comparison, Demonstration, demonstrate, prepare_folder, write_files
 from isoscore_star.demonstration._comparison import LAMS, SEEDS
 
@@ -34,7 +35,7 @@ def demo(
         return
     _report(Console(highlight=False), found)
     names = ", ".join(file.name for file in files)
-    Console().print(f"Results are in {output}: {names}", markup=False, highlight=False, soft_wrap=True)
+    Console().print(f"Results are in {printable(str(output))}: {names}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _demonstrate(seed: int) -> Demonstration:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from isoscore_star._errors import InvalidValueError
 from isoscore_star.cli.finetune_tables import show_results
 from isoscore_star.cli.measure import Estimator
+from isoscore_star.cli.printable import printable
 from isoscore_star.finetuning import Cell, Results, Settings, cells, parse_sweep
 from isoscore_star.finetuning import Progress as Tell
 from isoscore_star.finetuning import finetune as run_all
@@ -154,7 +155,7 @@ class _Notes(logging.Handler):
         self.console, self.about = console, ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"note: {self.about}: {record.getMessage()}"
+        text = printable(f"note: {self.about}: {record.getMessage()}")
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -186,7 +187,7 @@ def _report(results: Results, as_json: bool) -> None:
         return
     show_results(found["runs"])
     Console().print(
-        f"Results are in {results.folder}: results.json, steps.csv, runs/",
+        f"Results are in {printable(str(results.folder))}: results.json, steps.csv, runs/",
         markup=False,
         highlight=False,
         soft_wrap=True,

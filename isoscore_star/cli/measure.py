@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star._measurement import Measurement
+from isoscore_star.cli.printable import note, printable
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
 # The sample behind the standard error of a large file is random; the same file is to give the same answer.
@@ -74,8 +75,8 @@ def measure(
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
     clouds = open_clouds(files, key or (), mask, by_layer=by_layer, columns=columns or ())
-    for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
-        print(f"note: {note}", file=sys.stderr)
+    for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
+        note(text)
     # Of several tables the first one's names serve for all.
     names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
@@ -96,7 +97,7 @@ def measure(
 def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
     try:
         if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
-            print("note: the unbiased score needs no shrinkage, so zeta is not used", file=sys.stderr)
+            note("the unbiased score needs no shrinkage, so zeta is not used")
             return 0.0
         return float(_checks.zeta(zeta, shrinkage_cov))
     except InvalidValueError as error:
@@ -183,7 +184,7 @@ def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Esti
         for column in table.columns:
             column.no_wrap = "score" in str(column.header).lower()
         for label, found in [*layers, ("union", union)]:
-            table.add_row(label, *_rows(found, zeta, estimator, names).values())
+            table.add_row(printable(label), *_rows(found, zeta, estimator, names).values())
     else:
         table = Table(show_header=False)
         table.add_row("dimensions", f"{union.dim:,}")
@@ -217,7 +218,7 @@ def _rows(found: Measurement, zeta: float, estimator: Estimator, names: tuple[st
 
 def _outliers(found: Measurement, names: tuple[str, ...]) -> str:
     shown = [
-        f"{_printable(names[index]) if len(names) == found.dim else index} ({share:.1%})"
+        f"{printable(names[index]) if len(names) == found.dim else index} ({share:.1%})"
         for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]
     ]
     more = len(found.outlier_dimensions) - len(shown)
@@ -226,10 +227,5 @@ def _outliers(found: Measurement, names: tuple[str, ...]) -> str:
 
 def _columns(names: tuple[str, ...]) -> str:
     """Name the columns that were taken, the first and the last of many."""
-    shown = list(map(_printable, names if len(names) <= _SHOWN_COLUMNS else (*names[:3], names[-1])))
+    shown = list(map(printable, names if len(names) <= _SHOWN_COLUMNS else (*names[:3], names[-1])))
     return ", ".join(shown) if len(names) <= _SHOWN_COLUMNS else f"{', '.join(shown[:-1])}, ..., {shown[-1]}"
-
-
-def _printable(name: str) -> str:
-    """Escape what a terminal would take for more than letters."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)

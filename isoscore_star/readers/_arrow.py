@@ -35,7 +35,7 @@ class _File:
 
 def open_parquet(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open a .parquet file."""
-    with reading(path, Exception), _parquet_file(path) as file:
+    with reading(path), _parquet_file(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     names = schema.names
 
@@ -56,7 +56,7 @@ def _parquet_file(path: Path) -> Any:
 
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open an .arrow or .feather file, which may be of Arrow's file format or of its stream format."""
-    with reading(path, Exception), pa.memory_map(str(path)) as memory:
+    with reading(path), pa.memory_map(str(path)) as memory:
         schema = _ipc_reader(memory).schema
 
     def batches(positions: list[int], size: int) -> Iterator[list[Any]]:
@@ -90,7 +90,7 @@ def _valid(array: Any) -> Any:
 
 
 def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSource:
-    with reading(file.path, Exception):
+    with reading(file.path):
         table = _understood(file)
     taken = take(file.path, table, key, patterns, file.rows or 0)
     if not taken.has_lists:
@@ -105,7 +105,7 @@ def _blocks(
     file: _File, columns: list[Column], convert: Callable[[int, list[Any]], Block], rows: int
 ) -> Iterator[Block]:
     start = 0
-    with reading(file.path, Exception):
+    with reading(file.path):
         for arrays in file.batches([column.position for column in columns], rows):
             yield convert(start, arrays)
             start += len(arrays[0])

@@ -13,7 +13,8 @@ import numpy as np
 from isoscore_star.readers._cells import CellError, boolean, numbers
 from isoscore_star.readers._columns import Column, Kind, Taken, take
 from isoscore_star.readers._layout import Layout, require_width, understood
-from isoscore_star.readers._source import Block, reading
+from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers._source import Block, block_rows, reading
 from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
 
 _CHUNK_CELLS = 2**17
@@ -22,10 +23,12 @@ _CHUNK_CELLS = 2**17
 
 def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open a .csv or .tsv file; its start tells how it is laid out, and what its columns hold."""
-    with reading(path, Exception):
+    with reading(path):
         layout, table, notes = understood(path)
     taken = take(path, table, key, columns)
     dim = taken.columns[0].length if taken.has_lists else len(taken.columns)
+    rows = min(block_rows(dim), path.stat().st_size // layout.row_letters + 1)
+    require_memory(str(path), 16 * rows * dim, f"a block of {rows:,} points of {dim:,} dimensions")
     reader = _Reader(layout, len(table), taken, dim)
     name = f"{path}:{taken.columns[0].label}" if taken.has_lists else str(path)
     return TableSource(name, (None, dim), reader.blocks, (*notes, *taken.notes), taken.labels)
@@ -46,7 +49,7 @@ class _Reader:
     def blocks(self, rows: int) -> Iterator[Block]:
         """Read all points."""
         start, path = 0, self._layout.path
-        with reading(path, Exception):
+        with reading(path):
             for chunk, line in self._layout.chunks(max(1, min(rows, _CHUNK_CELLS // self._width))):
                 for i, row in enumerate(chunk):
                     if len(row) != self._width:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isoscore_star._errors import MissingDependencyError
-from isoscore_star.readers._source import ArraySource, SelectionError
+from isoscore_star.readers._source import ArraySource, FileContentError, SelectionError, reading
 
 
 class _Reader(NamedTuple):
@@ -33,6 +33,7 @@ _READERS = {
     ".safetensors": _SAFETENSORS,
     ".pt": _TORCH,
     ".pth": _TORCH,
+    ".bin": _TORCH,
     ".csv": _CSV,
     ".tsv": _CSV,
     ".vec": _WORDS,
@@ -42,6 +43,7 @@ _READERS = {
     ".feather": _IPC,
 }
 SUFFIXES = tuple(_READERS)
+_LFS_POINTER = b"version https://git-lfs"
 
 
 def is_table(path: str | Path) -> bool:
@@ -96,7 +98,14 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     if reader is None:
         raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise SelectionError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
+        kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise SelectionError(f"{path}: {kind}")
+    with reading(path), path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+    if not start:
+        raise FileContentError(f"{path}: is empty")
+    if start == _LFS_POINTER:
+        raise FileContentError(f"{path}: is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
     try:
         module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:

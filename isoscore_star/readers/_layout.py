@@ -42,6 +42,8 @@ class Layout:
         Whether decimals stand behind a comma.
     skipped : int
         Rows before the first point: comments and a header.
+    row_letters : int
+        About how long a row is.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Layout:
     quotes: bool = True
     comma: bool = False
     skipped: int = 0
+    row_letters: int = 1
 
     @property
     def number(self) -> Callable[[str], float]:
@@ -116,9 +119,11 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
     layout = _likeliest(path)
     sample = layout.sample()
     comments = _comments(sample)
-    sample, layout = sample[comments:], replace(layout, skipped=comments)
+    sample = sample[comments:]
     if not sample:
         raise FileContentError(f"{path}: is empty")
+    letters = sum(len(cell) + 1 for row in sample for cell in row)
+    layout = replace(layout, skipped=comments, row_letters=max(1, letters // len(sample)))
     notes: tuple[str, ...] = ()
     if layout.comma or layout.separator != _SEPARATORS[path.suffix.lower()][0]:
         decimals = ", and decimals by a comma" if layout.comma else ""

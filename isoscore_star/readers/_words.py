@@ -34,7 +34,7 @@ class _Words:
     def blocks(self, rows: int) -> Iterator[Block]:
         """Read all points."""
         count, chunk, chunk_rows = 0, [], max(1, min(rows, _CHUNK_NUMBERS // self.dim))
-        with reading(self.path, Exception), _opened(self.path) as file:
+        with reading(self.path), _opened(self.path) as file:
             for number, line in enumerate(lines_of(file, self.path), 1):
                 if number <= self.skipped or not line.strip():
                     continue
@@ -69,7 +69,7 @@ class _Words:
 
 def open_words(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open a .vec or .txt file: word vectors, or a table whose columns stand between blanks, tabs or commas."""
-    with reading(path, Exception):
+    with reading(path):
         with _opened(path) as file:
             head = [line for line in islice(lines_of(file, path), _SAMPLE_LINES) if line.strip()]
         if not head:
