@@ -120,7 +120,7 @@ def counts(cells: Sequence[str]) -> bool:
 
 
 def _kind_of_lists(lists: list[str]) -> tuple[Kind, int]:
-    if any("[" in inner or "(" in inner for inner in lists):
+    if 2 * sum("[" in inner or "(" in inner for inner in lists) > len(lists):
         return Kind.NESTED, 0
     tokens = [inner.replace(",", " ").split() for inner in lists]
     whole = all(_INTEGER.fullmatch(token) for row in tokens for token in row)

@@ -56,6 +56,8 @@ class Column:
         Whether the file says that it is an index.
     counts : bool
         Whether its values are the numbers of the rows.
+    is_named : bool
+        Whether the file gives it a name.
     """
 
     position: int
@@ -65,6 +67,7 @@ class Column:
     length: int = 0
     is_index: bool = False
     counts: bool = False
+    is_named: bool = True
 
     @property
     def name(self) -> str:
@@ -203,6 +206,11 @@ def _numbers(path: Path, table: Sequence[Column], numbers: list[Column], fractio
     if family:
         why = f"columns beside {family[0].name!r} to {family[-1].name!r}"
         taken, notes = family, _ignored(_without(numbers, family), why)
+    elif 2 * len(fractions) < len(numbers) and fractions:
+        raise SelectionError(
+            f"{path}: holds columns of integers, {listed(_names(_without(numbers, fractions)))}, and fewer of "
+            f"fractions, {listed(_names(fractions))}; choose by --columns"
+        )
     elif fractions:
         why = "integer columns beside floating-point ones (--columns takes what it names)"
         taken, notes = fractions, _ignored(_without(numbers, fractions), why)
@@ -234,7 +242,7 @@ def _family(numbers: list[Column], empty: list[Column], fractions: set[int]) -> 
     """
     families: dict[str, list[Column]] = {}
     for column in sorted([*numbers, *empty], key=lambda column: column.position):
-        if match := _NUMBERED.fullmatch(column.label):
+        if column.is_named and (match := _NUMBERED.fullmatch(column.label)):
             families.setdefault(match[1], []).append(column)
     largest = max(families.values(), key=len, default=[])
     fits = not fractions or any(column.position in fractions for column in largest)

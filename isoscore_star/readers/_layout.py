@@ -146,7 +146,7 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
         kinds = [kind_of(cells, layout.number) for cells in columns]
         labels = [str(i) for i in range(width)]
     table = [
-        Column(i, label, kind, True, length, counts=len(cells) >= LEAST_COUNTED and counts(cells))
+        Column(i, label, kind, True, length, counts=len(cells) >= LEAST_COUNTED and counts(cells), is_named=header)
         for i, (label, (kind, length), cells) in enumerate(zip(labels, kinds, columns, strict=True))
     ]
     return layout, table, notes
