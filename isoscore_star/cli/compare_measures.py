@@ -29,12 +29,19 @@ def compare_measures_of_file(
         typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Array or column to take; several are one union.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; several are one union."
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*')."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the isotropy of the points in a file in every known way (the file has to fit into memory)."""
-    clouds = open_clouds([file], key or (), mask)
+    clouds = open_clouds([file], key or (), mask, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
     name = clouds[0].source.name if len(clouds) == 1 else str(file)

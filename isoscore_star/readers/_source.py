@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.readers._names import listed, matching
 
 Block = NDArray[Any]
 Index = tuple[int | slice, ...]
@@ -30,6 +31,29 @@ class SelectionError(InvalidValueError):
     """What was asked for is not there, or not clear: the file, its format, or the key of an array in it."""
 
 
+class SeveralArraysError(SelectionError):
+    """A pattern matches several arrays of a file.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What they are called.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    pattern : str
+        What was asked for.
+    names : iterable of str
+        What matches it.
+    """
+
+    def __init__(self, path: Path, pattern: str, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"{path}: {pattern!r} matches several arrays, choose one: {listed(self.names)}")
+
+
 class FileContentError(InvalidValueError):
     """A file is damaged, or does not hold what its suffix says."""
 
@@ -45,6 +69,8 @@ class ArraySource(Protocol):
         The last axis is that of the dimensions. None where only reading to the end would tell.
     notes : tuple of str
         What a user should know about how the file was understood.
+    columns : tuple of str
+        In a table the columns that were taken: one for each dimension, or one of lists. Otherwise empty.
     """
 
     @property
@@ -53,6 +79,8 @@ class ArraySource(Protocol):
     def shape(self) -> tuple[int | None, ...]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
     def blocks(self) -> Iterator[Block]:
         """Give the points in order, leading axes flattened, in blocks of shape (n, d)."""
@@ -77,6 +105,11 @@ class DenseSource:
     shape: tuple[int, ...]
     read: Callable[[Index], NDArray[Any]]
     notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """None, since an array has no names for its dimensions."""
+        return ()
 
     def blocks(self) -> Iterator[Block]:
         """Give the points in blocks; see `ArraySource`."""
@@ -139,8 +172,11 @@ def choose(path: Path, candidates: Mapping[str, Candidate], key: str | None) -> 
     if not candidates:
         raise FileContentError(f"{path}: holds no arrays")
     if key is not None:
-        if key in candidates:
-            return key
+        names = matching(candidates, key)
+        if len(names) == 1:
+            return names[0]
+        if names:
+            raise SeveralArraysError(path, key, names)
         raise SelectionError(f"{path}: has no array {key!r}; it holds {offered(candidates)}")
     clouds = [name for name, (shape, is_float) in candidates.items() if is_float and len(shape) >= 2]
     for names in (list(candidates), clouds):
