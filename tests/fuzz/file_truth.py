@@ -49,7 +49,7 @@ def _safetensors(path: Path, key: str, most_left_out: int) -> Clouds:
 
 
 def _torch(path: Path, key: str, most_left_out: int) -> Clouds:
-    found = torch.load(path, weights_only=True)
+    found = torch.load(path, map_location="cpu", weights_only=True)
     for part in key.split("/") if key else []:
         names = {str(name): name for name in (found if isinstance(found, dict) else range(len(found)))}
         found = found[names[part]]
@@ -105,8 +105,8 @@ def _subsets(columns: list[np.ndarray], most_left_out: int) -> Clouds:
 
 
 def _parquet(path: Path, key: str, most_left_out: int) -> Clouds:
-    columns = [key] if key else None
-    yield from _columns(parquet.read_table(path, columns=columns, pre_buffer=False), key, most_left_out)
+    with parquet.ParquetFile(path, pre_buffer=False) as file:
+        yield from _columns(file.read(columns=[key] if key else None), key, most_left_out)
 
 
 def _arrow(path: Path, key: str, most_left_out: int) -> Clouds:
