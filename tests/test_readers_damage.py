@@ -133,6 +133,11 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, case: str) -> 
     assert len(str(found.value)) < 600
 
 
+def test_rows_without_end_of_no_points_are_no_work(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(npy(shape=f"({2**60}, 0, 4)", data=0))
+    assert list(open_array(tmp_path / "x.npy").blocks()) == []
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_every_version_of_npy_is_read(tmp_path: Path, version: int) -> None:
     X = cloud(5, 4).astype(np.float32)

@@ -149,8 +149,8 @@ def _pieces(leading: tuple[int, ...], rows: int) -> Iterator[Index]:
         for i in range(length):
             for rest in _pieces(leading[1:], rows):
                 yield (i, *rest)
-    elif length:
-        step = math.ceil(length / math.ceil(length * max(inner, 1) / rows))
+    elif length and inner:
+        step = math.ceil(length / math.ceil(length * inner / rows))
         for start in range(0, length, step):
             yield (slice(start, start + step),)
 
@@ -254,7 +254,7 @@ def no_keys(path: Path, key: str | None) -> None:
 
 
 @contextmanager
-def reading(path: Path, *kinds: type[Exception], place: str = "") -> Iterator[None]:
+def reading(path: Path, place: str = "") -> Iterator[None]:
     """Turn whatever a library raises over a file into one line that names the file, and the place in it if known.
 
     Libraries promise nothing about damaged files: their parsers end in any exception, so none is let through.

@@ -49,7 +49,7 @@ def _safetensors(path: Path, key: str, most_left_out: int) -> Clouds:
 
 
 def _torch(path: Path, key: str, most_left_out: int) -> Clouds:
-    found = torch.load(path, weights_only=True)
+    found = torch.load(path, map_location="cpu", weights_only=True)
     for part in key.split("/") if key else []:
         names = {str(name): name for name in (found if isinstance(found, dict) else range(len(found)))}
         found = found[names[part]]
@@ -68,6 +68,8 @@ def _text(separator: str) -> Reader:
     def read(path: Path, key: str, most_left_out: int) -> Clouds:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=separator) if row]
+        if most_left_out and rows and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
+            rows = [rows[0], *(row[1:] for row in rows[1:])]  # R gives no name to the names of rows
         if len({len(row) for row in rows}) > 1:
             raise ValueError("ragged")
         for body in _bodies(rows):
@@ -103,7 +105,8 @@ def _subsets(columns: list[np.ndarray], most_left_out: int) -> Clouds:
 
 
 def _parquet(path: Path, key: str, most_left_out: int) -> Clouds:
-    yield from _columns(parquet.read_table(path), key, most_left_out)
+    with parquet.ParquetFile(path, pre_buffer=False) as file:
+        yield from _columns(file.read(columns=[key] if key else None), key, most_left_out)
 
 
 def _arrow(path: Path, key: str, most_left_out: int) -> Clouds:
@@ -116,10 +119,12 @@ def _arrow(path: Path, key: str, most_left_out: int) -> Clouds:
 
 
 def _columns(table: pa.Table, key: str, most_left_out: int) -> Clouds:
-    table.validate(full=True)
     if key:
-        yield np.array(table.column(key).to_pylist(), dtype=np.float64)
+        column = table.column(key)
+        column.validate(full=True)
+        yield np.array(column.to_pylist(), dtype=np.float64)
         return
+    table.validate(full=True)
     numbers = [c for c in table.columns if pa.types.is_integer(c.type) or pa.types.is_floating(c.type)]
     if any(column.null_count for column in numbers):
         raise ValueError("missing values")
