@@ -27,7 +27,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from adapters import ADAPTERS
-
 from fuzz import clouds, covariances, wrong
 from fuzz.scores import Trial
 from fuzz.verdict import Outcome, outcome
@@ -42,7 +41,7 @@ class Target(NamedTuple):
     adapter: str
     dtypes: tuple[str, ...]
     share: int
-    fixed_shapes: bool = False
+    shapes: tuple[tuple[int, int], ...] = ()
     x64: bool = True
 
 
@@ -51,8 +50,8 @@ TARGETS = {
     "autograd": Target("autograd", (*_WIDE, "float16"), 16),
     "torch": Target("torch", (*_WIDE, *_NARROW, *clouds.INTEGERS), 24),
     "tensorflow": Target("tensorflow", (*_WIDE, *_NARROW, *clouds.INTEGERS), 8),
-    "jax": Target("jax", (*_WIDE, *_NARROW, "int8", "int64"), 8, fixed_shapes=True),
-    "jax without x64": Target("jax", ("float32", *_NARROW, "int8"), 4, fixed_shapes=True, x64=False),
+    "jax": Target("jax", (*_WIDE, *_NARROW, "int8", "int64"), 8, shapes=clouds.FIXED_SHAPES),
+    "jax without x64": Target("jax", ("float32", *_NARROW, "int8"), 4, shapes=clouds.FIXED_SHAPES, x64=False),
     "keras": Target("keras", (*_WIDE, *_NARROW), 4),
 }
 
@@ -68,9 +67,11 @@ class Record(NamedTuple):
     outcome: Outcome
 
 
-def run(backend: str, seed: int, case: int, *, largest: int = 400_000) -> Iterator[Record]:
+def run(
+    backend: str, seed: int, case: int, *, target: Target | None = None, largest: int = 400_000
+) -> Iterator[Record]:
     """Make the calls of one case."""
-    target = TARGETS[backend]
+    target = target or TARGETS[backend]
     rng = np.random.default_rng([seed, case, list(TARGETS).index(backend)])
     adapter = ADAPTERS[target.adapter]
     with _precision(target):
@@ -79,9 +80,9 @@ def run(backend: str, seed: int, case: int, *, largest: int = 400_000) -> Iterat
             made: Any = wrong.calls(adapter, rng)
             what = "bad input"
         elif which < 0.16:
-            made, what = covariances.calls(adapter, rng, target.dtypes, fixed_shapes=target.fixed_shapes), "covariance"
+            made, what = covariances.calls(adapter, rng, target.dtypes, few=bool(target.shapes)), "covariance"
         else:
-            drawn = clouds.draw(rng, target.dtypes, fixed_shapes=target.fixed_shapes, largest=largest)
+            drawn = clouds.draw(rng, target.dtypes, shapes=target.shapes, largest=largest)
             wide = drawn.dtype == "float64" or (drawn.dtype in clouds.INTEGERS and target.x64)
             precision = "float64" if wide else "half" if drawn.dtype in _NARROW else "float32"
             made, what = Trial(adapter, rng, drawn, precision).calls(4), str(drawn)

@@ -116,9 +116,12 @@ FAMILIES: tuple[Callable[[Generator, int, int], np.ndarray], ...] = (
 
 INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 
+# What other frameworks have not.
+LAYOUTS_OF_NUMPY = ("read-only", "swapped", "long double", "frame")
+
 # JAX compiles anew for every shape, dtype and union: few of each, and two shapes alone in all dtypes and as unions.
-FIXED_SHAPES = ((2, 4), (38, 2), (300, 4), (9000, 3), (5, 8), (16, 4))
-VARIED_SHAPES = FIXED_SHAPES[-2:]
+VARIED_SHAPES = ((5, 8), (16, 4))
+FIXED_SHAPES = ((2, 4), (38, 2), (300, 4), (9000, 3), (12, 4), (6, 8), *VARIED_SHAPES)
 
 
 class Case(NamedTuple):
@@ -150,11 +153,11 @@ class Case(NamedTuple):
         )
 
 
-def draw(rng: Generator, dtypes: tuple[str, ...], *, fixed_shapes: bool, largest: int) -> Case:
-    """Draw a case in one of some dtypes, of at most `largest` numbers."""
+def draw(rng: Generator, dtypes: tuple[str, ...], *, shapes: tuple[tuple[int, int], ...], largest: int) -> Case:
+    """Draw a case in one of some dtypes, of one of some shapes, or else of any of at most `largest` numbers."""
     dtype = str(rng.choice(dtypes))
-    m, d = FIXED_SHAPES[rng.integers(len(FIXED_SHAPES))] if fixed_shapes else _shape(rng, largest)
-    varied = not fixed_shapes or (m, d) in VARIED_SHAPES
+    m, d = shapes[rng.integers(len(shapes))] if shapes else _shape(rng, largest)
+    varied = not shapes or (m, d) in VARIED_SHAPES
     if not varied and dtype not in ("float64", "float32"):
         dtype = dtypes[0]
     make = FAMILIES[rng.integers(len(FAMILIES))]
@@ -174,10 +177,10 @@ def draw(rng: Generator, dtypes: tuple[str, ...], *, fixed_shapes: bool, largest
     keep = _mask(rng, m)
     if keep is not None and dtype not in INTEGERS and rng.random() < 0.7:
         X[keep == 0] = rng.choice([np.nan, np.inf, 1e4, 0.0])
-    layout = str(rng.choice(["C", "C", "C", "F", "strided", "read-only"]))
+    layout = str(rng.choice(("C", "C", "C", "F", "strided", *LAYOUTS_OF_NUMPY)))
     cuts: tuple[int, ...] = ()
     if varied and rng.random() < 0.25:
-        at = [m // 3, m // 2] if fixed_shapes else rng.integers(0, m + 1, int(rng.integers(0, 4)))
+        at = [m // 3, m // 2] if shapes else rng.integers(0, m + 1, int(rng.integers(0, 4)))
         cuts = tuple(int(c) for c in sorted(at)) or (m,)
     elif rng.random() < 0.3 and m % 2 == 0:
         X = X.reshape(2, m // 2, d)
@@ -244,8 +247,16 @@ def _mask(rng: Generator, m: int) -> np.ndarray | None:
     return keep.astype(rng.choice(["bool", "int64", "uint8", "float32", "float64"]))
 
 
-def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
-    """Give the same values in another memory order."""
+def laid_out(array: np.ndarray, layout: str) -> Any:
+    """Give the same values in another memory order, or as another thing that NumPy understands."""
+    if layout == "swapped":
+        return array.astype(array.dtype.newbyteorder())
+    if layout == "long double" and array.dtype == np.float64:
+        return array.astype(np.longdouble)
+    if layout == "frame" and array.ndim == 2:
+        import pandas as pd
+
+        return pd.DataFrame(array)
     if layout == "F":
         return np.asfortranarray(array)
     if layout == "strided":
@@ -271,5 +282,4 @@ def shrinkage_cov(rng: Generator, d: int, variance: float, dtype: str) -> np.nda
     elif which > 0.7:
         power = rng.uniform(-24, 24)
     with np.errstate(all="ignore"):
-        cov = (cov / 2 + cov.T / 2) * variance * 10.0**power
-    return cov
+        return (cov / 2 + cov.T / 2) * variance * 10.0**power

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 from adapters import Adapter
-
-import isoscore_star as iso
 from fuzz import clouds, truth
 from fuzz.scores import PROMISE, Call
 from fuzz.truth import L
 from fuzz.verdict import MUST_RAISE, Expected
 
+import isoscore_star as iso
 
-def calls(adapter: Adapter, rng: np.random.Generator, dtypes: tuple[str, ...], *, fixed_shapes: bool) -> Iterator[Call]:
-    d = int(rng.choice([2, 3, 8])) if fixed_shapes else int(rng.integers(2, 33))
+
+def calls(adapter: Adapter, rng: np.random.Generator, dtypes: tuple[str, ...], *, few: bool) -> Iterator[Call]:
+    """Draw calls on a covariance and a spectrum of up to 32 dimensions, or of a few numbers of dimensions alone."""
+    d = int(rng.choice([2, 3, 8])) if few else int(rng.integers(2, 33))
     dtype = str(rng.choice([dtype for dtype in dtypes if dtype not in clouds.INTEGERS]))
     precision = dtype if dtype in PROMISE else "half"
     with np.errstate(all="ignore"):

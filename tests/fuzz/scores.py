@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from adapters import Adapter
-
-import isoscore_star as iso
 from fuzz import clouds, truth
 from fuzz.clouds import Case
 from fuzz.truth import L, Sample
 from fuzz.verdict import MUST_RAISE, Expected
+
+import isoscore_star as iso
 
 Call = tuple[str, Callable[[], Any], Expected]
 
@@ -52,7 +52,11 @@ class Trial:
     def _given(self) -> tuple[Any, Any]:
         array, case, rng = self.case.array, self.case, self.rng
         dtype = case.dtype if case.dtype == "bfloat16" else None
-        X = self.adapter.native(clouds.laid_out(array, case.layout), dtype)
+        numpy = self.adapter.name == "numpy"
+        layout = case.layout if numpy or case.layout not in clouds.LAYOUTS_OF_NUMPY else "C"
+        X = self.adapter.native(clouds.laid_out(array, layout), dtype)
+        if self.adapter.name == "torch" and X.is_floating_point() and rng.random() < 0.2:
+            X.requires_grad_()
         if case.keep is None:
             return X, None
         native = self.adapter.name not in ("keras", "autograd") and rng.random() < 0.5
@@ -66,7 +70,7 @@ class Trial:
         if not self.case.cuts:
             return X
         ends = (0, *self.case.cuts, self.rows)
-        return [X[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [X[a:b] for a, b in pairwise(ends)]
 
     # what is right -----------------------------------------------------------------------------------------------
 
@@ -100,7 +104,7 @@ class Trial:
         variance = float(target.diagonal().mean())
         if self.degenerate or not self.sample.finite:
             return bool(low < variance < high)
-        apart = float(self.sample.T / self.sample.d / L(variance))
+        apart = float(self.sample.t / self.sample.d / L(variance))
         return bool(low < variance < high and 1e-24 < apart < 1e24)
 
     def unbiased(self) -> Expected:
@@ -136,6 +140,8 @@ class Trial:
             yield from kinds[kind]()
 
     def value(self, function: Callable[[Any], Any]) -> Callable[[], float]:
+        if self.adapter.name == "torch":
+            return lambda: float(function(self.parts(self.X)).detach())
         return lambda: self.adapter.value(lambda X: function(self.parts(X)), self.X)
 
     def call_star(self) -> Iterator[Call]:
@@ -159,16 +165,30 @@ class Trial:
         checked = self.rng.random() < 0.15
         if checked:
             score = self.star(target, zeta)
-            expected = score if score.value is None else score._replace(
-                value=L(lam) * (1 - score.value), bound=abs(lam) * score.bound + 1e-30
+            expected = (
+                score
+                if score.value is None
+                else score._replace(value=L(lam) * (1 - score.value), bound=abs(lam) * score.bound + 1e-30)
             )
         else:
             expected = self.loss(lam, self.training_score(target, zeta))
-        yield (
-            "istar_loss",
-            self.value(lambda x: iso.istar_loss(x, given, share, weight, mask=self.mask, check_values=checked)),
-            expected,
-        )
+
+        def function(X: Any) -> Any:
+            return iso.istar_loss(X, given, share, weight, mask=self.mask, check_values=checked)
+
+        if not checked and self.rng.random() < 0.02 and self.adapter.name in ("tensorflow", "jax"):
+            yield "istar_loss traced", lambda: float(self.traced(function)(self.X)), expected
+        else:
+            yield "istar_loss", self.value(function), expected
+
+    def traced(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        if self.adapter.name == "jax":
+            import jax
+
+            return jax.jit(lambda X: function(self.parts(X)))
+        import tensorflow as tf
+
+        return tf.function(lambda X: function(self.parts(X)))
 
     def training_score(self, target: np.ndarray | None, zeta: float) -> Expected:
         score = self.sample.score(target, zeta, degenerate=self.degenerate) if self.sample.finite else L(np.nan)
@@ -216,7 +236,8 @@ class Trial:
             right[self.kept] = found[0]
             bound = by_largest * float(abs(found[0]).max()) + by_terms * float(found[1])
             if unbiased:  # which divides by a difference: its relative error is that of D and of N/D, as in the score
-                bound += 8 * truth.ROUNDING[self.precision] / abs(sample.margin) * float(found[1])
+                _, kappa = sample.denominator(truth.ROUNDING[self.precision], floored=not measuring)
+                bound += 2 * float(kappa * found[1])
         smallest, largest = (6e-8, 6e4) if self.case.dtype == "float16" else (1e-37, 1e37)
         if self.precision == "float64":
             smallest, largest = 1e-300, 1e300
@@ -237,14 +258,14 @@ class Trial:
         if self.adapter.name == "torch" and self.rng.random() < 0.2:
             import torch
 
-            return torch.func.grad(function)(self.X).double().numpy()
+            return torch.func.grad(function)(self.X).detach().double().numpy()
         return self.adapter.gradient(function, self.X)
 
     def call_moments(self) -> Iterator[Call]:
         sample, rng, d = self.sample, self.rng, self.sample.d
         flat = self.X if self.case.array.ndim == 2 else None
         ends = sorted({0, self.rows, *(int(i) for i in rng.integers(0, self.rows + 1, int(rng.integers(0, 4))))})
-        pieces = list(zip(ends[:-1], ends[1:], strict=True)) if flat is not None else []
+        pieces = list(pairwise(ends)) if flat is not None else []
         keep = None if self.case.keep is None else self.case.keep
         merging = rng.random() < 0.5
 
@@ -273,11 +294,10 @@ class Trial:
         elif sample.n < 2:
             yield "Moments.cov", lambda: take().cov, MUST_RAISE
         elif self.inside:
-            size = float(abs(sample.S).max())
-            yield "Moments.cov", lambda: take().cov, Expected(sample.S, PROMISE[self.precision] * size)
+            size = float(abs(sample.cov).max())
+            yield "Moments.cov", lambda: take().cov, Expected(sample.cov, PROMISE[self.precision] * size)
             mean = sample.points.astype(L).mean(axis=0)
-            unit = {"float64": 1e-15, "float32": 1e-6, "half": 1e-3}[self.precision]
-            bound = unit * float(sample.spread) * 10 + 1e-15 * float(abs(mean).max())
+            bound = PROMISE[self.precision] * float(sample.spread) + 1e-15 * float(abs(mean).max())
             yield "Moments.mean", lambda: take().mean, Expected(mean, bound)
         else:
             wanted = np.array([sample.n, d], float)
@@ -291,10 +311,11 @@ class Trial:
         sample = self.sample
         target, given, zeta, _ = self.shrinkage(plain=True)
         expected = self.star(target, zeta)
+        groups = self.groups()
         found: list[iso.Measurement] = []
 
         def measure() -> float:
-            found.append(iso.measure(self.parts(self.X), given, zeta, mask=self.mask))
+            found.append(iso.measure(self.parts(self.X), given, zeta, mask=self.mask, groups=groups))
             return found[-1].score
 
         yield "measure", measure, expected
@@ -303,13 +324,17 @@ class Trial:
         measurement = found[-1]
         unbiased = self.unbiased()
         if measurement.unbiased_score is not None:
-            yield "measure.unbiased_score", lambda: measurement.unbiased_score, unbiased._replace(inside=expected.inside)
+            yield (
+                "measure.unbiased_score",
+                lambda: measurement.unbiased_score,
+                unbiased._replace(inside=expected.inside),
+            )
         elif unbiased.error == "no":
             yield "measure.unbiased_score", lambda: np.float64(np.nan), unbiased
         rest = Expected(np.array([sample.n, sample.d], float))
         yield "measure.count", lambda: np.array([measurement.count, measurement.dim], float), rest
         yield "Measurement", lambda: readable(measurement), Expected(np.float64(1))
-        if measurement.standard_error is not None and 5 <= sample.n <= 12 and self.inside:
+        if groups is None and measurement.standard_error is not None and 5 <= sample.n <= 12 and self.inside:
             error = truth.jackknife(sample.points)
             if error is not None and unbiased.bound < 1e-9:
                 expected = Expected(L(error), 1e-6 * (1 + error))
@@ -318,11 +343,21 @@ class Trial:
     def call_reference(self) -> Iterator[Call]:
         if self.case.cuts or self.case.array.ndim != 2 or self.case.keep is not None:
             return
-        target, given, zeta, share = self.shrinkage(plain=True)
+        target, given, zeta, _ = self.shrinkage(plain=True)
         expected = self.star(target, zeta)
         if expected.value is not None:
             expected = expected._replace(bound=1e-12)
         yield "reference", lambda: iso.reference.isoscore_star(self.X, given, zeta), expected
+
+    def groups(self) -> Any:
+        """Draw labels of what belongs together, mostly none."""
+        if self.rng.random() < 0.7:
+            return None
+        labels = self.rng.integers(0, max(2, self.rows // 3), self.rows)
+        labels = labels.astype(self.rng.choice(["int64", "uint8", "float64", "U4"]))
+        if self.case.cuts:
+            return np.split(labels, self.case.cuts)
+        return labels.reshape(self.case.array.shape[:-1])
 
     # arguments ---------------------------------------------------------------------------------------------------
 
@@ -351,7 +386,7 @@ class Trial:
         zeta = float(rng.choice([0.0, 1.0, 0.2, 0.4, 0.8, 1e-8, 0.999, rng.random()]))
         zeta, share = (zeta, zeta) if plain else self._scalar(zeta)
         usable = sample.finite and not self.degenerate and self.inside
-        variance = float(sample.T / sample.d) if usable else 1.0
+        variance = float(sample.t / sample.d) if usable else 1.0
         wide = "float64" if self.precision == "float64" else "float32"
         for _ in range(5):
             cov = clouds.shrinkage_cov(rng, sample.d, variance, wide)
@@ -377,6 +412,3 @@ def readable(measurement: iso.Measurement) -> np.float64:
     if measurement.standard_error is not None:
         good = good and 0 <= measurement.standard_error < np.inf
     return np.float64(good)
-
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -46,7 +46,7 @@ class Sample:
         return x - x.mean(axis=0)
 
     @cached_property
-    def S(self) -> Any:
+    def cov(self) -> Any:
         return self.centred.T @ self.centred / (self.n - 1)
 
     @cached_property
@@ -54,41 +54,41 @@ class Sample:
         return (self.centred * self.centred).sum(axis=1)
 
     @cached_property
-    def T(self) -> Any:
+    def t(self) -> Any:
         return self.norms.sum() / (self.n - 1)
 
     @cached_property
-    def F(self) -> Any:
-        product = self.S * (self.n - 1) if self.n >= self.d else self.centred @ self.centred.T
+    def f(self) -> Any:
+        product = self.cov * (self.n - 1) if self.n >= self.d else self.centred @ self.centred.T
         return (product * product).sum() / L(self.n - 1) ** 2
 
     @cached_property
-    def Q(self) -> Any:
+    def q(self) -> Any:
         return (self.norms * self.norms).sum() / (self.n - 1)
 
     @property
     def spread(self) -> Any:
         """Root mean square of what is left of the mean."""
-        return np.sqrt(self.T / self.d)
+        return np.sqrt(self.t / self.d)
 
     def score(self, target: Any = None, zeta: Any = 0.0, *, degenerate: bool = False) -> Any:
         """IsoScore* as T²/F of Σ; with `degenerate` S counts as zero."""
         z = L(zeta)
         if target is None or z == 0:
-            return L(0) if degenerate else (self.T**2 / self.F - 1) / (self.d - 1)
+            return L(0) if degenerate else (self.t**2 / self.f - 1) / (self.d - 1)
         target = target.astype(L)
         t, f = z * target.trace(), z * z * (target * target).sum()
         if not degenerate:
-            cross = (self.S * target).sum() if self.n >= self.d else ((self.centred @ target) * self.centred).sum()
+            cross = (self.cov * target).sum() if self.n >= self.d else ((self.centred @ target) * self.centred).sum()
             cross = cross if self.n >= self.d else cross / (self.n - 1)
-            t, f = t + (1 - z) * self.T, f + (1 - z) ** 2 * self.F + 2 * z * (1 - z) * cross
+            t, f = t + (1 - z) * self.t, f + (1 - z) ** 2 * self.f + 2 * z * (1 - z) * cross
         return (t * t / f - 1) / (self.d - 1) if f else L(0)
 
     def score_gradient(self, target: Any = None, zeta: Any = 0.0) -> tuple[Any, Any]:
         """∂IsoScore*/∂X = 4(1−ζ)/((m−1)(d−1))·(r·Xc − r²·Xc·Σ), and the size of the terms that may cancel in it."""
         z, x = L(zeta), self.centred
-        mapped = (1 - z) * (x @ self.S if self.n >= self.d else (x @ x.T) @ x / (self.n - 1))
-        t, f = (1 - z) * self.T, (1 - z) ** 2 * self.F
+        mapped = (1 - z) * (x @ self.cov if self.n >= self.d else (x @ x.T) @ x / (self.n - 1))
+        t, f = (1 - z) * self.t, (1 - z) ** 2 * self.f
         if target is not None and z > 0:
             target = target.astype(L)
             by_target = x @ target
@@ -102,15 +102,15 @@ class Sample:
     def squares(self) -> tuple[Any, Any, Any, Any]:
         """Unbiased (tr Σ)² and tr(Σ²), without their common factor, and the largest of each one's terms."""
         m = L(self.n)
-        first = np.array([2 * self.F, (m * m - 3 * m + 1) * self.T**2, -m * self.Q])
-        second = np.array([(m - 1) * (m - 2) * self.F, self.T**2, -m * self.Q])
+        first = np.array([2 * self.f, (m * m - 3 * m + 1) * self.t**2, -m * self.q])
+        second = np.array([(m - 1) * (m - 2) * self.f, self.t**2, -m * self.q])
         return first.sum(), second.sum(), abs(first).max(), abs(second).max()
 
     @property
     def floor(self) -> Any:
         """What the training path divides by at least: a quarter of what isotropic points would give."""
         m = L(self.n)
-        return (m - 1) ** 2 * (m - 2) * self.F / (4 * (m - 1 + self.d))
+        return (m - 1) ** 2 * (m - 2) * self.f / (4 * (m - 1 + self.d))
 
     @property
     def margin(self) -> float:
@@ -118,44 +118,50 @@ class Sample:
         _, denominator, _, size = self.squares
         return float(denominator / size)
 
+    def denominator(self, rounding: float, *, floored: bool) -> tuple[Any, Any]:
+        """What the unbiased PR divides by, and the relative error ΔD/|D| that rounding may give it."""
+        _, denominator, _, size = self.squares
+        if floored and denominator < self.floor:
+            # A multiple of F, so no difference; unless rounding decides which of the two it is.
+            close = abs(denominator - self.floor) < 8 * rounding * size
+            denominator, size = self.floor, size if close else self.floor
+        return denominator, 4 * rounding * size / abs(denominator) if denominator else L(np.inf)
+
     def unbiased(self, rounding: float, *, floored: bool = False) -> tuple[Any, float]:
         """Unbiased score, and how far rounding may carry it.
 
         PR = N/D. Each is a sum of three terms, of which each may be off by η of itself (T, F and Q by η, T² by 2η), so
-        ΔN ≤ 4η·N₁ and ΔD ≤ 4η·D₁ with N₁ and D₁ the largest terms. Then with κ = 4η·D₁/|D| < 1
+        ΔN ≤ 4η·N₁ and ΔD ≤ 4η·D₁ with N₁ and D₁ the largest terms. Then with κ = ΔD/|D| < 1
 
-            |ΔPR| ≤ (ΔN + |PR|·ΔD)/(|D| − ΔD) = 4η·(N₁ + |PR|·D₁)/|D| / (1 − κ)
+            |ΔPR| ≤ (ΔN + |PR|·ΔD)/(|D| − ΔD) = (4η·N₁/|D| + |PR|·κ)/(1 − κ)
 
         and the score's error is that over d − 1. With κ ≥ ½ nothing is promised: the bound is infinite, and whoever
-        gives a number must have it to half its size. The floor, a multiple of F, is no difference: D₁ there is itself.
+        gives a number must have it to half its size.
         """
-        numerator, denominator, n1, d1 = self.squares
-        if floored and denominator < self.floor:
-            # Between floor and estimate, what rounding says decides, but there they are equal but for it.
-            denominator, d1 = self.floor, max(self.floor, d1 if abs(denominator - self.floor) < 8 * rounding * d1 else 0)
+        numerator, _, n1, _ = self.squares
+        denominator, kappa = self.denominator(rounding, floored=floored)
         ratio = numerator / denominator if denominator else L(np.inf)
-        kappa = 4 * rounding * d1 / abs(denominator) if denominator else L(np.inf)
         score = (ratio - 1) / (self.d - 1)
         if not kappa < 0.5:
             return score, np.inf
-        return score, float(4 * rounding * (n1 + abs(ratio) * d1) / abs(denominator) / (1 - kappa) / (self.d - 1))
+        return score, float((4 * rounding * n1 / abs(denominator) + abs(ratio) * kappa) / (1 - kappa) / (self.d - 1))
 
     def unbiased_gradient(self, *, floored: bool = False) -> tuple[Any, Any]:
         """Gradient of N/D by that of T, F and Q, and the size of its terms.
 
         ∂T/∂xᵢ = 2xᵢ/(m−1), ∂F/∂xᵢ = 4·S·xᵢ/(m−1), ∂Q/∂xᵢ = 4(aᵢxᵢ − z/m)/(m−1), with aᵢ = ‖xᵢ‖² and z = Σ aᵢxᵢ.
         """
-        m, x, t = L(self.n), self.centred, self.T
+        m, x, t = L(self.n), self.centred, self.t
         numerator, denominator, _, _ = self.squares
         on_n = np.array([2 * t * (m * m - 3 * m + 1), L(2), -m])
         on_d = np.array([2 * t, (m - 1) * (m - 2), -m])
         if floored and denominator < self.floor:
-            denominator, on_d = self.floor, np.array([L(0), self.floor / self.F, L(0)])
+            denominator, on_d = self.floor, np.array([L(0), self.floor / self.f, L(0)])
         ratio = numerator / denominator
         by_norm = self.norms[:, None] * x
         parts = (
             2 * x / (m - 1),
-            4 * (x @ self.S if self.n >= self.d else (x @ x.T) @ x / (m - 1)) / (m - 1),
+            4 * (x @ self.cov if self.n >= self.d else (x @ x.T) @ x / (m - 1)) / (m - 1),
             4 * (by_norm - by_norm.mean(axis=0)) / (m - 1),
         )
         unit = 1 / (denominator * (self.d - 1))

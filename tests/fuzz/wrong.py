@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from adapters import Adapter
-
-import isoscore_star as iso
 from fuzz.scores import Call
 from fuzz.verdict import MUST_RAISE
+
+import isoscore_star as iso
 
 
 class Thing:
@@ -37,7 +37,10 @@ def _structured() -> np.ndarray:
     return np.zeros(4, dtype=[("x", "f8"), ("y", "f8")])
 
 
-PLAIN_LISTS = [[1.0, 2.0], [3.0, 4.0]]  # a union of two vectors of no framework; to the reference, which is NumPy's, rows
+PLAIN_LISTS = [
+    [1.0, 2.0],
+    [3.0, 4.0],
+]  # a union of two vectors of no framework; to the reference, which is NumPy's, rows
 
 # Nothing of this is a cloud, whatever the framework.
 NO_POINTS: tuple[Any, ...] = (
@@ -301,7 +304,7 @@ def _one(adapter: Adapter, rng: np.random.Generator, X: Any, cov: np.ndarray) ->
     if which <= 1:
         name, function = _measuring(rng)
         extra = (_ragged(), _lists(), _structured())
-        thing = _pick(rng, NO_POINTS + extra, adapter)
+        thing = _pick(rng, (*NO_POINTS, *extra), adapter)
         return f"X of {name}: {_named(thing)}", lambda: function(thing)
     if which == 2:
         zeta = _pick(rng, NO_NUMBERS)
@@ -322,8 +325,10 @@ def _one(adapter: Adapter, rng: np.random.Generator, X: Any, cov: np.ndarray) ->
             return f"shrinkage_cov of measure: {_named(given)}", lambda: iso.measure(X, given, 0.5)
         return f"shrinkage_cov: {_named(given)}", lambda: iso.isoscore_star(X, given, 0.5)
     if which == 6:
-        given = _pick(rng, NO_COVS[:-2] + (None,), adapter)
+        given = _pick(rng, (*NO_COVS[:-2], None), adapter)
         return f"cov: {_named(given)}", lambda: iso.isoscore_from_cov(given)
+    if which == 7 and adapter.name == "torch" and rng.random() < 0.2:
+        return _tensors_that_want_gradients(rng, X)
     if which == 7:
         given = _pick(rng, NO_SPECTRA, adapter)
         return f"eigenvalues: {_named(given)}", lambda: iso.isoscore_from_spectrum(given)
@@ -352,6 +357,28 @@ def _one(adapter: Adapter, rng: np.random.Generator, X: Any, cov: np.ndarray) ->
         return f"other of merge: {_named(other)}", lambda: _moments(X).merge(other)
     thing = _pick(rng, tuple(thing for thing in NO_POINTS if thing is not PLAIN_LISTS), adapter)
     return f"X of reference: {_named(thing)}", lambda: iso.reference.isoscore_star(thing)
+
+
+def _tensors_that_want_gradients(rng: np.random.Generator, X: Any) -> tuple[str, Callable[[], Any]]:
+    """Lists of them where one array is meant: NumPy makes none of these."""
+    import torch
+
+    vectors = [torch.arange(3.0) + i for i in range(12)]
+    scalars = [torch.tensor(float(i)) for i in range(12)]
+    for tensor in (*vectors, *scalars):
+        tensor.requires_grad_()
+    calls: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("X of isoscore", lambda: iso.isoscore(vectors)),
+        ("X of measure", lambda: iso.measure(vectors)),
+        ("X of reference", lambda: iso.reference.isoscore_star(vectors)),
+        ("mask of isoscore", lambda: iso.isoscore(X, mask=scalars)),
+        ("shrinkage_cov", lambda: iso.isoscore_star(X, vectors[:3], 0.5)),
+        ("cov", lambda: iso.isoscore_from_cov(vectors[:3])),
+        ("eigenvalues", lambda: iso.isoscore_from_spectrum([*scalars, vectors[0]])),
+        ("groups", lambda: iso.measure(X, groups=[*scalars[:-1]])),
+    )
+    name, call = calls[rng.integers(len(calls))]
+    return f"{name}: a list of tensors that want gradients", call
 
 
 def _moments(X: Any) -> iso.Moments:
