@@ -27,8 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from adapters import ADAPTERS
-from fuzz import clouds, covariances, wrong
-from fuzz.scores import Trial
+from fuzz import cases, covariances, scores, wrong
+from fuzz.trial import Trial
 from fuzz.verdict import Outcome, outcome
 
 _WIDE = ("float64", "float64", "float64", "float32", "float32", "float32")
@@ -46,12 +46,12 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "numpy": Target("numpy", (*_WIDE, "float16", *clouds.INTEGERS), 36),
+    "numpy": Target("numpy", (*_WIDE, "float16", *cases.INTEGERS), 36),
     "autograd": Target("autograd", (*_WIDE, "float16"), 16),
-    "torch": Target("torch", (*_WIDE, *_NARROW, *clouds.INTEGERS), 24),
-    "tensorflow": Target("tensorflow", (*_WIDE, *_NARROW, *clouds.INTEGERS), 8),
-    "jax": Target("jax", (*_WIDE, *_NARROW, "int8", "int64"), 8, shapes=clouds.FIXED_SHAPES),
-    "jax without x64": Target("jax", ("float32", *_NARROW, "int8"), 4, shapes=clouds.FIXED_SHAPES, x64=False),
+    "torch": Target("torch", (*_WIDE, *_NARROW, *cases.INTEGERS), 24),
+    "tensorflow": Target("tensorflow", (*_WIDE, *_NARROW, *cases.INTEGERS), 8),
+    "jax": Target("jax", (*_WIDE, *_NARROW, "int8", "int64"), 8, shapes=cases.FIXED_SHAPES),
+    "jax without x64": Target("jax", ("float32", *_NARROW, "int8"), 4, shapes=cases.FIXED_SHAPES, x64=False),
     "keras": Target("keras", (*_WIDE, *_NARROW), 4),
 }
 
@@ -82,10 +82,10 @@ def run(
         elif which < 0.16:
             made, what = covariances.calls(adapter, rng, target.dtypes, few=bool(target.shapes)), "covariance"
         else:
-            drawn = clouds.draw(rng, target.dtypes, shapes=target.shapes, largest=largest)
-            wide = drawn.dtype == "float64" or (drawn.dtype in clouds.INTEGERS and target.x64)
+            drawn = cases.draw(rng, target.dtypes, shapes=target.shapes, largest=largest)
+            wide = drawn.dtype == "float64" or (drawn.dtype in cases.INTEGERS and target.x64)
             precision = "float64" if wide else "half" if drawn.dtype in _NARROW else "float32"
-            made, what = Trial(adapter, rng, drawn, precision).calls(4), str(drawn)
+            made, what = scores.calls(Trial(adapter, rng, drawn, precision), 4), str(drawn)
         for function, call, expected in made:
             yield Record(backend, case, function, what, expected.inside, outcome(call, expected))
 

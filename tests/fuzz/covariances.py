@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from adapters import Adapter
-from fuzz import clouds, truth
-from fuzz.scores import PROMISE, Call
+from fuzz import cases, clouds, truth
+from fuzz.trial import PROMISE
 from fuzz.truth import L
-from fuzz.verdict import MUST_RAISE, Expected
+from fuzz.verdict import MUST_RAISE, Call, Expected
 
 import isoscore_star as iso
 
@@ -17,13 +17,13 @@ import isoscore_star as iso
 def calls(adapter: Adapter, rng: np.random.Generator, dtypes: tuple[str, ...], *, few: bool) -> Iterator[Call]:
     """Draw calls on a covariance and a spectrum of up to 32 dimensions, or of a few numbers of dimensions alone."""
     d = int(rng.choice([2, 3, 8])) if few else int(rng.integers(2, 33))
-    dtype = str(rng.choice([dtype for dtype in dtypes if dtype not in clouds.INTEGERS]))
+    dtype = str(rng.choice([dtype for dtype in dtypes if dtype not in cases.INTEGERS]))
     precision = dtype if dtype in PROMISE else "half"
     with np.errstate(all="ignore"):
         points = clouds.FAMILIES[rng.integers(len(clouds.FAMILIES))](rng, 2 * d, d)
         cov = points.T @ points
         values = rng.gamma(0.3, size=d) * (rng.random(d) < 0.8)
-        scale = clouds._scale(rng, dtype) if rng.random() < 0.5 else 1.0
+        scale = cases.scale_of(rng, dtype) if rng.random() < 0.5 else 1.0
         pairs = ("isoscore_from_cov", cov), ("isoscore_from_spectrum", values)
         for name, array in pairs:
             array = array / (array.max() or 1.0) * scale

@@ -39,6 +39,10 @@ class Expected(NamedTuple):
     inside: bool = True
 
 
+Call = tuple[str, Callable[[], Any], Expected]
+"""What a call is named, the call itself, and the right answer."""
+
+
 class Outcome(NamedTuple):
     """How a call ended: `error` names an error of the library's own, `failure` says what is wrong."""
 
