@@ -119,7 +119,7 @@ def shrinkage_cov(rng: Generator, d: int, variance: float, dtype: str) -> np.nda
     make = (isotropic, steep, rank_one, outlier, grid)[rng.integers(5)]
     points = make(rng, max(2 * d, 20), d)
     cov = points.T @ points / len(points) if d < 100 else np.diag(rng.gamma(1.0, size=d))
-    power: Any = 0.0
+    power = 0.0
     which = rng.random()
     if which > 0.9:
         power = rng.choice([-308, -290, -160, 160, 290, 300]) if dtype == "float64" else rng.choice([-38, -30, 30, 36])
