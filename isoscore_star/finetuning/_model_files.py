@@ -41,7 +41,7 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
             if not isinstance(json.loads(content), dict):
                 yield file, "holds no JSON object"
         except json.JSONDecodeError as error:
-            yield file, f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+            yield file, f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         except UnicodeDecodeError as error:
             yield file, f"is not UTF-8 text ({error.reason} at byte {error.start})"
         except (ValueError, RecursionError):
