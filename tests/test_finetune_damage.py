@@ -180,6 +180,7 @@ BAD_DATA: dict[str, tuple[str, bytes, str]] = {
     "half a character in a text": ("t.jsonl", objects(text='"a \\udc9b"'), "row 1 has a surrogate alone, U+DC9B"),
     "a list as label": ("t.jsonl", objects("[1, 2]"), "row 5 has a label that is neither text nor a number: [1, 2]"),
     "NaN as label": ("t.jsonl", objects("NaN"), "row 5 has no label"),
+    "infinity as label": ("t.jsonl", objects("Infinity"), "row 5 has no label"),
     "a pointer": ("t.tsv", POINTER, "is a pointer of Git LFS"),
     "a typo in a measure": (
         "t.tsv",

@@ -86,7 +86,7 @@ def _label(table: Table, row: int, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = "" if value is None else str(value).strip()
-    if not label or (isinstance(value, float) and math.isnan(value)):
+    if not label or (isinstance(value, float) and not math.isfinite(value)):
         raise FileContentError(f"{table.path}: row {row} has no label")
     if not isinstance(value, (str, int, float)):
         raise FileContentError(
