@@ -133,7 +133,8 @@ def _power_of_two(length: float) -> float:
     """Round a length up, so that dividing by it rounds nothing; 1 for zero, and NaN for what is not finite."""
     if not np.isfinite(length):
         return np.nan
-    return 2.0 ** min(int(np.frexp(length)[1]), 1022) if length else 1.0
+    # Not so small that one over it, in a gradient, would overflow.
+    return 2.0 ** max(-960, min(int(np.frexp(length)[1]), 1022)) if length else 1.0
 
 
 def _value(array: Any) -> Any:

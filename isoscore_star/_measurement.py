@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isoscore_star import _checks, _formulas
 from isoscore_star._errors import DegenerateDataError
 from isoscore_star._moments import Moments, covariance
-from isoscore_star._spread import Spread
+from isoscore_star._spread import Spread, mean_of
 from isoscore_star._standard_error import grouped_jackknife, jackknife
 
 OUTLIER_FACTOR = 5.0
@@ -120,7 +120,7 @@ class Measurement:
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean of the points, shape (d,)."""
-        return self._spread.anchor + self._spread.offset
+        return mean_of(self._spread)
 
     @property
     def variances(self) -> NDArray[np.float64]:

@@ -12,12 +12,15 @@ from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_margin, unbiased_score
-from isoscore_star._spread import FewPoints, Scatter, Spread, largest_entry
+from isoscore_star._spread import FewPoints, Scatter, Spread, largest_entry, mean_of
 
 FloatArray = NDArray[np.float64]
 
 # Rows that are centred and multiplied at a time: enough that the d² work of merging is small beside the product.
 BLOCK_ROWS = 8192
+
+_FARTHEST = 2.0**1021
+"""Points nearer to zero than this, an eighth of the range of floats, have differences of means that do not overflow."""
 
 
 class Moments:
@@ -76,8 +79,7 @@ class Moments:
     def mean(self) -> FloatArray:
         """Mean of the points, shape (d,)."""
         _value_checks.enough_points(self.count, 1, "a mean")
-        spread = self.spread()
-        return spread.anchor + spread.offset
+        return mean_of(self.spread())
 
     @property
     def cov(self) -> FloatArray:
@@ -141,7 +143,7 @@ class Moments:
         Raises
         ------
         InvalidValueError
-            If they are of another d, or so far away that differences overflow; nothing was taken in then.
+            If they are of another d.
         """
         if not isinstance(other, Moments):
             raise InvalidTypeError(f"other: expected Moments; got {type(other).__name__}. Use update for points")
@@ -240,9 +242,10 @@ class Moments:
             self._scatter.merge(scatter)
 
     def _is_finite(self) -> bool:
-        done = self._scatter is None or (math.isfinite(self._scatter.total) and math.isfinite(self._scatter.fourth))
-        # Half of the range, so that no difference between two of them overflows.
-        return done and all(largest_entry(rows) < 2.0**1023 for rows in self._waiting)
+        done = self._scatter
+        if done is not None and not (math.isfinite(done.total) and largest_entry(done.anchor) < _FARTHEST):
+            return False
+        return all(largest_entry(rows) < _FARTHEST for rows in self._waiting)
 
     def _require_spread(self, least: int, why: str) -> int:
         _value_checks.enough_points(self.count, least, why)

@@ -60,7 +60,8 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
         floor = _formulas.unbiased_floor(f, m, dim)
         denominator = where(denominator > floor, denominator, floor)
     defined = (m >= 4) & (f != 0)
-    return where(defined, squared_trace - denominator, 0.0) / where(defined, (dim - 1) * denominator, 1.0)
+    # 0·F, which is NaN for points that are not finite, however few they are.
+    return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
 
 
 def unbiased_margin(invariants: Invariants) -> Array:

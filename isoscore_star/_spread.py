@@ -47,10 +47,12 @@ class Spread(Protocol):
     ----------
     count : int
         m.
-    anchor, offset : ndarray of shape (d,)
-        A point and what the mean is beside it, in absolute lengths.
+    anchor : ndarray of shape (d,)
+        A point, in absolute lengths.
     unit : float
         The length in powers of which all else is given.
+    offset : ndarray of shape (d,)
+        What the mean is beside the anchor.
     precision : float
         Machine epsilon of the numbers that were multiplied.
     total, squares : float
@@ -61,8 +63,8 @@ class Spread(Protocol):
 
     count: int
     anchor: FloatArray
-    offset: FloatArray
     unit: float
+    offset: FloatArray
     precision: float
 
     @property
@@ -94,12 +96,12 @@ class Spread(Protocol):
 
 
 class _Centred(NamedTuple):
-    """Rows of a block about their mean, in a unit."""
+    """Rows of a block about their mean; see `Spread`."""
 
     rows: NDArray[Any]
     anchor: FloatArray
-    offset: FloatArray
     unit: float
+    offset: FloatArray
 
 
 class Scatter:
@@ -108,7 +110,7 @@ class Scatter:
     def __init__(self, block: NDArray[Any]) -> None:
         centred = _centre(block)
         rows = centred.rows
-        self.count, self.anchor, self.offset, self.unit = len(rows), centred.anchor, centred.offset, centred.unit
+        self.count, self.anchor, self.unit, self.offset = len(rows), centred.anchor, centred.unit, centred.offset
         self.precision = float(np.finfo(rows.dtype).eps)
         self.third: FloatArray = np.zeros(rows.shape[1])
         self.fourth = 0.0
@@ -152,24 +154,23 @@ class Scatter:
     def merge(self, other: Scatter) -> None:
         """Take in the points of another one, exactly (`isoscore_star._formulas`); it stays as it is."""
         n1, n2 = self.count, other.count
-        with np.errstate(over="ignore"):
-            delta = (other.anchor - self.anchor) + (other.offset - self.offset)
-        unit = max(self.unit, other.unit, _unit_of(float(np.abs(delta).max())))
-        if not np.isfinite(delta).all():
-            raise differences_overflow()
+        with np.errstate(over="ignore", invalid="ignore"):
+            between = other.anchor - self.anchor
+        unit = max(self.unit, other.unit, _unit_of(float(np.abs(between).max())))
         self._in_unit(unit)
-        matrix, third, fourth = other._matrix, other.third, other.fourth
+        matrix, third, fourth, offset = other._matrix, other.third, other.fourth, other.offset
         if other.unit != unit:
             ratio = other.unit / unit
             matrix, third, fourth = matrix * ratio**2, third * ratio**3, fourth * ratio**4
-        step = delta / unit
+            offset = offset * ratio
+        step = between / unit + (offset - self.offset)
         ours = _about(self._matrix, self.third, self.fourth, n1, step * (n2 / (n1 + n2)))
         theirs = _about(matrix, third, fourth, n2, step * (-n1 / (n1 + n2)))
         self.third, self.fourth = ours[0] + theirs[0], ours[1] + theirs[1]
         self._matrix += matrix
         if step.any():
             self._matrix += (step * _formulas.merged_outer_factor(n1, n2))[:, None] * step
-        self.offset = self.offset + delta * (n2 / (n1 + n2))
+        self.offset = self.offset + step * (n2 / (n1 + n2))
         self.count, self.precision = n1 + n2, max(self.precision, other.precision)
 
     def _in_unit(self, unit: float) -> None:
@@ -177,6 +178,7 @@ class Scatter:
             ratio = self.unit / unit
             self._matrix *= ratio**2
             self.third, self.fourth, self.unit = self.third * ratio**3, self.fourth * ratio**4, unit
+            self.offset = self.offset * ratio
 
 
 class FewPoints:
@@ -185,7 +187,7 @@ class FewPoints:
     def __init__(self, points: NDArray[Any]) -> None:
         centred = _centre(points)
         self.count = len(points)
-        self.anchor, self.offset, self.unit = centred.anchor, centred.offset, centred.unit
+        self.anchor, self.unit, self.offset = centred.anchor, centred.unit, centred.offset
         self.precision = float(np.finfo(centred.rows.dtype).eps)
         self._rows = centred.rows
 
@@ -235,6 +237,11 @@ class FewPoints:
         return self
 
 
+def mean_of(spread: Spread) -> FloatArray:
+    """Give the mean, in absolute lengths."""
+    return spread.anchor + spread.offset * spread.unit
+
+
 def differences_overflow() -> InvalidValueError:
     """Say that points are too far apart."""
     return InvalidValueError(
@@ -253,7 +260,7 @@ def _centre(block: NDArray[Any]) -> _Centred:
     """Subtract the mean, in float32 where that is good enough and in float64 elsewhere."""
     dim = block.shape[1]
     if not len(block):
-        return _Centred(np.empty((0, dim)), np.zeros(dim), np.zeros(dim), 1.0)
+        return _Centred(np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim))
     precision: Any = np.float32 if block.dtype == np.float32 and dim >= _NARROW else np.float64
     # Values that are not finite give NaN here, which whoever asked for the score explains.
     with np.errstate(invalid="ignore", over="ignore"):
@@ -274,7 +281,7 @@ def _centre(block: NDArray[Any]) -> _Centred:
             total = _sum(rows)
         offset = (total / len(block)).astype(precision)
         rows -= offset
-        return _Centred(rows, anchor.astype(np.float64), offset.astype(np.float64) * unit, unit)
+        return _Centred(rows, anchor.astype(np.float64), unit, offset.astype(np.float64))
 
 
 def _unit_of(length: float) -> float:

@@ -26,8 +26,8 @@ class _Sums:
         self.t, self.f = spread.total / self.unit**2, spread.squares / self.unit**4
 
     def centred(self, rows: NDArray[Any]) -> FloatArray:
-        shifted = rows.astype(np.float64) - self.spread.anchor - self.spread.offset
-        return np.asarray(shifted / self.spread.unit / self.unit)
+        shifted = (rows.astype(np.float64) - self.spread.anchor) / self.spread.unit - self.spread.offset
+        return np.asarray(shifted / self.unit)
 
     def times(self, rows: FloatArray) -> FloatArray:
         """Give rows·A."""

@@ -21,8 +21,8 @@ from isoscore_star._registry import backend_of
 from isoscore_star._score import unbiased_margin
 from isoscore_star._spread import differences_overflow, largest_entry
 
-_LEAST_VARIANCE = float(np.finfo(np.float64).tiny)
-"""Below this a float64 has not all of its digits; and what else a covariance holds is known to ε of its largest."""
+_LEAST_VARIANCE = 2.0**-1030
+"""All that a covariance holds is known to 2⁻¹⁰⁷⁵, which of a largest variance of this size is 3·10⁻¹⁴."""
 
 
 def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
