@@ -97,7 +97,8 @@ class Results:
         """
         self.runs.append(run)
         with writing_to(self.folder):
-            sync(self._steps)
+            if self._steps.exists():
+                sync(self._steps)
             self.write()
 
     def to_dict(self) -> dict[str, Any]:

@@ -144,14 +144,15 @@ def _penalty(cell: Cell, settings: Settings) -> dict[str, Any]:
 
 def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> TrainingArguments:
     settings = prepared.settings
+    size = min(cell.batch_size, max(len(prepared.train), len(prepared.evaluation)))  # memory is taken for all of it
     arguments = TrainingArguments(
         output_dir=scratch,
         seed=seed,
         num_train_epochs=cell.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=cell.lr,
-        per_device_train_batch_size=min(cell.batch_size, len(prepared.train)),  # memory is taken for all of it
-        per_device_eval_batch_size=min(max(cell.batch_size, _EVALUATION_BATCH), len(prepared.evaluation)),
+        per_device_train_batch_size=size,
+        per_device_eval_batch_size=max(size, _EVALUATION_BATCH),
         gradient_accumulation_steps=settings.gradient_accumulation,
         eval_strategy="epoch",
         save_strategy="no",
