@@ -509,3 +509,45 @@ def test_parquet_is_not_read_ahead(tmp_path, monkeypatch):
     )
     open_array(save(tmp_path / "x.parquet", frame())).whole()
     assert asked["pre_buffer"] is False
+
+
+def arrow_stream(path):
+    with pa.ipc.new_stream(str(path), (data := pa.table({"a": X[:, 0], "b": X[:, 1]})).schema) as writer:
+        writer.write_table(data, max_chunksize=20)
+    return path.read_bytes()
+
+
+def test_a_stream_with_bytes_behind_its_end_is_refused(tmp_path):
+    content = arrow_stream(path := tmp_path / "x.arrow")
+    path.write_bytes(content + content[-200:])
+    with pytest.raises(FileContentError, match=r"x\.arrow: is damaged: 200 bytes follow its end"):
+        open_array(path).whole()
+
+
+def test_a_stream_without_an_end_may_have_been_cut(tmp_path):
+    content = arrow_stream(path := tmp_path / "x.arrow")
+    holds(open_array(path), X[:, :2])
+    path.write_bytes(content[:-8])
+    holds(open_array(path), X[:, :2], "may have been cut")
+
+
+def test_a_file_that_lists_fewer_batches_than_it_holds_is_refused(tmp_path):
+    path = save(tmp_path / "x.arrow", frame())  # four batches
+    content = path.read_bytes()
+    # A list of four blocks, the first of which starts where a message does.
+    number, message = (4).to_bytes(4, "little"), b"\xff\xff\xff\xff"
+    for match in re.finditer(re.escape(number), content):
+        start = int.from_bytes(content[match.end() : match.end() + 8], "little")
+        if content[start : start + 4] == message:
+            path.write_bytes(content[: match.start()] + (2).to_bytes(4, "little") + content[match.end() :])
+    with pytest.raises(FileContentError, match="holds 4 batches of rows, but lists 2"):
+        open_array(path)
+
+
+def test_parquet_whose_parts_differ_on_its_rows_is_refused(tmp_path):
+    path = save(tmp_path / "x.parquet", frame(), index=False)
+    # The last number of 60 rows is that of the group of rows: field and value of Thrift's compact protocol.
+    start, _, end = path.read_bytes().rpartition(b"\x16\x78")
+    path.write_bytes(start + b"\x16\x70" + end)
+    with pytest.raises(FileContentError, match="tells of 60 rows, its parts of 56"):
+        open_array(path)

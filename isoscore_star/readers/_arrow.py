@@ -15,11 +15,14 @@ from pyarrow import compute, ipc, parquet, types
 
 from isoscore_star.readers._cells import CellError, counts, kind_of, number, numbers
 from isoscore_star.readers._columns import LEAST_COUNTED, Column, Kind, take
-from isoscore_star.readers._source import Block, reading
+from isoscore_star.readers._source import Block, FileContentError, reading
 from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
 
 _SAMPLE_ROWS = 1000
 _BUFFER_BYTES = 2**16
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+_MAGIC_BYTES = 8
+"""Before the stream in a file of Arrow's file format."""
 
 Batches = Callable[[list[int], int], Iterator[list[Any]]]
 """Gives the arrays of some columns, by position, in batches of at most so many rows."""
@@ -31,12 +34,14 @@ class _File:
     schema: Any
     rows: int | None
     batches: Batches
+    notes: tuple[str, ...] = ()
 
 
 def open_parquet(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open a .parquet file."""
     with reading(path), _parquet_file(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
+        _require_rows(path, file)
     names = schema.names
 
     def batches(positions: list[int], size: int) -> Iterator[list[Any]]:
@@ -54,23 +59,50 @@ def _parquet_file(path: Path) -> Any:
     return parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
+def _require_rows(path: Path, file: Any) -> None:
+    """Hold the number of rows against that of its groups, which alone are read."""
+    # A column's own number is left alone: of damaged metadata its reader may end the process.
+    metadata = file.metadata
+    told = metadata.num_rows
+    groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    if told != groups:
+        raise FileContentError(f"{path}: is damaged: it tells of {told} rows, its parts of {groups}")
+
+
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open an .arrow or .feather file, which may be of Arrow's file format or of its stream format."""
+    notes: tuple[str, ...] = ()
     with reading(path), pa.memory_map(str(path)) as memory:
-        schema = _ipc_reader(memory).schema
+        reader = _ipc_reader(memory)
+        schema = reader.schema
+        if isinstance(reader, ipc.RecordBatchStreamReader):
+            memory.seek(memory.size() - len(_END_OF_STREAM))
+            if memory.read() != _END_OF_STREAM:
+                notes = ("lacks the mark that ends an Arrow stream: it may have been cut",)
+        else:
+            _require_batches(path, memory, reader.num_record_batches)
 
     def batches(positions: list[int], size: int) -> Iterator[list[Any]]:
         with pa.memory_map(str(path)) as memory:
             reader = _ipc_reader(memory)
-            count = getattr(reader, "num_record_batches", None)
-            found = iter(reader) if count is None else map(reader.get_batch, range(count))
-            for batch in found:
+            is_stream = isinstance(reader, ipc.RecordBatchStreamReader)
+            for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
                 arrays = [_valid(batch.column(position)) for position in positions]
                 # Whoever wrote the file may have put everything into one batch.
                 for start in range(0, batch.num_rows, size):
                     yield [array.slice(start, size) for array in arrays]
+            if is_stream and memory.tell() != memory.size():
+                raise FileContentError(f"{path}: is damaged: {memory.size() - memory.tell()} bytes follow its end")
 
-    return _source(_File(path, schema, None, batches), key, columns)
+    return _source(_File(path, schema, None, batches, notes), key, columns)
+
+
+def _require_batches(path: Path, memory: Any, count: int) -> None:
+    """Hold the batches that the end of a file lists against those that it holds."""
+    memory.seek(_MAGIC_BYTES)
+    found = sum(message.type == "record batch" for message in ipc.MessageReader.open_stream(memory))
+    if found != count:
+        raise FileContentError(f"{path}: is damaged: it holds {found} batches of rows, but lists {count}")
 
 
 def _ipc_reader(memory: Any) -> Any:
@@ -93,12 +125,13 @@ def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSou
     with reading(file.path):
         table = _understood(file)
     taken = take(file.path, table, key, patterns, file.rows or 0)
+    notes = (*file.notes, *taken.notes)
     if not taken.has_lists:
         read = partial(_blocks, file, taken.columns, partial(_points, file.path, taken.columns))
-        return TableSource(str(file.path), (file.rows, len(taken.columns)), read, taken.notes, taken.labels)
+        return TableSource(str(file.path), (file.rows, len(taken.columns)), read, notes, taken.labels)
     dim = taken.columns[0].length
     read = partial(_blocks, file, taken.columns, partial(_lists, file.path, taken.columns[0], dim))
-    return TableSource(f"{file.path}:{taken.labels[0]}", (file.rows, dim), read, taken.notes, taken.labels)
+    return TableSource(f"{file.path}:{taken.labels[0]}", (file.rows, dim), read, notes, taken.labels)
 
 
 def _blocks(
