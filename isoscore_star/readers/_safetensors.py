@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from isoscore_star._registry import get_backend
-from isoscore_star.readers._source import Candidate, DenseSource, FileContentError, Index, dense, reading
+from isoscore_star.readers._source import Candidate, DenseSource, Index, dense, reading
 
 _NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
 _TORCH_DTYPES = ("BF16",)
@@ -26,11 +26,9 @@ def open_safetensors(path: Path, key: str | None) -> DenseSource:
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:
-            if dtypes[name] not in _NUMPY_DTYPES + _TORCH_DTYPES:
-                raise FileContentError(
-                    f"{path}:{name}: holds numbers of type {dtypes[name]}, which neither NumPy nor this library knows. "
-                    "Save them as float32 or float16"
-                )
+            with reading(path, place=name):
+                if dtypes[name] not in _NUMPY_DTYPES + _TORCH_DTYPES:
+                    raise ValueError(f"its numbers are {dtypes[name]}, which is not known here. Save them as float32")
 
     def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
         torch = None if all(dtypes[name] in _NUMPY_DTYPES for name in names) else get_backend("torch")

@@ -224,7 +224,12 @@ def dense(
 
 
 def _name(path: Path, key: str) -> str:
-    return f"{path}:{key}" if key else str(path)
+    return f"{path}:{_in_line(key)}" if key else str(path)
+
+
+def _in_line(text: str) -> str:
+    """Escape what would break a line, or do worse to a terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _vectors(candidates: Mapping[str, Candidate], key: str | None) -> tuple[str, ...]:
@@ -244,6 +249,7 @@ def offered(candidates: Mapping[str, Candidate]) -> str:
 
 
 def _short(text: str) -> str:
+    text = _in_line(text)
     return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
@@ -273,4 +279,4 @@ def _because(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     if not lines or isinstance(error, LookupError):  # whose whole message is a missing key
         lines = [" ".join([type(error).__name__, *lines[:1]])]
-    return f": {lines[0][: 4 * _SHOWN_LETTERS]}"
+    return f": {_in_line(lines[0][: 4 * _SHOWN_LETTERS])}"

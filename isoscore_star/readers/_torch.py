@@ -31,9 +31,9 @@ def open_torch(path: Path, key: str | None) -> DenseSource:
         candidates = {k: Candidate(tuple(t.shape), t.is_floating_point()) for k, t in tensors.items()}
 
     def check(names: tuple[str, ...]) -> None:
-        with reading(path):
-            for name in names:
-                _check(f"{path}:{name}" if name else str(path), tensors[name])
+        for name in names:
+            with reading(path, place=name):
+                _check(tensors[name])
 
     def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
         found = _tensors(path, changed)
@@ -43,14 +43,14 @@ def open_torch(path: Path, key: str | None) -> DenseSource:
     return dense(path, candidates, key, check, read)
 
 
-def _check(name: str, tensor: torch.Tensor) -> None:
+def _check(tensor: torch.Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         kind = "no values" if tensor.is_meta else f"a tensor of dtype {tensor.dtype} and layout {tensor.layout}"
-        raise FileContentError(f"{name}: holds {kind}. Save a dense tensor of numbers (to_dense, dequantize)")
+        raise ValueError(f"it holds {kind}. Save a dense tensor of numbers (to_dense, dequantize)")
     stored = tensor.untyped_storage().nbytes() // tensor.element_size()
     if tensor.numel() > max(stored, _MOST_REPEATED):
-        raise FileContentError(
-            f"{name}: shows {tensor.numel():,} values of shape {tuple(tensor.shape)}, but holds {stored:,}, which it "
+        raise ValueError(
+            f"it shows {tensor.numel():,} values of shape {tuple(tensor.shape)}, but holds {stored:,}, which it "
             "repeats (an expanded tensor). Save it without the repetition"
         )
 
