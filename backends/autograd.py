@@ -69,28 +69,30 @@ class AutogradBackend(NumPyBackend):
         freedom = max(count - 1, 1)
         # Differences from a point of the cloud leave exactly nothing of identical points.
         shifted = points - _value(points[:1])
+        length = _power_of_two(np.abs(_value(shifted)).max(initial=0.0))
+        shifted = shifted / length
         centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
         total = anp.sum(centred**2) / freedom
-        target_total = 0.0 if shrinkage_cov is None else anp.trace(shrinkage_cov)
-        scale = (_value(total) + _value(target_total)) / dim or 1.0
-        sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * scale)
-        fourth = anp.sum((anp.sum(centred**2, axis=1) / scale) ** 2) / freedom if fourth_order else None
+        variance = _value(total) / dim
+        unit = variance or 1.0
+        sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * unit)
+        fourth = anp.sum((anp.sum(centred**2, axis=1) / unit) ** 2) / freedom if fourth_order else None
+        found = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
         if shrinkage_cov is None:
-            return Invariants(count, scale, total / scale, anp.sum(sample**2), fourth)
-        target = shrinkage_cov / scale
+            return found
+        largest = np.abs(_value(anp.diagonal(shrinkage_cov, axis1=-1, axis2=-2))).max() or 1.0
+        target = shrinkage_cov / largest
+        target_variance = _value(anp.trace(target)) / dim
+        target = target / (target_variance or 1.0)
         if count >= dim:
             cross = anp.sum(sample * target)
         else:
-            cross = anp.sum(centred * (centred @ target)) / (freedom * scale)
-        return Invariants(
-            count,
-            scale,
-            total / scale,
-            anp.sum(sample**2),
-            fourth,
-            cross,
-            target_total / scale,
-            anp.sum(target**2),
+            cross = anp.sum(centred * (centred @ target)) / (freedom * unit)
+        return found._replace(
+            cross=cross,
+            t0=anp.trace(target),
+            f0=anp.sum(target**2),
+            target_unit=largest**0.5 * max(target_variance, 0.0) ** 0.5,
         )
 
     def total(self, array: Any) -> Any:
@@ -100,6 +102,10 @@ class AutogradBackend(NumPyBackend):
     def diagonal(self, matrix: Any) -> Any:
         """Take the diagonal."""
         return anp.diagonal(matrix, axis1=-1, axis2=-2)  # the only axes whose gradient autograd has
+
+    def detached(self, scalar: Any) -> Any:
+        """Give it without gradient."""
+        return _value(scalar)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -121,6 +127,14 @@ class AutogradBackend(NumPyBackend):
         """Differentiate by the tape."""
         value, gradient = value_and_grad(function)(X)
         return value, gradient
+
+
+def _power_of_two(length: float) -> float:
+    """Round a length up, so that dividing by it rounds nothing; 1 for zero, and NaN for what is not finite."""
+    if not np.isfinite(length):
+        return np.nan
+    # Not so small that one over it, in a gradient, would overflow.
+    return 2.0 ** max(-960, min(int(np.frexp(length)[1]), 1022)) if length else 1.0
 
 
 def _value(array: Any) -> Any:

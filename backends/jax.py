@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,9 @@ from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 
 Array = jax.Array
+
+_BLOCK = 16
+"""Rows for each dimension that are summed at once. Of n rows, one far point lets rounding lose 2n/d·ε of the score."""
 
 
 class JaxBackend:
@@ -81,6 +84,7 @@ class JaxBackend:
         form = _gram_form if rows < dim and not axes else partial(_scatter_form, axes=axes)
         compute = _inferring_shardings(partial(form, fourth_order=fourth_order), clouds[0])
         found: Invariants = compute(list(clouds), list(masks), shrinkage_cov)
+        found = found._replace(precision=float(jnp.finfo(_compute_dtype(clouds[0])).eps))
         return found if any(mask is not None for mask in masks) else found._replace(count=_count(clouds, masks, axes))
 
     def total(self, array: Array) -> Array:
@@ -90,6 +94,11 @@ class JaxBackend:
     def diagonal(self, matrix: Array) -> Array:
         """Take the diagonal."""
         return _diagonal(matrix)
+
+    def detached(self, scalar: Array) -> Array:
+        """Give it without gradient."""
+        constant: Array = jax.lax.stop_gradient(scalar)
+        return constant
 
     def where(self, condition: Any, a: Any, b: Any) -> Array:
         """Choose between scalars without looking at them."""
@@ -197,13 +206,43 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def _in_blocks(array: Array, most: int) -> Array:
+    """Cut rows into blocks of at most so many, (m, ...) to (n, rows, ...), with zeros at the end where there is need.
+
+    Rows that are sharded over devices, some power of two of them, stay where they are if that power divides n too.
+    """
+    rows = len(array)
+    if rows <= most or not array.size:
+        return array[None]
+    least = -(-rows // most)
+    power = min(rows & -rows, 1 << (least.bit_length() - 1), 256)
+    even = (size for size in range(most, most // 4, -1) if rows % (size * power) == 0)
+    size = next(even, -(-rows // (-(-least // power) * power)))
+    count = -(-rows // (size * power)) * power
+    if count * size > rows:
+        array = jnp.pad(array, [(0, count * size - rows)] + [(0, 0)] * (array.ndim - 1))
+    return array.reshape(count, size, *array.shape[1:])
+
+
+def _sum(parts: Array) -> Array:
+    """Sum over the first axis in stages of sixteen, so that rounding hardly grows with the number of parts."""
+    while len(parts) > 1:
+        parts = _in_blocks(parts, 16).sum(1)
+    return parts[0]
+
+
+def _sum_of_rows(rows: Array, dim: int | None = None) -> Array:
+    return _sum(_in_blocks(rows, _BLOCK * (dim or rows.shape[1])).sum(1))
+
+
 @jax.custom_jvp
 def _symmetric_product(rows: Array, centred: Array) -> Array:
     """Give centredᵀ·centred, differentiated through `rows`, the points before centring.
 
     Centring adds no term of its own, since over all clouds and devices the centred points sum to zero.
     """
-    return _product(centred.T, centred)
+    blocks = _in_blocks(centred, _BLOCK * centred.shape[1])
+    return _product(centred.T, centred) if len(blocks) < 2 else _sum(_product(blocks.mT, blocks))
 
 
 @_symmetric_product.defjvp
@@ -230,36 +269,60 @@ def _quadratic_form_tangent(primals: tuple[Array, Array, Array], tangents: Any) 
     return _quadratic_form(*primals), tangent
 
 
-def _anchor(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> Array:
-    """Give a point, (1, d), without gradient: the largest coordinates of the clouds' and devices' first points.
+class _Cloud(NamedTuple):
+    """The points of a union as differences from an anchor in units of a length, by clouds; masked ones are zero."""
 
-    Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
-    costs no digits and a cloud without spread has exactly zero scatter.
+    count: Any
+    length: Array
+    rows: list[Array]
+    centred: list[Array]
+
+
+def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> _Cloud:
+    """Centre the union of the clouds, and of all devices.
+
+    The anchor is each coordinate's largest value. Differences from it are exactly zero for identical points and exact
+    for close ones, so that a mean far from zero costs no digits and a cloud without spread has exactly zero scatter.
+    The length is about the largest of them, so that no product leaves the range of floats.
     """
-    anchor = jnp.full((1, clouds[0].shape[1]), -jnp.inf, _compute_dtype(clouds[0]))
+    count = _count(clouds, masks, axes)
+    anchor, spread = _extent(clouds, masks, axes)
+    # The power of two that is nearest to half of it: dividing by that rounds nothing, and it is in range itself.
+    some = jnp.where(jnp.isfinite(spread) & (spread > 0), spread / 2, 1)
+    length = jax.lax.reduce_precision(some, jnp.finfo(some.dtype).nexp, 0)
+    rows = [
+        (_kept(c.astype(anchor.dtype), keep, anchor) - anchor) / length for c, keep in zip(clouds, masks, strict=True)
+    ]
+    centred = _without_mean(rows, masks, _mean(rows, count, axes))
+    if anchor.dtype == jnp.float32:
+        # What the rounding of their mean has left of it, which does not depend on the points.
+        centred = _without_mean(centred, masks, _mean(jax.lax.stop_gradient(centred), count, axes))
+    return _Cloud(count, length, rows, centred)
+
+
+def _extent(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> tuple[Array, Array]:
+    """Give each coordinate's largest value, (1, d), zero if there are no points, and the widest range of all."""
+    highest = jnp.full((2, clouds[0].shape[1]), -jnp.inf, _compute_dtype(clouds[0]))
     for cloud, keep in zip(clouds, masks, strict=True):
-        if not len(cloud):
-            continue
-        cloud = jax.lax.stop_gradient(cloud)
-        row = cloud[:1].astype(anchor.dtype)
-        if keep is not None:
-            # A sum, since XLA gathers a whole sharded array to look up a row whose number it does not know.
-            first = keep & (jnp.arange(len(keep)) == keep.argmax())
-            row = jnp.where(first[:, None], cloud, 0).sum(0, keepdims=True, dtype=anchor.dtype)
-            row = jnp.where(keep.any(), row, -jnp.inf)
-        anchor = jnp.maximum(anchor, row)
+        cloud, where = jax.lax.stop_gradient(cloud), None if keep is None else keep[:, None]
+        own = [sign.max(0, initial=-jnp.inf, where=where) for sign in (cloud, -cloud)]
+        highest = jnp.maximum(highest, jnp.stack(own).astype(highest.dtype))
     if axes:
-        anchor = jax.lax.pmax(anchor, axes)  # type: ignore[no-untyped-call]
-    return jnp.where(anchor > -jnp.inf, anchor, 0)
+        highest = jax.lax.pmax(highest, axes)  # type: ignore[no-untyped-call]
+    return jnp.where(highest[:1] > -jnp.inf, highest[:1], 0), highest.sum(0).max()
 
 
-def _shifted(cloud: Array, keep: Array | None, anchor: Array) -> Array:
-    rows = cloud.astype(anchor.dtype)
-    return (rows if keep is None else jnp.where(keep[:, None], rows, anchor)) - anchor
+def _mean(rows: Sequence[Array], count: Any, axes: tuple[str, ...]) -> Array:
+    total = sum(_sum_of_rows(part)[None] for part in rows)
+    return _all_sum(total, axes) / jnp.maximum(count, 1)
 
 
-def _centred(rows: Array, keep: Array | None, mean: Array) -> Array:
-    return rows - mean if keep is None else jnp.where(keep[:, None], rows - mean, 0)
+def _without_mean(rows: Sequence[Array], masks: Sequence[Array | None], mean: Array) -> list[Array]:
+    return [_kept(part - mean, keep, 0) for part, keep in zip(rows, masks, strict=True)]
+
+
+def _kept(rows: Array, keep: Array | None, instead: Any) -> Array:
+    return rows if keep is None else jnp.where(keep[:, None], rows, instead)
 
 
 def _diagonal(matrix: Array) -> Array:
@@ -267,33 +330,32 @@ def _diagonal(matrix: Array) -> Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
-def _scale(total: Array, target: Array | None, dim: int) -> Array:
-    scale = jax.lax.stop_gradient(total if target is None else total + _diagonal(target).sum()) / dim
-    return jnp.where(scale == 0, 1, scale)
+def _squared_unit(total: Array, dim: int) -> tuple[Array, Array]:
+    """Give tr/d, without gradient, and what to divide by, which is 1 where it is zero."""
+    square = jax.lax.stop_gradient(total) / dim
+    return square, jnp.where(square == 0, 1, square)
 
 
 @partial(jax.jit, static_argnames="fourth_order")
 def _gram_form(
     clouds: list[Array], masks: list[Array | None], target: Array | None, *, fourth_order: bool
 ) -> Invariants:
-    count, anchor = _count(clouds, masks, ()), _anchor(clouds, masks, ())
-    rows = jnp.concatenate([_shifted(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
-    kept = [jnp.ones(len(c), bool) if keep is None else keep for c, keep in zip(clouds, masks, strict=True)]
-    keep = None if all(mask is None for mask in masks) else jnp.concatenate(kept)
-    centred = _centred(rows, keep, rows.sum(0, keepdims=True) / jnp.maximum(count, 1))
-    freedom = jnp.maximum(count - 1, 1)
-    scale = _scale((centred * centred).sum() / freedom, target, centred.shape[1])
-    unit = centred / jnp.sqrt(scale)
-    gram = _symmetric_product(unit.T, unit.T)
+    cloud = _cloud(clouds, masks, ())
+    centred = jnp.concatenate(cloud.centred)
+    freedom = jnp.maximum(cloud.count - 1, 1)
+    square, divisor = _squared_unit((centred * centred).sum() / freedom, centred.shape[1])
+    points = centred / jnp.sqrt(divisor)
+    gram = _symmetric_product(points.T, points.T)
     squared_norms = _diagonal(gram)
-    return _with_target(
-        target,
-        count=count,
-        scale=scale,
+    found = Invariants(
+        cloud.count,
+        cloud.length * jnp.sqrt(square),
         t=squared_norms.sum() / freedom,
         f=(gram * gram).sum() / (freedom * freedom),
         q=(squared_norms * squared_norms).sum() / freedom if fourth_order else None,
-        cross=None if target is None else _quadratic_form(unit, target, _product(unit, target)) / (freedom * scale),
+    )
+    return _with_target(
+        found, target, lambda matrix: _quadratic_form(points, matrix, _product(points, matrix)) / freedom
     )
 
 
@@ -306,32 +368,33 @@ def _scatter_form(
     fourth_order: bool,
     axes: tuple[str, ...],
 ) -> Invariants:
-    count, anchor = _count(clouds, masks, axes), _anchor(clouds, masks, axes)
-    rows = [_shifted(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)]
-    sums = [(part.sum(0, keepdims=True), jax.lax.stop_gradient(part * part).sum()) for part in rows]
-    offset, squares = _all_sum(tuple(map(sum, zip(*sums, strict=True))), axes)
-    mean = offset / jnp.maximum(count, 1)
-    # In units of about √σ, since products of large points, and the gradients for them, leave the range of float32.
-    root = jnp.sqrt(jnp.where(squares == 0, 1, squares) / (jnp.maximum(count, 1) * anchor.shape[1]))
-    centred = [_centred(part, keep, mean) / root for part, keep in zip(rows, masks, strict=True)]
-    freedom = jnp.maximum(count - 1, 1)
-    products = [_symmetric_product(part / root, c) for part, c in zip(rows, centred, strict=True)]
+    cloud = _cloud(clouds, masks, axes)
+    freedom = jnp.maximum(cloud.count - 1, 1)
+    products = [_symmetric_product(*pair) for pair in zip(cloud.rows, cloud.centred, strict=True)]
     cov = _all_sum(sum(products), axes) / freedom
-    scale = _scale(_diagonal(cov).sum() * (root * root), target, anchor.shape[1])
-    cov = cov * (root * root / scale)
-    q = None
+    square, divisor = _squared_unit(_diagonal(cov).sum(), len(cov))
+    cov = cov / divisor
+    fourth = None
     if fourth_order:
-        norms = [(c * c).sum(1) * (root * root / scale) for c in centred]
-        q = _all_sum(sum((n * n).sum() for n in norms), axes) / freedom
-    cross = None if target is None else (cov * (target / scale)).sum()
-    return _with_target(target, count=count, scale=scale, t=_diagonal(cov).sum(), f=(cov * cov).sum(), q=q, cross=cross)
+        squared_norms = [(part * part).sum(1) / divisor for part in cloud.centred]
+        fourth = _all_sum(sum(_sum_of_rows(n * n, len(cov)) for n in squared_norms), axes) / freedom
+    found = Invariants(
+        cloud.count, cloud.length * jnp.sqrt(square), t=_diagonal(cov).sum(), f=(cov * cov).sum(), q=fourth
+    )
+    return _with_target(found, target, lambda matrix: (cov * matrix).sum())
 
 
-def _with_target(target: Array | None, *, scale: Array, **sample: Any) -> Invariants:
+def _with_target(found: Invariants, target: Array | None, product: Callable[[Array], Array]) -> Invariants:
+    """Add what depends on Σ_S, given its product with S."""
     if target is None:
-        return Invariants(scale=scale, **sample)
-    scaled = target / scale
-    return Invariants(scale=scale, t0=_diagonal(target).sum() / scale, f0=(scaled * scaled).sum(), **sample)
+        return found
+    dim = len(target)
+    # Divided by d first: a trace may leave the range of floats where no variance does.
+    square, divisor = _squared_unit((_diagonal(target) / dim).sum(), 1)
+    target = target / divisor
+    return found._replace(
+        cross=product(target), t0=_diagonal(target).sum(), f0=(target * target).sum(), target_unit=jnp.sqrt(square)
+    )
 
 
 BACKEND = JaxBackend()

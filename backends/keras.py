@@ -101,6 +101,10 @@ class KerasBackend:
         """Take the diagonal."""
         return self.framework.diagonal(_value(matrix))
 
+    def detached(self, scalar: Any) -> Any:
+        """Give it without gradient."""
+        return self.framework.detached(_value(scalar))
+
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
         return self.framework.where(condition, a, b)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star._moments import Moments, centre
+from isoscore_star._moments import Moments
 from isoscore_star._protocol import Invariants
 
 
@@ -38,7 +38,8 @@ class NumPyBackend:
 
     def constant(self, array: Any, like: Any) -> Any:
         """Give the matrix in float64."""
-        return np.asarray(array, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.asarray(array, dtype=np.float64)
 
     def invariants(
         self,
@@ -49,22 +50,12 @@ class NumPyBackend:
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by streaming moments, or by the Gram matrix where the points are fewer than the dimensions."""
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
-            return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
-
-    def _invariants(
-        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, fourth_order: bool
-    ) -> Invariants:
-        rows = sum(len(cloud) for cloud in clouds)
-        dim = clouds[0].shape[1]
-        if shrinkage_cov is None and rows < dim:
-            kept = [c if k is None else c[k] for c, k in zip(clouds, masks, strict=True)]
-            return _gram_invariants(np.concatenate(kept), fourth_order)
+        """Compute by streaming moments."""
         moments = Moments()
-        for cloud, mask in zip(clouds, masks, strict=True):
-            moments.absorb(cloud, mask)
-        return moments.invariants(shrinkage_cov, fourth_order=fourth_order)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
+            for cloud, mask in zip(clouds, masks, strict=True):
+                moments.absorb(cloud, mask)
+            return moments.invariants(shrinkage_cov, fourth_order=fourth_order)
 
     def total(self, array: Any) -> Any:
         """Sum all entries."""
@@ -73,6 +64,10 @@ class NumPyBackend:
     def diagonal(self, matrix: Any) -> Any:
         """Take the diagonal."""
         return matrix.diagonal()
+
+    def detached(self, scalar: Any) -> Any:
+        """Give it without gradient."""
+        return scalar
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -103,21 +98,6 @@ class NumPyBackend:
     def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
         """Give the value alone."""
         return function(X), None
-
-
-def _gram_invariants(points: NDArray[Any], fourth_order: bool) -> Invariants:
-    """ζ = 0 and m < d: ‖S‖²_F = ‖K‖²_F/(m−1)² with the m × m matrix K of inner products."""
-    count, dim = points.shape
-    if count < 2:
-        return Invariants(count, np.float64(1), np.float64(0), np.float64(0), np.float64(0) if fourth_order else None)
-    centred, _ = centre(points)
-    gram = (centred @ centred.T).astype(np.float64) / (count - 1)
-    total = gram.trace()
-    scale = total / dim or np.float64(1)
-    gram /= scale
-    squared_norms = gram.diagonal() * (count - 1)
-    fourth = squared_norms @ squared_norms / (count - 1) if fourth_order else None
-    return Invariants(count, scale, total / scale, np.vdot(gram, gram), fourth)
 
 
 BACKEND = NumPyBackend()

@@ -89,6 +89,10 @@ class TensorFlowBackend:
         """Take the diagonal."""
         return tf.linalg.diag_part(matrix)
 
+    def detached(self, scalar: Any) -> Tensor:
+        """Give it without gradient."""
+        return tf.stop_gradient(scalar)
+
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
         """Choose between scalars without looking at them."""
         return tf.where(condition, a, b)
@@ -190,28 +194,44 @@ def _replica_context(across: Any) -> Any:
 
 
 class _Union(NamedTuple):
-    """Clouds with their masks, the number of points that count, their mean, and the replicas that have more of them."""
+    """Clouds with their masks, the number of points that count, and how these become centred and of moderate size.
+
+    What is computed with is (x − anchor)/length − mean − rest. Only the mean depends on the points, where it comes to
+    gradients. With replicas, all are those of the points of all.
+    """
 
     clouds: Sequence[Tensor]
     masks: Sequence[Tensor | None]
     count: Any
+    anchor: Tensor
+    length: Tensor
     mean: Tensor
+    rest: Tensor
     replicas: Any
 
 
 def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: Any) -> _Union:
-    """Count the points and find their mean, by differences from one of them.
+    """Count the points and find their mean, by differences from an anchor: each coordinate's largest value.
 
     Those are exactly zero for identical points and exact for close ones, so that a mean far from zero costs no digits
-    and a cloud without spread has exactly zero scatter.
+    and a cloud without spread has exactly zero scatter. In units of about the largest of them no product leaves the
+    range of floats.
     """
     dtype = _compute_dtype(clouds[0])
-    count = _count(clouds, masks, dtype)
-    anchor = _anchor(clouds, masks, dtype)
+    count, highest = _count(clouds, masks, dtype), _highest(clouds, masks, dtype)
     if replicas is not None:
-        count, anchor = _common_anchor(count, anchor, replicas)
-    offset = _summed(sum(_sum_from(anchor, *pair) for pair in zip(clouds, masks, strict=True)), replicas)
-    return _Union(clouds, masks, count, _shared(anchor + offset / _at_least(count, 1), replicas), replicas)
+        count, highest = _of_all(count, highest, replicas)
+    anchor = tf.where(highest[0] > -np.inf, highest[0], tf.zeros([], dtype))
+    zero = tf.zeros_like(anchor)
+    union = _Union(clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1])), zero, zero, replicas)
+    pairs = list(zip(clouds, masks, strict=True))
+    total = _summed(sum(_sum_from_anchor(*pair, union) for pair in pairs), replicas)
+    union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
+    if dtype == tf.float32:
+        # What the rounding of the mean has left of it.
+        total = tf.stop_gradient(sum(_sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
+        union = union._replace(rest=tf.stop_gradient(_summed(total, replicas)) / _at_least(count, 1))
+    return union
 
 
 def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
@@ -245,41 +265,79 @@ def _at_least(count: Any, least: int) -> Any:
     return max(count, least) if isinstance(count, int) else tf.maximum(count, tf.cast(least, count.dtype))
 
 
-def _anchor(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
-    """Give the first point that counts, (d,), without gradient; zero if there is none."""
-    rows, found = [], []
+def _highest(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
+    """Give each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
+    found = []
     for cloud, mask in zip(clouds, masks, strict=True):
-        if mask is None:
-            row, some = cloud[:1], tf.shape(cloud)[0] > 0
-        else:
-            height = tf.shape(cloud)[0]
-            first = tf.argmax(tf.concat([mask, [True]], 0), output_type=tf.int32)
-            some = first < height
-            # Not a row at all where there are none, which tf.gather would refuse.
-            index = tf.reshape(tf.minimum(first, height - 1), [1])[: tf.minimum(height, 1)]
-            row = tf.where(some, tf.gather(cloud, index), tf.zeros([], cloud.dtype))
-        rows.append(tf.stop_gradient(tf.reduce_sum(tf.cast(row, dtype), 0)))
-        found.append(some)
-    return rows[0] if len(rows) == 1 else tf.stack(rows)[tf.argmax(tf.stack(found))]
+        cloud = tf.stop_gradient(cloud)
+        both = [tf.reduce_max(_kept(sign, mask, -np.inf), 0) for sign in (cloud, -cloud)]
+        found.append(tf.cast(tf.stack(both), dtype))
+    return found[0] if len(found) == 1 else tf.reduce_max(tf.stack(found), 0)
 
 
-def _kept(rows: Tensor, mask: Tensor | None) -> Tensor:
-    return rows if mask is None else tf.where(mask[:, None], rows, tf.zeros([], rows.dtype))
+def _length(spread: Tensor) -> Tensor:
+    """Round down to a power of two, by which to divide rounds nothing; to one where there is none."""
+    integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
+    power = tf.bitcast(
+        tf.bitwise.bitwise_and(tf.bitcast(spread, integer), tf.constant(exponent, integer)), spread.dtype
+    )
+    return tf.where((spread > 0) & (power > 0) & (power < np.inf), power, tf.ones_like(power))
 
 
-def _centred(cloud: Tensor, mask: Tensor | None, mean: Tensor) -> Tensor:
-    return _kept(tf.cast(cloud, mean.dtype) - mean, mask)
+def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
+    return rows if mask is None else tf.where(mask[:, None], rows, tf.cast(instead, rows.dtype))
 
 
-def _sum_from(anchor: Tensor, cloud: Tensor, mask: Tensor | None) -> Tensor:
-    """Sum the differences from the anchor, without keeping any of them for the gradient."""
+def _centred(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    rows = (tf.cast(cloud, union.mean.dtype) - union.anchor) / union.length
+    return _kept(rows - union.mean - union.rest, mask)
+
+
+def _in_blocks(rows: Tensor, dim: int) -> Tensor:
+    """Cut rows into even blocks of at most sixteen for each dimension, with zeros at the end where there is need.
+
+    Of n rows that are summed at once, one far point lets rounding lose 2n/d·ε of the score.
+    """
+    most, count = 16 * dim, rows.shape[0]
+    if count is None:
+        count = tf.shape(rows)[0]
+        blocks = tf.maximum((count + most - 1) // most, 1)
+    else:
+        blocks = max(-(-count // most), 1)
+    size = (count + blocks - 1) // blocks
+    padded = tf.pad(rows, [[0, blocks * size - count]] + [[0, 0]] * (rows.shape.rank - 1))
+    return tf.reshape(padded, tf.concat([[blocks, size], tf.shape(rows)[1:]], 0))
+
+
+def _sum(parts: Tensor) -> Tensor:
+    """Sum what each block has given, in float64."""
+    return tf.cast(tf.reduce_sum(tf.cast(parts, tf.float64), 0), parts.dtype)
+
+
+def _one_block(rows: Tensor, dim: int) -> bool:
+    return rows.shape[0] is not None and rows.shape[0] <= 16 * dim
+
+
+def _sum_of_rows(rows: Tensor, dim: int) -> Tensor:
+    return tf.reduce_sum(rows, 0) if _one_block(rows, dim) else _sum(tf.reduce_sum(_in_blocks(rows, dim), 1))
+
+
+def _own_product(rows: Tensor, dim: int) -> Tensor:
+    if _one_block(rows, dim):
+        return tf.linalg.matmul(rows, rows, transpose_a=True)
+    blocks = _in_blocks(rows, dim)
+    return _sum(tf.linalg.matmul(blocks, blocks, transpose_a=True))
+
+
+def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    """Sum the rows before centring, without keeping any of them for the gradient."""
 
     @_custom_gradient
     def total(rows: Tensor) -> Any:
         def gradient(g: Tensor) -> Tensor:
-            return tf.cast(_kept(tf.broadcast_to(g, tf.shape(rows)), mask), rows.dtype)
+            return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
 
-        return tf.reduce_sum(_centred(rows, mask, anchor), 0), gradient
+        return _sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
 
     return total(cloud)
 
@@ -302,17 +360,18 @@ def _shared(value: Tensor, replicas: Any) -> Tensor:
     return value if replicas is None else shared(value)
 
 
-def _common_anchor(count: Any, anchor: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
-    """Give the number of points on all replicas, and the anchor of the first that has any."""
-    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=anchor.dtype)
-    given = [own * tf.cast(count, anchor.dtype), own[:, None] * anchor]
-    counts, anchors = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
-    return tf.reduce_sum(counts), tf.stop_gradient(anchors[tf.argmax(counts > 0)])
+def _of_all(count: Any, highest: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
+    """Give the number of points on all replicas, and the largest of their values."""
+    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=highest.dtype)
+    given = [tf.cast(count, highest.dtype), tf.where(own[:, None, None] > 0, highest, tf.zeros_like(highest))]
+    count, highest = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
+    return count, tf.stop_gradient(tf.reduce_max(highest, 0))
 
 
-def _scale(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
-    scale = tf.stop_gradient(total if target is None else total + tf.linalg.trace(target)) / dim
-    return tf.where(scale == 0, tf.ones_like(scale), scale)
+def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
+    """Give tr/d without gradient, and what to divide by, which is 1 where it is zero."""
+    square = tf.stop_gradient(total)
+    return square, tf.where(square == 0, tf.ones_like(square), square)
 
 
 def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
@@ -336,18 +395,29 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     if far is not None:
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
-    scale = _scale(total / freedom, target, dim)
-    target = None if target is None else target / scale
+    square, divisor = _squared_unit(total / freedom / dim)
+    its_square, target = (None, None) if target is None else _in_own_unit(target)
     found = []
     if near is not None:
-        found.append(_gram_form(points / tf.sqrt(scale), freedom, target, fourth_order))
+        found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
     if far is not None:
-        found.append(_scatter_form(far, scatter, width, freedom, scale, target, fourth_order))
+        found.append(_scatter_form(far, scatter, width, freedom, divisor, target, fourth_order))
     t, f, *rest = (sum(parts) for parts in zip(*found, strict=True))
     q = rest.pop(0) if fourth_order else None
+    precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
+    invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
     if target is None:
-        return Invariants(union.count, scale, t, f, q)
-    return Invariants(union.count, scale, t, f, q, rest[0], tf.linalg.trace(target), _squares(target))
+        return invariants
+    return invariants._replace(
+        cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=tf.sqrt(its_square)
+    )
+
+
+def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Give tr Σ_S/d and Σ_S divided by it."""
+    # Divided by d first: a trace may leave the range of floats where no variance does.
+    square, divisor = _squared_unit(tf.linalg.trace(target / target.shape[0]))
+    return square, target / divisor
 
 
 def _squares(array: Tensor) -> Tensor:
@@ -372,16 +442,16 @@ def _centred_points(union: _Union) -> Tensor:
             g = _kept(g, keep)
             g = _kept(g - tf.reduce_sum(g, 0) / _at_least(union.count, 1), keep)
             parts = tf.split(g, [_rows([cloud]) for cloud in clouds]) if len(clouds) > 1 else [g]
-            return [tf.cast(part, cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
+            return [tf.cast(part / union.length, cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
 
         pairs = zip(clouds, union.masks, strict=True)
-        return tf.concat([_centred(cloud, mask, union.mean) for cloud, mask in pairs], 0), gradient
+        return tf.concat([_centred(*pair, union) for pair in pairs], 0), gradient
 
     return centred_points(*union.clouds)
 
 
 def _gram_form(unit: Tensor, freedom: Any, target: Tensor | None, fourth_order: bool) -> list[Tensor]:
-    """T, F and, as wanted, Q and C from the inner products of points that are centred and in units of √σ."""
+    """T, F and, as wanted, Q and C from the inner products of points that are centred and in units of their own."""
 
     @_custom_gradient
     def inner_products(points: Tensor) -> Any:
@@ -420,38 +490,37 @@ def _of_width(width: Any, rows: Tensor) -> Tensor:
 
 
 def _scatter(union: _Union, width: Any) -> Tensor:
-    """Scatter of the points, without gradient."""
+    """Scatter of the points, in units of the length, without gradient."""
     parts = []
-    for cloud, mask in zip(union.clouds, union.masks, strict=True):
-        centred = _of_width(width, tf.stop_gradient(_centred(cloud, mask, union.mean)))
-        parts.append(tf.linalg.matmul(centred, centred, transpose_a=True))
+    for pair in zip(union.clouds, union.masks, strict=True):
+        centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
+        parts.append(_own_product(centred, union.mean.shape[0]))
     return _summed(sum(parts), union.replicas)
 
 
 def _scatter_form(
-    union: _Union, scatter: Tensor, width: Any, freedom: Any, scale: Tensor, target: Tensor | None, fourth_order: bool
+    union: _Union, scatter: Tensor, width: Any, freedom: Any, divisor: Tensor, target: Tensor | None, fourth_order: bool
 ) -> list[Tensor]:
-    """T, F and, as wanted, Q and C from S/σ."""
+    """T, F and, as wanted, Q and C from S/s²."""
 
     @_custom_gradient
     def covariance(*clouds: Tensor) -> Any:
         def gradient(g: Tensor) -> list[Tensor]:
-            g = _shared((g + tf.transpose(g)) / freedom, union.replicas)
+            g = _shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas)
             parts = []
             for cloud, mask in zip(clouds, union.masks, strict=True):
-                # The points are divided by σ, not g, which would leave the range of floats before the product does.
-                centred = _of_width(width, _centred(cloud, mask, union.mean)) / scale
-                parts.append(tf.cast(tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)), cloud.dtype))
+                centred = _of_width(width, _centred(cloud, mask, union))
+                part = tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)) / union.length
+                parts.append(tf.cast(part, cloud.dtype))
             return parts
 
         # Centred points sum to zero, so there is no gradient for their mean. Differentiating the gradient gives one.
-        return scatter / (freedom * scale), gradient
+        return scatter / (freedom * divisor), gradient
 
     cov = covariance(*union.clouds)
     found = [_trace(cov), _squares(cov)]
     if fourth_order:
-        pairs = zip(union.clouds, union.masks, strict=True)
-        fourth = sum(_fourth_powers(cloud, mask, union.mean, scale) for cloud, mask in pairs)
+        fourth = sum(_fourth_powers(*pair, union, divisor) for pair in zip(union.clouds, union.masks, strict=True))
         found.append(_summed(fourth, union.replicas) / freedom)
     if target is not None:
         head, _ = tf.split(target, [width, target.shape[0] - width])
@@ -459,22 +528,24 @@ def _scatter_form(
     return found
 
 
-def _fourth_powers(cloud: Tensor, mask: Tensor | None, mean: Tensor, scale: Tensor) -> Tensor:
-    """Σ‖x−μ‖⁴/σ², without keeping the centred points for the gradient."""
+def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: Tensor) -> Tensor:
+    """Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
+    dim = cloud.shape[1]
 
     @_custom_gradient
     def fourth(rows: Tensor, mean: Tensor) -> Any:
         def norms(centred: Tensor) -> Tensor:
-            return tf.reduce_sum(centred * centred, 1) / scale
+            return tf.reduce_sum(centred * centred, 1) / divisor
 
         def gradient(g: Tensor) -> Any:
-            centred = _centred(rows, mask, mean)
-            on_rows = centred / scale * (4 * g * norms(centred))[:, None]
-            return tf.cast(on_rows, rows.dtype), -tf.reduce_sum(on_rows, 0)
+            centred = _centred(rows, mask, union._replace(mean=mean))
+            on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
+            return tf.cast(on_rows / union.length, rows.dtype), -_sum_of_rows(on_rows, dim)
 
-        return _squares(norms(_centred(rows, mask, mean))), gradient
+        squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
+        return _sum_of_rows(squared_norms * squared_norms, dim), gradient
 
-    return fourth(cloud, mean)
+    return fourth(cloud, union.mean)
 
 
 BACKEND = TensorFlowBackend()

@@ -33,6 +33,7 @@ from isoscore_star.backends.torch_frame import (
     sums_about,
 )
 from isoscore_star.backends.torch_loss import IStarLoss
+from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
     at_least,
@@ -63,6 +64,7 @@ __all__ = [
     "HiddenStates",
     "IStarLoss",
     "ShrinkageCovariance",
+    "StateMasks",
     "StreamingMoments",
     "TorchBackend",
 ]

@@ -137,7 +137,8 @@ class _UnbiasedScore(torch.autograd.Function):
     def forward(t: Tensor, f: Tensor, q: Tensor, count: Any, dim: int) -> tuple[Tensor, ...]:
         given = _looked_at(t, f, q, count)
         found = _unbiased(given, dim)
-        score = _where(found.defined, (found.ratio - 1) / (dim - 1), 0.0)
+        # 0·F, which is NaN for points that are not finite, however few they are.
+        score = _where(found.defined, (found.ratio - 1) / (dim - 1), 0.0 * given[1])
         return _with_slopes(score, t, lambda: _unbiased_slopes(given, found, dim))
 
     @staticmethod

@@ -7,6 +7,7 @@ also inside a traced or compiled function. `isoscore_star._value_checks` has tho
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -57,7 +58,10 @@ def as_numpy(name: str, array: Any) -> NDArray[Any]:
             f"{name}: {count_of(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
             "lost. Give its data as it is, and which points count as mask="
         )
-    return np.asarray(array)
+    try:
+        return np.asarray(array)
+    except Exception as error:  # whatever the __array__ of somebody's class raises
+        raise InvalidTypeError(f"{name}: {type(array).__name__} cannot be brought to NumPy: {error}") from error
 
 
 def check_array(name: str, array: Array, backend: Backend) -> None:
@@ -67,7 +71,7 @@ def check_array(name: str, array: Array, backend: Backend) -> None:
     if len(shape) < 2:
         raise InvalidValueError(
             f"{name}: expected points as rows, shape (points, dimensions) or (..., dimensions); got shape {shape}. "
-            "A single vector has no isotropy"
+            "A single vector has no isotropy; a list of them becomes points by numpy.stack (torch.stack, ...)"
         )
     if shape[-1] is None:
         raise InvalidValueError(
@@ -94,6 +98,12 @@ def shape_of(name: str, array: Array) -> tuple[Any, ...]:
 
 def check_dtype(name: str, dtype: str) -> None:
     if dtype not in FLOATS + _INTEGERS:
+        if dtype == "object":
+            raise InvalidTypeError(
+                f"{name}: expected real floating-point or integer numbers; got Python objects (dtype object), such as "
+                "a column of lists. If each is the vector of a point, give numpy.stack(column); if each is a number, "
+                f"{name}.astype(float)"
+            )
         raise InvalidTypeError(
             f"{name}: expected real floating-point or integer numbers of at least 8 bits, floating-point ones of at "
             f"least 16; got dtype {dtype}. Convert to float32 or float64 what is meant as numbers"
@@ -157,7 +167,8 @@ def across(value: Any, backend: Backend) -> Any:
     """Require a backend that can sum over devices, if that was asked for."""
     if value is not None and not backend.distributed:
         raise InvalidValueError(
-            f"across: the {backend.name} backend cannot sum over devices; got {value!r}. Leave it out, or merge Moments"
+            f"across: the {backend.name} backend cannot sum over devices; got {shown(value)}. Leave it out, or merge "
+            "Moments"
         )
     return value
 
@@ -197,11 +208,40 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """Require a finite real number in [low, high]."""
     allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise InvalidTypeError(f"{name}: expected {allowed}; got {value!r} of type {type(value).__name__}")
-    number = float(value)
-    if not (low <= number <= high and abs(number) < math.inf):  # torch.compile traces no math.isfinite
-        raise InvalidValueError(f"{name}: expected {allowed}; got {value!r}")
+        raise InvalidTypeError(f"{name}: expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
+        number = math.nan
+    # Not math.isfinite, which torch.compile does not trace.
+    if not (low <= number <= high and low <= value <= high and abs(number) < math.inf):
+        raise InvalidValueError(f"{name}: expected {allowed}; got {shown(value)}")
     return number
+
+
+def shown(value: object) -> str:
+    """Show what was got, in a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to print
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    """Require finite numbers in a list."""
+    if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
+        raise InvalidValueError(f"{name}: expected a list of numbers or an array of shape (d,); got a list of lists")
+    return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
+
+
+def scalar(name: str, value: Any) -> Any:
+    """Require a finite number, or an array of real numbers, whose values are not looked at."""
+    if isinstance(value, Real):
+        return number(name, value)
+    check_dtype(name, backend_of(value, name).dtype_name(value))
+    return value
 
 
 def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
@@ -209,7 +249,7 @@ def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
     share = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
     if shrinkage_cov is None and not (isinstance(share, float) and share == 0):
         raise InvalidValueError(
-            f"shrinkage_cov: zeta={value} mixes in a shrinkage covariance, but none was given. "
+            f"shrinkage_cov: zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
             "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
             'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none'
         )
@@ -228,19 +268,41 @@ def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
         )
     flat = []
     for array, part in zip(arrays, labels, strict=True):
-        part = np.asarray(part)
+        part = _labels(part)
         if tuple(part.shape) != tuple(array.shape[:-1]):
             raise InvalidValueError(
                 f"groups: expected shape {tuple(array.shape[:-1])}, one label for each point; got {tuple(part.shape)}"
             )
         flat.append(part.reshape(-1))
+    if len({part.dtype.kind for part in flat} - {"i", "u"}) > 1 or len({part.dtype.kind for part in flat}) > 2:
+        raise InvalidTypeError(
+            f"groups: expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
+        )
     return flat
+
+
+def _labels(part: Any) -> NDArray[Any]:
+    allowed = "groups: expected an array of labels, integers or strings, one for each point"
+    try:
+        known = None if isinstance(part, (list, tuple)) else backend_of(part, "groups")
+        labels = np.asarray(part) if known is None else known.to_numpy(part)
+        if labels.dtype == object:
+            np.unique(labels)
+    except InvalidTypeError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, of mixed kinds, or what no array can be made of
+        raise InvalidTypeError(f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise InvalidValueError(
+            f"{allowed}; got {count_of(np.isnan(labels))} NaN. Give such points a label of their own"
+        )
+    return labels
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Require one of some words."""
-    if value not in allowed:
-        raise InvalidValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}; got {value!r}")
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
     return str(value)
 
 
@@ -276,9 +338,9 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
 def dimensions(d: Any, name: str = "d") -> int:
     """Require a number of dimensions."""
     if isinstance(d, bool) or not isinstance(d, Integral):
-        raise InvalidTypeError(f"{name}: expected an integer of at least 2; got {d!r} of type {type(d).__name__}")
-    if d < 2:
-        raise InvalidValueError(f"{name}: expected at least 2 dimensions; got {d}")
+        raise InvalidTypeError(f"{name}: expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
+    if not 2 <= int(d) < 2**63:
+        raise InvalidValueError(f"{name}: expected at least 2 dimensions; got {shown(d)}")
     return int(d)
 
 

@@ -77,6 +77,11 @@ def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, flo
     return squared_trace, trace_of_square
 
 
+def unbiased_terms(t: float, f: float, q: float, m: float) -> float:
+    """Sum of the terms of which `unbiased_squares` makes tr(Σ²): it errs by their rounding."""
+    return (m - 1) * (m - 2) * f + t * t + m * q
+
+
 def unbiased_slopes(t: float, held: float, growth: float, unit: float, m: float) -> tuple[float, float, float]:
     """Slopes in T, F and Q of (A/B − 1)/(d − 1), for A and B from `unbiased_squares` and unit = 1/((d − 1)·B).
 

@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numpy as np
-
 from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._checks import Points
 from isoscore_star._protocol import Array, Backend, Invariants
@@ -260,7 +258,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     0.5
     """
     if isinstance(eigenvalues, (list, tuple)):
-        eigenvalues = np.asarray(eigenvalues)
+        eigenvalues = _checks.numbers("eigenvalues", eigenvalues)
     backend = backend_of(eigenvalues, "eigenvalues")
     values = _value_checks.spectrum(eigenvalues, backend)
     values = backend.constant(values, values)
@@ -285,7 +283,9 @@ def participation_ratio(score: float, d: int) -> float:
     Raises
     ------
     InvalidValueError
-        If d is less than 2.
+        If d is less than 2, or a number is not finite.
+    InvalidTypeError
+        If it is neither a number nor an array of numbers.
 
     Examples
     --------
@@ -293,7 +293,7 @@ def participation_ratio(score: float, d: int) -> float:
     >>> iso.participation_ratio(0.5, d=5)
     3.0
     """
-    return _formulas.participation_ratio(score, _checks.dimensions(d))
+    return _formulas.participation_ratio(_checks.scalar("score", score), _checks.dimensions(d))
 
 
 def score_from_participation_ratio(pr: float, d: int) -> float:
@@ -314,7 +314,9 @@ def score_from_participation_ratio(pr: float, d: int) -> float:
     Raises
     ------
     InvalidValueError
-        If d is less than 2.
+        If d is less than 2, or a number is not finite.
+    InvalidTypeError
+        If it is neither a number nor an array of numbers.
 
     Examples
     --------
@@ -322,7 +324,7 @@ def score_from_participation_ratio(pr: float, d: int) -> float:
     >>> iso.score_from_participation_ratio(3.0, d=5)
     0.5
     """
-    return _formulas.score_from_participation_ratio(pr, _checks.dimensions(d))
+    return _formulas.score_from_participation_ratio(_checks.scalar("pr", pr), _checks.dimensions(d))
 
 
 @_deferrable
@@ -442,6 +444,8 @@ def _shrinkage_invariants(
     if check_values:
         _value_checks.share_value("zeta", zeta, backend)
         _value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
+        if target is not None:
+            _value_checks.target_in_range(backend, target, invariants)
     return cloud, invariants
 
 
@@ -458,12 +462,12 @@ def _sample_invariants(X: Any, mask: Any, across: Any, *, check_values: bool) ->
 def _score_of_sums(backend: Backend, variances: Array, entries: Array) -> Any:
     """Score from T, the sum of the variances, and F, that of the squared entries, in units of T/d."""
     dim = int(variances.shape[0])
-    t = backend.total(variances)
-    unit = t / dim
+    # Divided before the sum, which may leave the range of floats where no variance does.
+    unit = backend.detached(backend.total(variances / dim))
     unit = backend.where(unit > 0, unit, 1.0)
     scaled = entries / unit
-    f = backend.total(scaled * scaled)
-    numerator, denominator = _formulas.score_fraction(t / unit, f, dim)
+    t, f = backend.total(variances / unit), backend.total(scaled * scaled)
+    numerator, denominator = _formulas.score_fraction(t, f, dim)
     return _bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))
 
 

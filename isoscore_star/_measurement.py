@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh
 
 from isoscore_star import _checks, _formulas
 from isoscore_star._errors import DegenerateDataError
-from isoscore_star._moments import Moments
+from isoscore_star._moments import Moments, covariance
+from isoscore_star._spread import Spread, mean_of
 from isoscore_star._standard_error import grouped_jackknife, jackknife
 
 OUTLIER_FACTOR = 5.0
@@ -51,7 +51,7 @@ class OutlierDimension(NamedTuple):
     variance_share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """What `measure` found.
 
@@ -72,7 +72,9 @@ class Measurement:
     mean, variances : ndarray of shape (d,), float64
         Of each dimension.
     cov : ndarray of shape (d, d), float64
-        Sample covariance (ddof = 1), before shrinkage.
+        Sample covariance (ddof = 1), before shrinkage; d² numbers, made when asked for.
+    spectrum : ndarray of shape (d,), float64
+        Its eigenvalues, largest first; likewise.
     group_count : int or None
         Number of groups, where points that belong together were named.
     group_bias : float or None
@@ -97,26 +99,48 @@ class Measurement:
     effective_dimensions: float
     count: int
     dim: int
-    mean: NDArray[np.float64] = field(repr=False)
-    cov: NDArray[np.float64] = field(repr=False)
+    _spread: Spread = field(repr=False)
     group_count: int | None = field(default=None, repr=False)
     group_bias: float | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare scores, counts, means and variances."""
+        if not isinstance(other, Measurement):
+            return NotImplemented
+        arrays = ((self.mean, other.mean), (self.variances, other.variances))
+        return self._key() == other._key() and all(np.array_equal(ours, theirs) for ours, theirs in arrays)
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[float | int | None, ...]:
+        scores = (self.score, self.unbiased_score, self.standard_error, self.effective_dimensions)
+        return (*scores, self.count, self.dim, self.group_count, self.group_bias)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the points, shape (d,)."""
+        return mean_of(self._spread)
 
     @property
     def variances(self) -> NDArray[np.float64]:
         """Variance of each dimension, shape (d,)."""
-        return np.asarray(np.diagonal(self.cov))
+        return self._spread.diagonal() / (self.count - 1) * self._spread.unit * self._spread.unit
+
+    @cached_property
+    def cov(self) -> NDArray[np.float64]:
+        """Sample covariance (ddof = 1), shape (d, d); made when first asked for."""
+        return covariance(self._spread)
 
     @cached_property
     def spectrum(self) -> NDArray[np.float64]:
         """Eigenvalues of the sample covariance, largest first, shape (d,); computed when first asked for."""
-        eigenvalues = eigvalsh(self.cov)[::-1]
-        return np.asarray(np.maximum(eigenvalues, 0.0))
+        return self._spread.eigenvalues() / (self.count - 1) * self._spread.unit * self._spread.unit
 
     @property
     def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
         """Dimensions with at least five times the average variance, largest first."""
-        shares = self.variances / self.variances.sum()
+        shares = self._spread.diagonal() / self._spread.total
         order = np.argsort(shares)[::-1]
         return tuple(
             OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * self.dim >= OUTLIER_FACTOR
@@ -225,7 +249,8 @@ def measurement_of(
 ) -> Measurement:
     """Make a Measurement of moments, and of all their points or a random sample of them (for the standard error)."""
     score = moments.isoscore_star(shrinkage_cov, zeta)
-    dim = len(moments.mean)
+    spread = moments.spread()
+    dim = len(spread.anchor)
     try:
         unbiased: float | None = moments.isoscore_unbiased()
     except DegenerateDataError:
@@ -243,8 +268,7 @@ def measurement_of(
         effective_dimensions=_formulas.participation_ratio(score if unbiased is None else unbiased, dim),
         count=moments.count,
         dim=dim,
-        mean=moments.mean,
-        cov=moments.cov,
+        _spread=spread.copy(),
         group_count=None if groups is None else len(np.unique(groups)),
         group_bias=bias,
     )

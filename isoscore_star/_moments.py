@@ -1,33 +1,35 @@
-"""Streaming moments of a cloud: count, mean, scatter and what the unbiased score needs, in d² memory (NumPy)."""
+"""Streaming moments of a cloud: count, mean, spread and every score, in d² memory or less (NumPy)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks, _formulas, _value_checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_margin, unbiased_score
+from isoscore_star._spread import FewPoints, Scatter, Spread, largest_entry, mean_of
 
 FloatArray = NDArray[np.float64]
 
 # Rows that are centred and multiplied at a time: enough that the d² work of merging is small beside the product.
 BLOCK_ROWS = 8192
-# Bytes of rows that are handled at a time between the products; some caches hold less, none that matters much less.
-_CACHE = 2**19
+
+_FARTHEST = 2.0**1021
+"""Points nearer to zero than this, an eighth of the range of floats, have differences of means that do not overflow."""
 
 
 class Moments:
     """Count, mean and scatter of points that arrive in batches, and every score of all of them.
 
     Batches, layers, devices and files merge exactly (`isoscore_star._formulas`), so a dataset of any size is measured
-    in d² memory, and two processes exchange d² numbers instead of points. Blocks of float32 are multiplied in float32,
-    all else in float64; sums are kept in float64.
+    in d² memory, and two processes exchange d² numbers instead of points. Fewer points than dimensions are kept as they
+    are, so that a few very wide ones need little more memory than their own. Blocks of float32 of 128 dimensions and
+    more are multiplied in float32, all else in float64; sums are kept in float64.
 
     Attributes
     ----------
@@ -44,6 +46,8 @@ class Moments:
     ------
     DegenerateDataError
         By ``mean`` before any point, by ``cov`` and the scores for fewer than two points.
+    InvalidValueError
+        By ``cov`` if variances overflow (the scores do not).
 
     Examples
     --------
@@ -60,32 +64,28 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self._mean: Any = None
-        self._scatter: Any = None
-        # z and Σa² are kept in powers of this unit (about the standard deviation, a power of two), since fourth
-        # powers leave float64's range long before second ones do.
-        self._unit = 0.0
-        self._third: Any = None
-        self._fourth = 0.0
-        self._precision = 0.0  # the coarsest machine precision among the blocks' products
+        self.dim: int | None = None
+        self._scatter: Scatter | None = None
+        # Rows that are too few to be multiplied yet.
+        self._waiting: list[NDArray[Any]] = []
+        self._few: FewPoints | None = None  # all of them, once a score was asked for
 
     @property
-    def dim(self) -> int | None:
-        """Dimensions d, None before the first update."""
-        return None if self._mean is None else len(self._mean)
+    def count(self) -> int:
+        """Number of points so far."""
+        return (self._scatter.count if self._scatter else 0) + sum(map(len, self._waiting))
 
     @property
     def mean(self) -> FloatArray:
         """Mean of the points, shape (d,)."""
         _value_checks.enough_points(self.count, 1, "a mean")
-        return np.array(self._mean)
+        return mean_of(self.spread())
 
     @property
     def cov(self) -> FloatArray:
         """Covariance of the points (ddof = 1), shape (d, d)."""
         _value_checks.enough_points(self.count)
-        return np.asarray(self._scatter / (self.count - 1))
+        return covariance(self.spread())
 
     def __repr__(self) -> str:
         return f"Moments(count={self.count}, dim={self.dim})"
@@ -121,8 +121,10 @@ class Moments:
         batch = Moments()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
-        if batch.count and not (math.isfinite(batch._scatter.trace()) and math.isfinite(batch._fourth)):
+        if not batch._is_finite():
             _value_checks.explain_non_finite(cloud)
+        # The caller may change the arrays later.
+        batch._waiting = [rows.copy() for rows in batch._waiting]
         return self.merge(batch)
 
     def merge(self, other: Moments) -> Moments:
@@ -137,6 +139,11 @@ class Moments:
         -------
         Moments
             This object.
+
+        Raises
+        ------
+        InvalidValueError
+            If they are of another d.
         """
         if not isinstance(other, Moments):
             raise InvalidTypeError(f"other: expected Moments; got {type(other).__name__}. Use update for points")
@@ -144,17 +151,11 @@ class Moments:
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError(f"other: expected moments of {self.dim} dimensions; got {other.dim}")
-        self._precision = max(self._precision, other._precision)
-        if self.count == 0:
-            self.count, self._unit, self._fourth = other.count, other._unit, other._fourth
-            self._mean, self._scatter, self._third = (
-                other._mean.copy(),
-                other._scatter.copy(),
-                other._third.copy(),
-            )
-            return self
-        if other.count:
-            self._merge(other)
+        self.dim = other.dim
+        if other._scatter is not None:
+            self._merge(other._scatter)
+        for rows in list(other._waiting):
+            self._wait(rows)
         return self
 
     def isoscore(self) -> float:
@@ -164,136 +165,108 @@ class Moments:
     def isoscore_star(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
         """IsoScore* of all points; see `isoscore_star.isoscore_star`."""
         share = _checks.zeta(zeta, shrinkage_cov)
-        self._require_spread(2, "IsoScore*")
-        target = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, len(self._mean))
-        return float(np.clip(shrunk_score(self.invariants(target), share, len(self._mean), np.where), 0.0, 1.0))
+        dim = self._require_spread(2, "IsoScore*")
+        target = None if shrinkage_cov is None else _value_checks.shrinkage_target(shrinkage_cov, dim)
+        return float(np.clip(shrunk_score(self.invariants(target), share, dim, np.where), 0.0, 1.0))
 
     def isoscore_unbiased(self) -> float:
         """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`."""
-        self._require_spread(4, "the unbiased estimate")
+        dim = self._require_spread(4, "the unbiased estimate")
         invariants = self.invariants(fourth_order=True)
-        _value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, self._precision)
-        return float(unbiased_score(invariants, len(self._mean), np.where, floored=False))
+        _value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
+        return float(unbiased_score(invariants, dim, np.where, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Give the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
-        freedom = max(self.count - 1, 1)
-        dim = len(self._mean)
-        total = float(self._scatter.trace()) / freedom
-        target_total = 0.0 if shrinkage_cov is None else float(shrinkage_cov.trace())
-        scale = (total + target_total) / dim or 1.0
-        sample = self._scatter / (freedom * scale)
-        target = None if shrinkage_cov is None else shrinkage_cov / scale
-        # In two steps, since unit⁴/σ² is in range though neither of its parts need be.
-        fourth = self._fourth * (self._unit * self._unit / scale) ** 2 / freedom if fourth_order else None
-        return Invariants(
-            count=self.count,
-            scale=np.float64(scale),
-            t=np.float64(total / scale),
-            f=np.vdot(sample, sample),
-            q=fourth,
-            cross=None if target is None else np.vdot(sample, target),
-            t0=None if target is None else np.float64(target_total / scale),
-            f0=None if target is None else np.vdot(target, target),
+        spread = self.spread()
+        freedom, dim = max(spread.count - 1, 1), len(spread.anchor)
+        variance = spread.total / (freedom * dim)
+        unit = variance or 1.0
+        found = Invariants(
+            count=spread.count,
+            unit=np.float64(spread.unit * math.sqrt(variance)),
+            t=np.float64(spread.total / (freedom * unit)),
+            f=np.float64(spread.squares / (freedom * unit) / (freedom * unit)),
+            q=np.float64(spread.fourth / unit / unit / freedom) if fourth_order else None,
+            precision=spread.precision,
+        )
+        if shrinkage_cov is None:
+            return found
+        # A matrix of ordinary size is not copied.
+        largest = float(np.abs(shrinkage_cov.diagonal()).max())
+        part = 1.0 if 2.0**-400 < largest < 2.0**400 else largest or 1.0
+        target = shrinkage_cov if part == 1 else shrinkage_cov / part
+        target_variance = float(target.trace()) / dim
+        target_unit = target_variance or 1.0
+        return found._replace(
+            cross=np.float64(spread.inner(target) / (freedom * unit) / target_unit),
+            t0=np.float64(target.trace() / target_unit),
+            f0=np.float64(np.vdot(target, target) / target_unit / target_unit),
+            target_unit=np.float64(math.sqrt(part) * math.sqrt(max(target_variance, 0.0))),
         )
 
-    def third_and_fourth(self, unit: float) -> tuple[FloatArray, float]:
-        """Give z = Σaᵢxᵢ and Σaᵢ² in powers of a unit of length, for the standard error."""
-        ratio = self._unit / unit
-        return self._third * ratio**3, self._fourth * ratio**4
+    def spread(self) -> Spread:
+        """Give the points about their mean, for code that builds on moments (the standard error)."""
+        if self._scatter is not None:
+            if self._waiting:
+                self._scatter.merge(Scatter(_joined(self._waiting)))
+                self._waiting = []
+            return self._scatter
+        if self._few is None:
+            self._few = FewPoints(_joined(self._waiting or [np.empty((0, self.dim or 0))]))
+        return self._few
 
     def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
-        """Take in an (m, d) array without any check, block by block; a memory-mapped one is read as it goes."""
-        if self._mean is None:
-            dim = rows.shape[1]
-            self._mean, self._scatter, self._third = np.zeros(dim), np.zeros((dim, dim)), np.zeros(dim)
+        """Take in an (m, d) array without any check or copy, block by block; a memory-mapped one is read as it goes."""
+        self.dim = rows.shape[1]
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
             if keep is not None:
                 block = block[keep[start : start + BLOCK_ROWS]]
             if len(block):
-                self.merge(_moments_of_block(block))
+                self._wait(block)
 
-    def _require_spread(self, least: int, why: str) -> None:
+    def _wait(self, rows: NDArray[Any]) -> None:
+        """Keep rows until there are enough to be worth a product: of d rows, or fewer once d × d numbers are kept."""
+        waiting, width = [*self._waiting, rows], rows.shape[1]
+        if sum(map(len, waiting)) >= (width if self._scatter is None else width // 4 + 1):
+            self._merge(Scatter(_joined(waiting)), own=True)
+            waiting = []
+        self._few, self._waiting = None, waiting
+
+    def _merge(self, scatter: Scatter, *, own: bool = False) -> None:
+        self._few = None
+        if self._scatter is None:
+            self._scatter = scatter if own else scatter.copy()
+        else:
+            self._scatter.merge(scatter)
+
+    def _is_finite(self) -> bool:
+        done = self._scatter
+        if done is not None and not (math.isfinite(done.total) and largest_entry(done.anchor) < _FARTHEST):
+            return False
+        return all(largest_entry(rows) < _FARTHEST for rows in self._waiting)
+
+    def _require_spread(self, least: int, why: str) -> int:
         _value_checks.enough_points(self.count, least, why)
-        if not self._scatter.trace():
+        spread = self.spread()
+        if not spread.total:
             raise _value_checks.identical_points(self.count)
-
-    def _merge(self, other: Moments) -> None:
-        n1, n2 = self.count, other.count
-        mean: Any = _formulas.merged_mean(n1, self._mean, n2, other._mean)
-        delta = other._mean - self._mean
-        outer = delta * _formulas.merged_outer_factor(n1, n2)
-        # The spread about the common mean too, since either side alone may have none (points that come one by one).
-        spread = math.sqrt((self._scatter.trace() + other._scatter.trace() + outer @ delta) / ((n1 + n2) * len(mean)))
-        unit = max(self._unit, other._unit, _power_of_two(spread))
-        third, fourth = np.zeros_like(self._third), 0.0
-        for part in (self, other):
-            if unit:
-                part_third, part_fourth = part._about(mean, unit)
-                third, fourth = third + part_third, fourth + part_fourth
-        self._scatter += other._scatter
-        if delta.any():
-            self._scatter += outer[:, None] * delta
-        self.count, self._mean, self._unit = n1 + n2, mean, unit
-        self._third, self._fourth = third, fourth
-
-    def _about(self, mean: FloatArray, unit: float) -> tuple[FloatArray, float]:
-        """Σaᵢxᵢ and Σaᵢ² of these points about another mean, in powers of another (larger) unit."""
-        third, fourth = self.third_and_fourth(unit)
-        h = (mean - self._mean) / unit
-        ah = (self._scatter @ h) / unit / unit
-        t = float(self._scatter.trace()) / unit / unit
-        hh, hah, hz = float(h @ h), float(h @ ah), float(h @ third)
-        fourth = _formulas.recentred_fourth(fourth, self.count, t, hh, hah, hz)
-        return np.asarray(_formulas.recentred_third(third, self.count, t, h, ah, hh)), fourth  # type: ignore[arg-type]
+        return len(spread.anchor)
 
 
-def _power_of_two(spread: float) -> float:
-    """Round a length up to a power of two, so that dividing by it rounds nothing; 0 stays 0 (and NaN is no unit)."""
-    return 2.0 ** math.frexp(spread)[1] if spread and math.isfinite(spread) else 0.0
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray]:
-    """Subtract the mean of at least one row, in float32 for float32 and in float64 for all else; give both."""
-    precision = np.float32 if block.dtype == np.float32 else np.float64
-    first = block[0].astype(precision)
-    # Differences from a point of the cloud are exactly zero for equal points and exact for close ones: identical
-    # points have no scatter at all, and a mean far from zero costs no digits.
-    centred = np.empty(block.shape, precision)
-    total = np.zeros(block.shape[1])
-    for part in _parts(centred):
-        np.subtract(block[part], first, out=centred[part], dtype=precision)
-        sums: NDArray[Any] = np.ones(len(centred[part]), precision) @ centred[part]
-        total += sums
-    offset = (total / len(block)).astype(precision)
-    centred -= offset
-    return centred, first.astype(np.float64) + offset
-
-
-def _parts(block: NDArray[Any]) -> Iterator[slice]:
-    """Cut rows into parts that stay in a processor's cache from one operation to the next."""
-    step = max(1, _CACHE // block[:1].nbytes)
-    return (slice(start, start + step) for start in range(0, len(block), step))
-
-
-def _moments_of_block(block: NDArray[Any]) -> Moments:
-    moments = Moments()
-    # Values that are not finite give NaN here, which whoever asked for the score explains.
-    with np.errstate(invalid="ignore", over="ignore"):
-        centred, moments._mean = centre(block)
-        moments.count, dim = block.shape
-        moments._precision = float(np.finfo(centred.dtype).eps)
-        # X.T @ X of one and the same array is the symmetric product (syrk), half the work of a general one.
-        moments._scatter = (centred.T @ centred).astype(np.float64)
-        spread = math.sqrt(moments._scatter.trace() / centred.size)
-        moments._third = np.zeros(dim)
-        if not math.isfinite(spread):
-            moments._fourth = math.nan
-        elif spread:
-            moments._unit = unit = _power_of_two(spread)
-            for part in _parts(centred):
-                squared_norms = np.einsum("ij,ij->i", centred[part], centred[part]) / unit / unit
-                moments._third += squared_norms @ centred[part] / unit
-                moments._fourth += float(np.vdot(squared_norms, squared_norms))
-    return moments
+def covariance(spread: Spread) -> FloatArray:
+    """Give the covariance (ddof = 1), d × d numbers."""
+    with np.errstate(over="ignore"):
+        # In two steps, since the square of a unit may leave the range where a variance does not.
+        cov = spread.matrix() / (spread.count - 1) * spread.unit * spread.unit
+    if not np.isfinite(cov).all():
+        raise InvalidValueError(
+            "X: variances of these values overflow, so there is no covariance to give. Scores do not need one; for "
+            "the covariance itself divide X by its largest value"
+        )
+    return cov

@@ -117,6 +117,10 @@ class Backend(Protocol):
         """Take the diagonal of a square matrix."""
         ...
 
+    def detached(self, scalar: Array) -> Array:
+        """Give a 0-d array as a constant, without gradient."""
+        ...
+
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """Choose between scalars, elementwise and differentiably."""
         ...

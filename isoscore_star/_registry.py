@@ -116,8 +116,8 @@ def get_backend(name: str) -> Backend:
 
     Raises
     ------
-    InvalidValueError
-        If there is no backend of that name.
+    InvalidValueError, InvalidTypeError
+        If there is no backend of that name, or it is no string.
     MissingDependencyError
         If its framework is not installed; the message names the extra to install.
 
@@ -127,6 +127,8 @@ def get_backend(name: str) -> Backend:
     >>> iso.get_backend("numpy").name
     'numpy'
     """
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"name: expected the name of a backend; got {type(name).__name__}")
     if name in _loaded:
         return _loaded[name]
     if name in _BUILT_IN:

@@ -79,7 +79,8 @@ class LambdaSchedule:
 
 def _steps(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidTypeError(f"{name}: expected a number of steps; got {value!r} of type {type(value).__name__}")
+        got = f"{_checks.shown(value)} of type {type(value).__name__}"
+        raise InvalidTypeError(f"{name}: expected a number of steps; got {got}")
     if value < least:
-        raise InvalidValueError(f"{name}: expected at least {least}; got {value}")
+        raise InvalidValueError(f"{name}: expected at least {least}; got {_checks.shown(value)}")
     return int(value)

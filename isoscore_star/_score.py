@@ -60,13 +60,15 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
         floor = _formulas.unbiased_floor(f, m, dim)
         denominator = where(denominator > floor, denominator, floor)
     defined = (m >= 4) & (f != 0)
-    return where(defined, squared_trace - denominator, 0.0) / where(defined, (dim - 1) * denominator, 1.0)
+    # 0·F, which is NaN for points that are not finite, however few they are.
+    return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
 
 
 def unbiased_margin(invariants: Invariants) -> Array:
     """Estimate of tr(Σ²) relative to the terms it is made of; up to some ε of these it is nothing but rounding."""
-    m, t, f, q = invariants.count, invariants.t, invariants.f, invariants.q
-    return _unbiased_squares(invariants)[1] / ((m - 1) * (m - 2) * f + t * t + m * q)
+    q: Any = invariants.q
+    terms = _formulas.unbiased_terms(invariants.t, invariants.f, q, invariants.count)
+    return _unbiased_squares(invariants)[1] / terms
 
 
 def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isoscore_star import _formulas
 from isoscore_star._moments import BLOCK_ROWS, Moments
+from isoscore_star._value_checks import rounding_of_margin
 
 FloatArray = NDArray[np.float64]
 
@@ -18,25 +19,30 @@ class _Sums:
     """tr A, ‖A‖²_F, Σaᵢ² and what leaving points out needs, all in units of the standard deviation."""
 
     def __init__(self, moments: Moments) -> None:
-        self.count, self.mean, freedom = moments.count, moments.mean, moments.count - 1
-        scatter = moments.cov * freedom
-        self.unit = math.sqrt(float(scatter.trace()) / scatter[0].size / freedom)
-        self.scatter = scatter / self.unit / self.unit
-        third, self.q = moments.third_and_fourth(self.unit)
-        self.z = third
-        self.t = float(self.scatter.trace())
-        self.f = float(np.vdot(self.scatter, self.scatter))
+        self.spread = spread = moments.spread()
+        self.count, self.dim = spread.count, len(spread.anchor)
+        self.unit = math.sqrt(spread.total / self.dim / (spread.count - 1))
+        self.z, self.q = spread.third / self.unit**3, spread.fourth / self.unit**4
+        self.t, self.f = spread.total / self.unit**2, spread.squares / self.unit**4
 
     def centred(self, rows: NDArray[Any]) -> FloatArray:
-        return np.asarray((rows.astype(np.float64) - self.mean) / self.unit)
+        shifted = (rows.astype(np.float64) - self.spread.anchor) / self.spread.unit - self.spread.offset
+        return np.asarray(shifted / self.unit)
+
+    def times(self, rows: FloatArray) -> FloatArray:
+        """Give rows·A."""
+        return self.spread.times(rows) / self.unit**2
 
     def score(self, count: Any, t: Any, f: Any, q: Any) -> FloatArray:
         """Unbiased score from the sums of `count` points; NaN where there is none."""
         freedom = count - 1
         numerator, denominator = _formulas.unbiased_squares(t / freedom, f / freedom**2, q / freedom, count)
+        # What is no more than rounding of the terms that it is made of says nothing.
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(np.asarray(denominator) > 0, np.divide(numerator, denominator), np.nan)
-        return np.asarray(_formulas.score_from_participation_ratio(ratio, len(self.mean)))  # type: ignore[arg-type]
+            margin = denominator / _formulas.unbiased_terms(t / freedom, f / freedom**2, q / freedom, count)
+            defined = np.asarray(margin) > rounding_of_margin(self.count, self.spread.precision)
+            ratio = np.where(defined, np.divide(numerator, denominator), np.nan)
+        return np.asarray(_formulas.score_from_participation_ratio(ratio, self.dim))  # type: ignore[arg-type]
 
 
 def jackknife(moments: Moments, rows: NDArray[Any]) -> float | None:
@@ -68,7 +74,7 @@ def jackknife(moments: Moments, rows: NDArray[Any]) -> float | None:
 def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
     centred = sums.centred(rows)
     a = np.einsum("ij,ij->i", centred, centred)
-    b = np.einsum("ij,ij->i", centred @ sums.scatter, centred)
+    b = np.einsum("ij,ij->i", sums.times(centred), centred)
     left: Any = _formulas.leave_one_out(sums.count, sums.t, sums.f, sums.q, a, b, centred @ sums.z)  # type: ignore[arg-type]
     return sums.score(sums.count - 1, *left)
 
@@ -127,11 +133,11 @@ def _leave_group_out(sums: _Sums, group: FloatArray) -> FloatArray:
     remaining = sums.count - k
     h = -group.sum(axis=0) / remaining
     lost = np.vstack([group, h * math.sqrt(remaining)])
-    mapped = lost @ sums.scatter
+    mapped = sums.times(lost)
     inner = lost @ lost.T
     t = sums.t - float(inner.trace())
     f = sums.f - 2 * float(np.vdot(mapped, lost)) + float(np.vdot(inner, inner))
-    hah = float(h @ sums.scatter @ h)
+    hah = float(mapped[-1] @ h) / math.sqrt(remaining)
     everyone = _formulas.recentred_fourth(sums.q, sums.count, sums.t, float(h @ h), hah, float(h @ sums.z))
     gone = float(np.sum(np.einsum("ij,ij->i", group - h, group - h) ** 2))
     return sums.score(remaining, t, f, everyone - gone)

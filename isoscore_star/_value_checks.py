@@ -7,6 +7,7 @@ looking makes the host wait for the device. `isoscore_star._checks` has those th
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 from isoscore_star import _checks
 from isoscore_star._checks import Points
 from isoscore_star._errors import DegenerateDataError, InvalidValueError
-from isoscore_star._protocol import Backend, Invariants
+from isoscore_star._protocol import Array, Backend, Invariants
 from isoscore_star._registry import backend_of
 from isoscore_star._score import unbiased_margin
+from isoscore_star._spread import differences_overflow, largest_entry
+
+_LEAST_VARIANCE = 2.0**-1030
+"""All that a covariance holds is known to 2⁻¹⁰⁷⁵, which of a largest variance of this size is 3·10⁻¹⁴."""
 
 
 def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
@@ -29,11 +34,39 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     covariance misses by far.
     """
     owner = backend_of(matrix, name)
-    if owner.concrete(owner.total(owner.constant(matrix, matrix))) is None:
+    if owner.concrete(matrix[0, 0]) is None:
         return
-    values = owner.to_numpy(matrix)
-    tolerance = _covariance_tolerance(owner.dtype_name(matrix))
-    values = values.astype(np.float64)
+    values, tolerance = owner.to_numpy(matrix), _covariance_tolerance(owner.dtype_name(matrix))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not _plainly_a_covariance(values, tolerance):
+            _explain_covariance(name, values.astype(np.float64), tolerance)
+
+
+def _plainly_a_covariance(values: NDArray[Any], tolerance: float) -> bool:
+    """Tell in a fraction of the time of a small product whether nothing is wrong; else `_explain_covariance` decides.
+
+    Symmetry by C·v = Cᵀ·v for a random v: an entry that differs from its mirror image by e changes two components by
+    e times a normal number, so that it is overlooked by chance only if it hardly matters.
+    """
+    if values.dtype not in (np.float32, np.float64):
+        return False
+    variances = values.diagonal().astype(np.float64)
+    trace, squares, largest = float(variances.sum()), float(np.vdot(values, values)), float(variances.max())
+    # Squares below this may have lost digits, or all of themselves.
+    least = float(np.finfo(values.dtype).tiny) / np.finfo(values.dtype).eps
+    if not (variances.min() >= 0 and least < squares < math.inf and squares <= (1 + tolerance) * trace * trace):
+        return False
+    probe = _probe(len(values)).astype(values.dtype)
+    return bool(np.abs(values @ probe - probe @ values).max() <= tolerance / 10 * largest)
+
+
+@lru_cache(maxsize=8)
+def _probe(dim: int) -> NDArray[np.float64]:
+    probe: NDArray[np.float64] = np.random.default_rng(0).normal(size=dim)
+    return probe
+
+
+def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float) -> None:
     if not np.isfinite(values).all():
         raise InvalidValueError(
             f"{name}: every entry has to be finite; got {_checks.count_of(~np.isfinite(values))} NaN or inf"
@@ -46,14 +79,19 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
         )
     if not variances.any():
         raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
-    asymmetry = np.abs(values - values.T).max()
-    largest = np.abs(values).max()
-    if asymmetry > tolerance * largest:
+    if variances.max() < _LEAST_VARIANCE:
         raise InvalidValueError(
-            f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:g}. "
-            "If that is rounding, give (C + C.T) / 2"
+            f"{name}: its values are too small for the digits of floats (the largest variance is {variances.max():g}). "
+            "The score does not change with scale: multiply it, and X by the square root of that"
         )
-    squares = float(np.sum((values / largest) ** 2) / np.sum(variances / largest) ** 2)
+    values = values / np.abs(values).max()
+    asymmetry = np.abs(values - values.T).max()
+    if asymmetry > tolerance:
+        raise InvalidValueError(
+            f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:.2g} "
+            "times the largest entry. If that is rounding, give (C + C.T) / 2"
+        )
+    squares = float(np.sum(values**2) / np.trace(values) ** 2)
     if squares > 1 + tolerance:
         raise InvalidValueError(
             f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
@@ -93,8 +131,9 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
     shape = _checks.shape_of(name, eigenvalues)
     if len(shape) != 1 or None in shape or shape[0] < 2:
         raise InvalidValueError(f"{name}: expected shape (d,) with d of at least 2; got shape {shape}")
-    if backend.concrete(backend.total(backend.constant(eigenvalues, eigenvalues))) is not None:
-        values = backend.to_numpy(eigenvalues).astype(np.float64)
+    if backend.concrete(eigenvalues[0]) is not None:
+        with np.errstate(over="ignore"):
+            values = backend.to_numpy(eigenvalues).astype(np.float64)
         if not np.isfinite(values).all():
             raise InvalidValueError(
                 f"{name}: every value has to be finite; got {_checks.count_of(~np.isfinite(values))} NaN or inf"
@@ -105,6 +144,11 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
             )
         if not values.any():
             raise DegenerateDataError(f"{name}: all are zero, so there is no direction to compare")
+        if values.max() < _LEAST_VARIANCE:
+            raise InvalidValueError(
+                f"{name}: too small for the digits of floats (the largest is {values.max():g}). The score does not "
+                "change with scale: multiply them all"
+            )
     return eigenvalues
 
 
@@ -127,12 +171,22 @@ def unbiased_estimate(cloud: Points, invariants: Invariants) -> None:
     margin = cloud.backend.concrete(unbiased_margin(invariants))
     count = cloud.backend.concrete(invariants.count)
     if margin is not None and count is not None:
-        positive_margin(margin, int(count), epsilon(cloud.backend.dtype_name(cloud.clouds[0])))
+        positive_margin(margin, int(count), invariants.precision)
+
+
+def rounding_of_margin(count: int, precision: float) -> float:
+    """Bound what rounding makes of the margin of `isoscore_star._score.unbiased_margin`.
+
+    Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
+    by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
+    and their coefficients by a few ε: λ = 8, and 8ε more.
+    """
+    return 8 * precision * (1 + math.sqrt(count))
 
 
 def positive_margin(margin: float, count: int, precision: float) -> None:
-    """Require more than rounding: each of the three terms errs by some ε, which eight cover."""
-    if not margin > 8 * precision:
+    """Require more than rounding."""
+    if not margin > rounding_of_margin(count, precision):
         raise DegenerateDataError(
             f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive (all their "
             "differences are orthogonal), so there is no unbiased score. Give more points, or use isoscore_star with a "
@@ -140,23 +194,27 @@ def positive_margin(margin: float, count: int, precision: float) -> None:
         )
 
 
-def epsilon(dtype: str) -> float:
-    """Machine precision of what points of a dtype are computed in."""
-    narrow = dtype.startswith(("float32", "float16", "bfloat16"))
-    return float(np.finfo(np.float32 if narrow else np.float64).eps)
-
-
 def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int, why: str) -> None:
     """Check the values behind computed invariants; does nothing where they are not known yet."""
-    count, spread, scale = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.unit))
-    if count is None or spread is None or scale is None:
+    count, spread, unit = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.unit))
+    if count is None or spread is None or unit is None:
         return
     mask_values(mask)
     enough_points(int(count), least, why)
-    if not (math.isfinite(spread) and math.isfinite(scale)):
+    if not (math.isfinite(spread) and math.isfinite(unit)):
         explain_non_finite(cloud)
     if spread == 0:
         raise identical_points(int(count))
+
+
+def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> None:
+    """Require that Σ_S, whose values were found right, kept them in the dtype in which X is computed."""
+    total = backend.concrete(invariants.t0)
+    if total is not None and (total == 0 or not math.isfinite(total)):
+        raise InvalidValueError(
+            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
+            "X in float64, or divide X by a length (and shrinkage_cov by the square of that)"
+        )
 
 
 def mask_values(mask: Any) -> None:
@@ -184,10 +242,7 @@ def explain_non_finite(cloud: Points) -> None:
                 f"X: every value has to be finite; got {_checks.count_of(bad)} NaN or inf, the first in row "
                 f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows"
             )
-    raise InvalidValueError(
-        "X: the squares of these values overflow. The score does not change with scale: divide X by its largest "
-        "value (and shrinkage_cov by the square of that)"
-    )
+    raise differences_overflow()
 
 
 def reference_points(X: Any) -> NDArray[np.float64]:
@@ -199,6 +254,9 @@ def reference_points(X: Any) -> NDArray[np.float64]:
     enough_points(len(X))
     if not np.isfinite(X).all():
         raise InvalidValueError(f"X: every value has to be finite; got {_checks.count_of(~np.isfinite(X))} NaN or inf")
-    if not (X[0] != X).any():
+    points: NDArray[np.float64] = X.astype(np.float64)
+    if not (points[0] != points).any():
         raise identical_points(len(X))
-    return np.asarray(X, dtype=np.float64)
+    if largest_entry(points) >= 2.0**1023:
+        raise differences_overflow()
+    return points

@@ -47,9 +47,15 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     """
     share = _checks.zeta(zeta, shrinkage_cov)
     X = _value_checks.reference_points(X)
-    S = np.cov(X, rowvar=False, ddof=1)  # step 1
-    if share > 0:
-        S = (1 - share) * S + share * _value_checks.shrinkage_target(shrinkage_cov, X.shape[1])  # step 2
+    # A covariance does not change where all points move, nor the score where all lengths change: from the first point,
+    # in units of the largest difference, no digit is lost to a far mean and no square leaves the range of floats.
+    X = X - X[0]
+    target = _value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if share > 0 else np.zeros((X.shape[1],) * 2)
+    lengths = (np.abs(X).max() if share < 1 else 0.0, np.sqrt(target.diagonal().max()))
+    exponent = int(np.frexp(max(lengths))[1])
+    target = np.ldexp(target, -2 * exponent)
+    S = np.cov(np.ldexp(X, -exponent), rowvar=False, ddof=1) if share < 1 else target  # step 1
+    S = (1 - share) * S + share * target  # step 2
     return score_from_eigenvalues(eigvalsh(S))  # step 3
 
 

@@ -26,7 +26,7 @@ BAD_POINTS = {
     "a number": (np.array(3.0), ValueError, "points as rows"),
     "NaN": (NAN, ValueError, r"finite.*1 NaN or inf.*row 3"),
     "inf": (INF, ValueError, "finite"),
-    "overflow": (GOOD * 1e200, ValueError, "overflow"),
+    "overflow": (np.sign(GOOD) * 1.7e308, ValueError, "differences of these values overflow"),
     "complex": (GOOD * 1j, TypeError, "complex"),
     "boolean": (GOOD > 0, TypeError, "bool"),
 }

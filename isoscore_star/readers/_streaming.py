@@ -15,6 +15,8 @@ from isoscore_star.readers._source import ArraySource, Block
 
 _LEAST_SAMPLE = 4096
 _SAMPLE_PER_DIMENSION = 4
+_SAMPLE_VALUES = 2**28
+"""Beyond which (2 GiB) no more than the least sample is kept."""
 
 
 class Reservoir:
@@ -34,14 +36,13 @@ class Reservoir:
     """
 
     def __init__(self, size: int, dim: int, rng: np.random.Generator) -> None:
-        self._size, self._rng, self._count = size, rng, 0
-        self._keys = np.full(size, np.inf)
-        self._rows = np.empty((size, dim))
+        self._size, self._rng = size, rng
+        self._keys, self._rows = np.empty(0), np.empty((0, dim))
 
     @property
     def rows(self) -> NDArray[np.float64]:
         """The sample, shape (s, d), in no particular order."""
-        return self._rows[: self._count]
+        return self._rows
 
     def add(self, rows: NDArray[Any]) -> None:
         """Offer the rows of a block."""
@@ -49,20 +50,23 @@ class Reservoir:
 
     def merge(self, other: Reservoir) -> None:
         """Offer all rows that another sample was drawn from."""
-        self._offer(other.rows, other._keys[: other._count])
+        self._offer(other.rows, other._keys)
 
     def _offer(self, rows: NDArray[Any], keys: NDArray[np.float64]) -> None:
-        everyone = np.concatenate([self._keys, keys])
-        staying = np.argpartition(everyone, self._size - 1)[: self._size]
-        staying = staying[np.isfinite(everyone[staying])]
+        room = self._size - len(self._keys)
+        if room:
+            self._keys, self._rows = np.append(self._keys, keys[:room]), np.concatenate([self._rows, rows[:room]])
+            rows, keys = rows[room:], keys[room:]
+        if not len(keys):
+            return
+        staying = np.argpartition(np.concatenate([self._keys, keys]), self._size - 1)[: self._size]
         new = np.sort(staying[staying >= self._size]) - self._size
-        free = np.setdiff1d(np.arange(self._size), staying, assume_unique=True)[: len(new)]
+        free = np.setdiff1d(np.arange(self._size), staying, assume_unique=True)
         self._rows[free], self._keys[free] = rows[new], keys[new]
-        self._count = min(self._size, self._count + len(rows))
 
 
 class StreamedCloud:
-    """A cloud that is measured block by block, in d² memory.
+    """A cloud that is measured block by block, in d² memory or less.
 
     Attributes
     ----------
@@ -74,8 +78,8 @@ class StreamedCloud:
     dim : int
         Dimensions of the points.
     rng : numpy.random.Generator
-        Draws the sample behind the standard error, which is exact up to max(4096, 4·d) points; share one
-        between clouds that are to be merged.
+        Draws the sample behind the standard error, which is exact up to max(4096, 4·d) points (of more than 8,192
+        dimensions fewer, in 2 GiB); share one between clouds that are to be merged.
 
     Examples
     --------
@@ -94,7 +98,8 @@ class StreamedCloud:
 
     def __init__(self, dim: int, rng: np.random.Generator) -> None:
         self.moments = Moments()
-        self._sample = Reservoir(max(_LEAST_SAMPLE, _SAMPLE_PER_DIMENSION * dim), dim, rng)
+        size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
+        self._sample = Reservoir(size, dim, rng)
 
     def take(
         self,
