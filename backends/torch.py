@@ -223,8 +223,10 @@ class _Gram(torch.autograd.Function):
         centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
         squares, inverse = (centred * centred).sum() if values_at_hand(centred) else None, None
         if squares is None or not known_to_be_usual(squares):
-            inverse = inverse_unit(largest_entry(centred)) if len(centred) else None
-            centred = centred if inverse is None else centred * inverse
+            inverse = inverse_unit(largest_entry(shifted)) if len(shifted) else None
+            if inverse is not None:  # before the mean is taken, which of subnormal numbers may be none
+                shifted = shifted * inverse
+                centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
             squares = (centred * centred).sum()
         mean, divisor = mean_variance(squares / freedom, centred.shape[1])
         unit, per_unit = mean.sqrt(), divisor.rsqrt()

@@ -56,10 +56,12 @@ def sums_about(anchor: Tensor, blocks: Iterable[Block]) -> tuple[Tensor, Tensor]
 
 def frame_about(anchor: Tensor, total: Tensor, largest: Tensor, count: Any) -> Frame:
     """Make the frame of m points from a point (1, d) and what `sums_about` gave of it."""
-    first, offset = anchor[0].to(total.dtype), total / at_least(count, 1)
-    mean = (first + offset).to(anchor.dtype)
-    rest, inverse = ((first - mean) + offset).to(anchor.dtype), inverse_unit(largest)
-    return Frame(mean, rest if inverse is None else rest * inverse, inverse)
+    first, some, inverse = anchor[0].to(total.dtype), at_least(count, 1), inverse_unit(largest)
+    mean = (first + total / some).to(anchor.dtype)
+    moved = first - mean
+    if inverse is not None:  # before the division, which of subnormal numbers may leave none
+        moved, total = moved * inverse, total * inverse
+    return Frame(mean, (moved + total / some).to(anchor.dtype), inverse)
 
 
 def known(inverse: Tensor) -> Tensor | None:

@@ -64,7 +64,7 @@ class StreamingMoments:
         self.fourth_order = fourth_order
         self._placed = device is not None
         place = torch.device("cpu" if device is None else device)
-        # n, the unit, an anchor, the mean's offset from it, and in powers of the unit the scatter and, with the fourth
+        # n, the unit, an anchor, and in powers of the unit the mean's offset from it, the scatter and, with the fourth
         # order, Σa² and z = Σa·x about the mean (a = ‖x‖²).
         size = 2 + 2 * dim + dim * dim + (1 + dim if fourth_order else 0)
         self._packed = torch.zeros(size, dtype=widest(place), device=place)
@@ -72,7 +72,7 @@ class StreamingMoments:
     @property
     def mean(self) -> Tensor:
         """Mean of the points, shape (d,); zeros before any."""
-        return self._anchor + self._offset
+        return self._anchor + self._offset * self._unit
 
     @property
     def scatter(self) -> Tensor:
@@ -200,13 +200,13 @@ class StreamingMoments:
             return self
         group = None if group is None else ranks.process_group(group)
         own_count = self._packed[0].clone()
-        reach = torch.stack([self._unit, self._offset.abs().amax()])
+        reach = torch.stack([self._unit, self._offset.abs().amax() * self._unit])
         anchor, apart, (unit, reach) = ranks.common_anchor(self._anchor, own_count, reach, group)
-        own_offset = torch.where(own_count > 0, (self._anchor - anchor) + self._offset, 0)
+        unit = torch.maximum(unit, _unit_for(apart + 2 * reach))
+        own_offset = torch.where(own_count > 0, self._offset_from(anchor, unit), 0)
         sums = ranks.all_sum(torch.cat([own_count[None], own_count * own_offset]), group)
         offset = sums[1:] / sums[0].clamp(min=1)
-        unit = torch.maximum(unit, _unit_for(apart + 2 * reach))
-        h = torch.where(own_count > 0, (offset - own_offset) / _safe(unit), 0)
+        h = torch.where(own_count > 0, offset - own_offset, 0)
         if self.fourth_order:
             self._fourth_and_third.copy_(self._fourth_and_third_about(h, unit))
         self._move(h, unit)
@@ -269,10 +269,8 @@ class StreamingMoments:
         offset = shifted.sum(0) / at_least(count, 1)
         centred = centred_rows(shifted, keep, offset)
         # Converted before anything is added, since a sum may need more digits than either of its parts.
-        unit, offset = (largest > 0).to(block._packed), offset.to(block._packed)
-        if inverse is not None:
-            unit, offset = unit / inverse, offset / inverse
-        block._packed[0], block._packed[1] = count, unit
+        unit = (largest > 0).to(block._packed)
+        block._packed[0], block._packed[1] = count, unit if inverse is None else unit / inverse
         block._anchor.copy_(anchor[0])
         block._offset.copy_(offset)
         block._scatter.copy_(symmetric_products([centred]))
@@ -288,21 +286,27 @@ class StreamingMoments:
         before, count = self._packed[0].clone(), theirs._packed[0]
         # The number of points before, or 1 where neither side has any, so that nothing is divided by zero.
         n1: Any = (before + count).clamp(min=1) - count
+        both = (before > 0) & (count > 0)
+        apart = torch.where(both, theirs.mean - self.mean, 0).abs().amax()
+        unit = torch.maximum(self._unit, theirs._unit).maximum(_unit_for(apart))
         # Anchors are points: their difference has all the digits that the means, far from zero, have not.
-        delta = (theirs._anchor - self._anchor) + (theirs._offset - self._offset)
-        delta = torch.where((before > 0) & (count > 0), delta, 0)
-        unit = torch.maximum(self._unit, theirs._unit).maximum(_unit_for(delta.abs().amax()))
-        moved: Any = _formulas.merged_mean(n1, torch.zeros_like(delta), count, delta)  # type: ignore[arg-type]
-        h1, h2 = moved / _safe(unit), (moved - delta) / _safe(unit)
+        own_offset = self._offset_from(self._anchor, unit)
+        delta = torch.where(both, theirs._offset_from(self._anchor, unit) - own_offset, 0)
+        h1: Any = _formulas.merged_mean(n1, torch.zeros_like(delta), count, delta)  # type: ignore[arg-type]
+        h2 = h1 - delta
         if self.fourth_order:
             own, its = self._fourth_and_third_about(h1, unit), theirs._fourth_and_third_about(h2, unit)
             self._fourth_and_third.copy_(own + its)
+        self._offset.copy_(torch.where(before > 0, own_offset + h1, theirs._offset_from(theirs._anchor, unit)))
         self._move(h1, unit)
         theirs._move(h2, unit)
         self._scatter.add_(theirs._scatter)
-        self._offset.copy_(torch.where(before > 0, self._offset + moved, theirs._offset))
         self._anchor.copy_(torch.where(before > 0, self._anchor, theirs._anchor))
         self._packed[0] += count
+
+    def _offset_from(self, anchor: Tensor, unit: Tensor) -> Tensor:
+        """Give the mean's offset from another anchor, in another (larger) unit."""
+        return (self._anchor - anchor) / _safe(unit) + self._offset * (self._unit / _safe(unit))
 
     def _move(self, h: Tensor, unit: Tensor) -> None:
         """Turn the scatter into that about a point at h from the mean, in powers of another (larger) unit."""

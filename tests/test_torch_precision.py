@@ -142,6 +142,20 @@ def test_points_that_differ_by_rounding_alone() -> None:
     assert scores_of(moments) == pytest.approx(reference.isoscore_star(exact), abs=1e-12)
 
 
+@pytest.mark.parametrize("rows", [4, 30])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_subnormal_points(rows: int, dtype: Any) -> None:
+    steps = np.random.default_rng(10).integers(-9, 10, size=(rows, 5))
+    points = torch.tensor(steps, dtype=torch.float64) * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    assert float(points.abs().max()) < torch.finfo(dtype).smallest_normal
+    expected = reference.isoscore_star(steps)
+    assert float(iso.isoscore(points.to(dtype))) == pytest.approx(expected, abs=1e-7)
+    moments = StreamingMoments(5)
+    for part in points.to(dtype).split(3):
+        moments.update(part)
+    assert scores_of(moments) == pytest.approx(expected, abs=1e-12)
+
+
 def scores_of(moments: StreamingMoments) -> float:
     return float(shrunk_score(moments.invariants(), 0.0, moments.dim, torch.where))
 
