@@ -70,28 +70,25 @@ def known(inverse: Tensor) -> Tensor | None:
 
 
 def inverse_unit(largest: Tensor, usual: int | None = None) -> Tensor | None:
-    """Give one over the unit for entries up to the given one: 1 for usual ones, by which nothing has to be multiplied.
+    """Give one over the unit for entries up to the given one, a power of two, so that multiplying by it is exact.
 
-    Where the value is at hand that is None. `usual` is the n of 2⁻ⁿ to 2ⁿ that count as such.
+    Where the value is at hand, and for usual entries (2⁻ⁿ to 2ⁿ for the n of `usual`), nothing has to be multiplied.
     """
-    low, high = 2.0 ** -(usual or _USUAL[largest.dtype]), 2.0 ** (usual or _USUAL[largest.dtype])
     value = concrete(largest) if values_at_hand(largest) else None
-    if value is not None and (low <= value <= high or value == 0):
+    bound = 2.0 ** (usual or _USUAL[largest.dtype])
+    if value is not None and (1 / bound <= value <= bound or value == 0):
         return None
-    return torch.where((largest >= low) & (largest <= high), 1.0, power_of_two(largest).reciprocal())
+    # Rounded down by the bits of its exponent, in a few operations and none on the host.
+    integers, exponent = (torch.int64, 0x7FF << 52) if largest.dtype == torch.float64 else (torch.int32, 0xFF << 23)
+    farthest = 2.0 ** _FARTHEST[largest.dtype]
+    unit = (largest.view(integers) & exponent).view(largest.dtype).clamp(1 / farthest, farthest)
+    return unit.reciprocal()
 
 
 def known_to_be_usual(squares: Tensor) -> bool:
     """Tell whether a sum of squares is known to be in range, and none of them far below it."""
     value = concrete(squares)
     return value is not None and 4.0 ** -_USUAL[squares.dtype] <= value <= 4.0 ** _USUAL[squares.dtype]
-
-
-def power_of_two(length: Tensor) -> Tensor:
-    """Round a length down to a power of two, by the bits of its exponent, so that multiplying by it is exact."""
-    integers, exponent = (torch.int64, 0x7FF << 52) if length.dtype == torch.float64 else (torch.int32, 0xFF << 23)
-    farthest = 2.0 ** _FARTHEST[length.dtype]
-    return (length.view(integers) & exponent).view(length.dtype).clamp(1 / farthest, farthest)
 
 
 def largest_entry(rows: Tensor) -> Tensor:
