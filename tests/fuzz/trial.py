@@ -164,14 +164,14 @@ class Trial:
 
     def near(self, target: np.ndarray | None, zeta: float) -> bool:
         """Tell whether Σ_S, too, is inside the declared range."""
-        if target is None or zeta == 0:
+        if target is None:
             return True
         low, high = (1e-290, 1e290) if self.precision == "float64" else (1e-30, 1e30)
         variance = float(target.diagonal().mean())
-        if self.degenerate or not self.sample.finite:
-            return bool(low < variance < high)
-        apart = float(self.sample.t / self.sample.d / L(variance))
-        return bool(low < variance < high and 1e-24 < apart < 1e24)
+        near = low < variance < high
+        if zeta > 0 and self.sample.finite and not self.degenerate:
+            near = near and 1e-24 < float(self.sample.t / self.sample.d / L(variance)) < 1e24
+        return bool(near)
 
     def unbiased(self) -> Expected:
         sample = self.sample
