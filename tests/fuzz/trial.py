@@ -166,7 +166,7 @@ class Trial:
         """Tell whether Σ_S, too, is inside the declared range."""
         if target is None:
             return True
-        low, high = (1e-290, 1e290) if self.precision == "float64" else (1e-30, 1e30)
+        low, high = (1e-300, 1e300) if self.precision == "float64" else (1e-30, 1e30)
         variance = float(target.diagonal().mean())
         near = low < variance < high
         if zeta > 0 and self.sample.finite and not self.degenerate:
