@@ -67,7 +67,8 @@ class JaxBackend:
 
     def constant(self, array: Any, like: Array) -> Array:
         """Bring to the dtype of computation and the device."""
-        return _beside(jnp.asarray(array, dtype=_compute_dtype(like)), like)
+        with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+            return _beside(jnp.asarray(array, dtype=_compute_dtype(like)), like)
 
     def invariants(
         self,

@@ -65,7 +65,8 @@ class TensorFlowBackend:
         """Bring to the dtype of computation."""
         dtype = _compute_dtype(like)
         if not tf.is_tensor(array):
-            array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
+            with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+                array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
         return tf.cast(array, dtype)
 
     def invariants(
@@ -229,7 +230,7 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
     union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
     if dtype == tf.float32:
         # What the rounding of the mean has left of it.
-        total = tf.stop_gradient(sum(_sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
+        total = tf.stop_gradient(sum(sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
         union = union._replace(rest=tf.stop_gradient(_summed(total, replicas)) / _at_least(count, 1))
     return union
 
@@ -318,11 +319,13 @@ def _one_block(rows: Tensor, dim: int) -> bool:
     return rows.shape[0] is not None and rows.shape[0] <= 16 * dim
 
 
-def _sum_of_rows(rows: Tensor, dim: int) -> Tensor:
+def sum_of_rows(rows: Tensor, dim: int) -> Tensor:
+    """Sum over the first axis, by blocks."""
     return tf.reduce_sum(rows, 0) if _one_block(rows, dim) else _sum(tf.reduce_sum(_in_blocks(rows, dim), 1))
 
 
-def _own_product(rows: Tensor, dim: int) -> Tensor:
+def own_product(rows: Tensor, dim: int) -> Tensor:
+    """Give rowsᵀ·rows, by blocks."""
     if _one_block(rows, dim):
         return tf.linalg.matmul(rows, rows, transpose_a=True)
     blocks = _in_blocks(rows, dim)
@@ -337,7 +340,7 @@ def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tenso
         def gradient(g: Tensor) -> Tensor:
             return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
 
-        return _sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
+        return sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
 
     return total(cloud)
 
@@ -494,7 +497,7 @@ def _scatter(union: _Union, width: Any) -> Tensor:
     parts = []
     for pair in zip(union.clouds, union.masks, strict=True):
         centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
-        parts.append(_own_product(centred, union.mean.shape[0]))
+        parts.append(own_product(centred, union.mean.shape[0]))
     return _summed(sum(parts), union.replicas)
 
 
@@ -540,10 +543,10 @@ def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: T
         def gradient(g: Tensor) -> Any:
             centred = _centred(rows, mask, union._replace(mean=mean))
             on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
-            return tf.cast(on_rows / union.length, rows.dtype), -_sum_of_rows(on_rows, dim)
+            return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows, dim)
 
         squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
-        return _sum_of_rows(squared_norms * squared_norms, dim), gradient
+        return sum_of_rows(squared_norms * squared_norms, dim), gradient
 
     return fourth(cloud, union.mean)
 
