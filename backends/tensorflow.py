@@ -224,7 +224,9 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
         count, highest = _of_all(count, highest, replicas)
     anchor = tf.where(highest[0] > -np.inf, highest[0], tf.zeros([], dtype))
     zero = tf.zeros_like(anchor)
-    union = _Union(clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1])), zero, zero, replicas)
+    union = _Union(
+        clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1]) / 8), zero, zero, replicas
+    )
     pairs = list(zip(clouds, masks, strict=True))
     total = _summed(sum(_sum_from_anchor(*pair, union) for pair in pairs), replicas)
     union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
@@ -277,7 +279,7 @@ def _highest(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: An
 
 
 def _length(spread: Tensor) -> Tensor:
-    """Round down to a power of two, by which to divide rounds nothing; to one where there is none."""
+    """Give a power of two, by which to divide rounds nothing, and whose reciprocal is in range, too."""
     integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
     power = tf.bitcast(
         tf.bitwise.bitwise_and(tf.bitcast(spread, integer), tf.constant(exponent, integer)), spread.dtype
@@ -399,7 +401,7 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
     square, divisor = _squared_unit(total / freedom / dim)
-    its_square, target = (None, None) if target is None else _in_own_unit(target)
+    target_unit, target = (None, None) if target is None else _in_own_unit(target)
     found = []
     if near is not None:
         found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
@@ -411,16 +413,19 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
     if target is None:
         return invariants
-    return invariants._replace(
-        cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=tf.sqrt(its_square)
-    )
+    return invariants._replace(cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=target_unit)
 
 
 def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give tr Σ_S/d and Σ_S divided by it."""
-    # Divided by d first: a trace may leave the range of floats where no variance does.
-    square, divisor = _squared_unit(tf.linalg.trace(target / target.shape[0]))
-    return square, target / divisor
+    """Give s₀ = √(tr Σ_S/d) and Σ_S/s₀²."""
+    # By the largest variance first, and by roots: neither a trace nor the reciprocal of one need be in range.
+    variances = tf.stop_gradient(tf.linalg.diag_part(target))
+    largest = tf.reduce_max(variances)
+    root = tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
+    inverse = 1 / root
+    share, divisor = _squared_unit(tf.reduce_mean(variances * inverse * inverse))
+    inverse = inverse / tf.sqrt(divisor)
+    return root * tf.sqrt(share), target * inverse * inverse
 
 
 def _squares(array: Tensor) -> Tensor:
