@@ -8,7 +8,11 @@ ALL := numpy autograd torch tensorflow jax keras
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 ALONE := tests/test_values.py tests/test_training_path.py
 
-.PHONY: demo test lint benchmark paper figure clean
+# How much of each `make fuzz` draws.
+CALLS ?= 200000
+FILES ?= 5000
+
+.PHONY: demo test lint fuzz benchmark paper figure clean
 
 demo: $(VENV)/.demo
 	$(BIN)/isoscore-star demo --output demo_results
@@ -31,6 +35,12 @@ lint: $(VENV)/.dev
 	ln -sfn $(CURDIR)/isoscore_star/* $(CURDIR)/backends $(VENV)/typed/isoscore_star/
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p isoscore_star
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts paper_checks
+
+# An hour or so: calls of every backend against long double, and damaged files of every format.
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/fuzz/calls.py --calls $(CALLS) --seed 0
+	$(BIN)/python tests/fuzz/files.py --cases $(FILES) --seed 0
 
 benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py --write benchmarks/README.md

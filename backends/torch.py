@@ -24,6 +24,7 @@ from isoscore_star.backends.torch_blocks import Block, all_kept, put_together, r
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
 from isoscore_star.backends.torch_loss import IStarLoss
+from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_moments import StreamingMoments
 from isoscore_star.backends.torch_points import (
     at_least,
@@ -50,6 +51,7 @@ __all__ = [
     "HiddenStates",
     "IStarLoss",
     "ShrinkageCovariance",
+    "StateMasks",
     "StreamingMoments",
     "TorchBackend",
 ]

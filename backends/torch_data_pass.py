@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.backends.torch_masks import StateMasks
 
 Forward = Callable[[Any, Any], tuple[Any, Any]]
 """What gives hidden states and their mask for a model and a batch."""
@@ -109,7 +110,7 @@ def hidden_states_of(model: nn.Module, batch: Any, forward: Forward | None) -> t
     states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
     if states is None:
         raise InvalidValueError(f"model: what {type(model).__name__} returns has no hidden_states. {instead}")
-    return states, batch.get("attention_mask")
+    return states, StateMasks(model, option="forward, with StateMasks(model, mask)")(states, batch)
 
 
 def cut(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], wanted: int) -> list[Tensor | None]:

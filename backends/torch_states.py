@@ -33,6 +33,8 @@ class HiddenStates:
         Names of the layers that were found.
     recording : bool
         Set it to False to let calls of the model pass unseen.
+    taken : list of str
+        Names of the layers whose states the last `take` gave, in its order; `StateMasks` wants them.
 
     Raises
     ------
@@ -70,7 +72,8 @@ class HiddenStates:
         found = _find(model, layers)
         self.names = list(found.values())
         self.recording = True
-        self._states: list[Tensor] = []
+        self.taken: list[str] = []
+        self._states: list[tuple[str, Tensor]] = []
         self._with_grad = torch.is_grad_enabled()
         self._cut_off: str | None = None
         self._handles: list[Any] = [model.register_forward_pre_hook(_Hook(self, None))]
@@ -92,7 +95,8 @@ class HiddenStates:
         """
         if not self._handles:
             raise InvalidValueError("states: the hooks were removed by close() or at the end of the with block")
-        states, cut_off = self._states, self._cut_off
+        states, cut_off = [state for _, state in self._states], self._cut_off
+        self.taken = [name for name, _ in self._states]
         self.clear()
         if not states:
             raise InvalidValueError(
@@ -109,6 +113,8 @@ class HiddenStates:
     def clear(self) -> None:
         """Forget the states without giving them."""
         self._states, self._cut_off = [], None
+        # Layers may run without a call of the model, which would tell.
+        self._with_grad = torch.is_grad_enabled()
 
     def close(self) -> None:
         """Remove the hooks and forget the states."""
@@ -148,7 +154,7 @@ class HiddenStates:
             )
         if self._with_grad and not torch.is_grad_enabled():
             self._cut_off = name
-        self._states.append(state)
+        self._states.append((name, state))
 
 
 class _Hook:

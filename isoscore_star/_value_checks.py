@@ -205,8 +205,8 @@ def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> 
     total = backend.concrete(invariants.t0)
     if total is not None and (total == 0 or not math.isfinite(total)):
         raise InvalidValueError(
-            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give X "
-            "in float64, or divide X by a length (and shrinkage_cov by the square of that)"
+            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
+            "X in float64, or divide X by a length (and shrinkage_cov by the square of that)"
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ pytest.importorskip("rich")
 pytest.importorskip("skdim.id")
 
 from isoscore_star.cli import main
+from isoscore_star.cli.compare_measures import _COPIES
 from isoscore_star.diagnostics import compare_measures
+from isoscore_star.readers import _memory
 
 
 @pytest.fixture
@@ -85,3 +89,34 @@ def test_a_mistake_is_one_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_does_not_fit_into_memory_is_refused_with_the_figure(
+    states: np.ndarray, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(_memory, "free_memory", lambda: 100_000_000)
+    name = "many.npy" if known else "many.csv"
+    if known:
+        np.save(name, np.zeros((100_000, 100), np.float32))
+    else:
+        pytest.importorskip("pyarrow")
+        Path(name).write_text("a,b,c\n" + "0.5,1.5,2.5\n" * 1_000_000)
+    assert main(["compare-measures", name]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    # Points, and five copies in float64; of a table that does not say how long it is, when the copies no longer fit.
+    needed = r"0\.5" if known else r"0\.1"
+    assert re.fullmatch(rf"error: {name}: comparing .* takes {needed} GB of memory; \d+\.\d GB are free\. .*\n", err)
+
+
+def test_the_copies_that_are_counted_are_those_that_are_made(states: np.ndarray) -> None:
+    points = np.random.default_rng(0).normal(size=(50_000, 16))
+    compare_measures(points[:100])  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        compare_measures(points, max_pairwise_points=100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (_COPIES - 1) * points.nbytes < peak < (_COPIES + 0.2) * points.nbytes

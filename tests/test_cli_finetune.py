@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters import REAL_DATA
+from tiny_finetuning import arguments, examples, make_home, write_rows
 
 import isoscore_star as iso
 from isoscore_star.cli import main
@@ -27,54 +28,10 @@ transformers = pytest.importorskip("transformers")
 for needed in ("typer", "rich", "accelerate", "sklearn"):
     pytest.importorskip(needed)
 
-GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "poor", "awful", "dull")
-FILLERS = ("the", "film", "is", "a", "very", "story", "actor", "plot")
-
-
-def examples(count: int, seed: int) -> list[tuple[str, str]]:
-    """Give sentences of 3 to 8 words, of which one tells the label."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(count):
-        words = [str(word) for word in rng.choice(FILLERS, size=rng.integers(2, 8))]
-        words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(GOOD if number % 2 else BAD)))
-        found.append((" ".join(words), "pos" if number % 2 else "neg"))
-    return found
-
-
-def write_rows(path: Path, rows: Any, header: tuple[str, ...] | None = ("sentence", "label")) -> Path:
-    lines = ["\t".join(row) for row in ([header, *rows] if header else rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Give a tiny BERT with its WordPiece tokenizer, and two files of sentences and labels."""
-    folder = tmp_path_factory.mktemp("finetune")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    tokenizer = transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt"))
-    config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    train = write_rows(folder / "train.tsv", examples(64, 1))
-    evaluation = write_rows(folder / "dev.tsv", examples(24, 2))
-    return SimpleNamespace(folder=folder, model=folder / "model", train=train, evaluation=evaluation)
-
-
-def arguments(home: SimpleNamespace, output: Path, *more: object, **changed: object) -> list[str]:
-    options = {
-        "--model": home.model, "--task": home.train, "--eval-file": home.evaluation, "--output": output,
-        "--lr": 5e-3, "--batch-size": 8, "--epochs": 2, "--device": "cpu",
-    }  # fmt: skip
-    options |= {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-    return ["finetune", *words, *map(str, more)]
+    return make_home(tmp_path_factory.mktemp("finetune"))
 
 
 def read_steps(folder: Path) -> list[dict[str, str]]:

@@ -250,7 +250,7 @@ def test_shrinkage_from_data_of_its_own() -> None:
         {"dim": DIM},
         data=lambda trainer: [(batch["ids"], batch["attention_mask"]) for batch in loader],
         forward=lambda module, batch: module(*batch) if isinstance(batch, (tuple, list)) else module(**batch),
-        mask=lambda batch: batch[1] if isinstance(batch, (tuple, list)) else batch["attention_mask"],
+        mask=lambda batch, outputs: batch[1] if isinstance(batch, (tuple, list)) else batch["attention_mask"],
     )
     for callback in (given, made):
         _fit(Plain().double(), callback, max_epochs=1)

@@ -146,7 +146,7 @@ def test_keys(tmp_path, suffix):
         open_array(path, "c")
 
 
-@pytest.mark.parametrize("name", ["points.npy", "tensor.pt", "bare.csv"])
+@pytest.mark.parametrize("name", ["points.npy", "tensor.pt"])
 def test_a_key_for_a_lone_array_is_refused(tmp_path, name):
     WRITERS[name](tmp_path / name, cloud())
     with pytest.raises(SelectionError, match="no array 'x'; it holds one array without a name"):
@@ -155,7 +155,7 @@ def test_a_key_for_a_lone_array_is_refused(tmp_path, name):
 
 def test_a_column_of_single_numbers_is_no_cloud(tmp_path):
     pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]}).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(SelectionError, match=r"column 'a' \(double\) holds no lists"):
+    with pytest.raises(SelectionError, match=r"column 'a' \(floating-point numbers\) holds no lists"):
         open_array(tmp_path / "x.parquet", "a")
 
 
@@ -165,25 +165,16 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path):
     frame.rename(columns=str).to_parquet(tmp_path / "x.parquet")
     csv_notes = open_array(tmp_path / "x.csv").notes
     assert csv_notes == (
-        "ignored columns that hold no numbers: 't0', 't1', 't2', 't3', 't4' and 2 more",
-        "ignored columns without a name (an index): 'column 0'",
+        "ignored columns that hold no numbers: 't0', 't1', 't2', 't3', 't4', 't5', 't6'",
+        "ignored columns of an index: 'column 0'",
     )
     assert open_array(tmp_path / "x.parquet").notes == csv_notes[:1]
 
 
-def test_two_numbers_are_a_point_and_three_counted_ones_are_names(tmp_path):
-    (tmp_path / "two.csv").write_text("0,1\n1,0\n")
-    (tmp_path / "three.csv").write_text("0,1,2\n1,0,5\n")
-    np.testing.assert_array_equal(open_array(tmp_path / "two.csv").whole(), [[0, 1], [1, 0]])
-    source = open_array(tmp_path / "three.csv")
-    np.testing.assert_array_equal(source.whole(), [[1, 0, 5]])
-    assert source.notes == ("took the first row, 0 to 2, as names of the columns",)
-
-
 def test_integers_followed_by_fractions(tmp_path):
-    # The first block of the file, from which columns are understood, holds integers only.
-    X = np.vstack([np.ones((3_000_000, 3)), [[0.5, 2.0, 3.0]]])
-    (tmp_path / "x.csv").write_text("1,1,1\n" * 3_000_000 + "0.5,2,3\n")
+    # The start of the file, from which columns are understood, holds integers only.
+    X = np.vstack([np.ones((3000, 3)), [[0.5, 2.0, 3.0]]])
+    (tmp_path / "x.csv").write_text("1,1,1\n" * 3000 + "0.5,2,3\n")
     np.testing.assert_array_equal(open_array(tmp_path / "x.csv").whole(), X)
 
 
@@ -245,17 +236,17 @@ BROKEN = {
     "no arrays": ("x.npz", lambda path: np.savez(path / "x.npz"), "holds no arrays"),
     "pickled objects": ("x.pt", lambda path: torch.save({"f": cloud}, path / "x.pt"), "never unpickled"),
     "empty csv": ("x.csv", csv_text(""), "is empty"),
-    "ragged csv": ("x.csv", csv_text("a,b\n1,2\n3\n"), "Expected 2 columns, got 1"),
-    "text without header": ("x.csv", csv_text("1,2,3\n4,x,6\n"), "column 1 does not hold numbers"),
-    "late text": ("x.csv", csv_text("a,b\n" + "1,2\n" * 5_000_000 + "1,x\n"), "invalid value 'x'"),
-    "no numbers": ("x.csv", csv_text("a;b\n1;2\n"), "no columns of numbers separated by ','"),
+    "ragged csv": ("x.csv", csv_text("a,b\n1,2\n3\n"), r"row 1 \(counted from 0\) has 1 columns, the first line 2"),
+    "text without header": ("x.csv", csv_text("1,2,3\n4,x,6\n"), "row 1 .*line 2.*, column '1': 'x' is no number"),
+    "late text": ("x.csv", csv_text("a,b\n" + "1,2\n" * 20_000 + "1,x\n"), "row 20000 .*line 20002.*'x' is no number"),
+    "no numbers": ("x.csv", csv_text("a|b\n1|2\n"), "neither columns of numbers nor"),
     "not text": ("x.csv", lambda path: (path / "x.csv").write_bytes(b"\xff\xfe\x80"), "cannot be read as .csv"),
-    "gap in csv": ("x.csv", csv_text("a,b\n1,\n3,4\n"), "column 'b' has missing values"),
-    "gap in the first row": ("x.csv", csv_text("1,,3\n4,5,6\n"), "column '1' has missing values"),
-    "gap in columns": ("x.parquet", parquet({"a": [1.0, 2.0], "b": [1, None]}), "column 'b' has missing values"),
-    "missing list": ("x.parquet", parquet({"e": [[1.0, 2.0], None]}), "column 'e' has missing values"),
-    "gap in a list": ("x.parquet", parquet({"e": [[1.0, 2.0], [1.0, None]]}), "column 'e' has missing values"),
-    "ragged lists": ("x.parquet", parquet({"e": [[1.0, 2.0], [1.0]]}), r"got lists of \[1, 2\]"),
+    "gap in csv": ("x.csv", csv_text("a,b\n1,\n3,4\n"), "row 0 .*line 2.*, column 'b': '' is missing"),
+    "gap in the first row": ("x.csv", csv_text("1,,3\n4,5,6\n"), "row 0 .*line 1.*, column '1': '' is missing"),
+    "gap in columns": ("x.parquet", parquet({"a": [1.0, 2.0], "b": [1, None]}), "row 1 .*column 'b': a missing value"),
+    "missing list": ("x.parquet", parquet({"e": [[1.0, 2.0], None]}), "row 1 .*column 'e': a missing value"),
+    "gap in a list": ("x.parquet", parquet({"e": [[1.0, 2.0], [1.0, None]]}), "row 1 .*column 'e': a missing value"),
+    "ragged lists": ("x.parquet", parquet({"e": [[1.0, 2.0], [1.0]]}), "row 1 .*column 'e': a list of 1 numbers"),
     "words only": ("x.parquet", parquet({"a": ["x", "y"]}), "neither columns of numbers nor a column of lists"),
 }
 
@@ -293,7 +284,6 @@ def test_wrong_files(tmp_path, name, match):
     [
         ("points.safetensors", "_safetensors", "safetensors", "files"),
         ("columns.parquet", "_arrow", "pyarrow", "files"),
-        ("bare.csv", "_csv", "pyarrow", "files"),
         ("tensor.pt", "_torch", "torch", "torch"),
     ],
 )

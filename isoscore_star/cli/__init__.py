@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code: 0, 1 for data that cannot be measured, 2 for a wrong use, 130 after Ctrl-C.
     """
+    _open_streams()
     try:
         from isoscore_star.cli.app import app
         from isoscore_star.cli.errors import run
@@ -34,3 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     return run(app, arguments)
+
+
+def _open_streams() -> None:
+    """Open what the caller closed (``2>&-``), so that writing goes nowhere, and no file that is opened gets its number.
+
+    In the order of their numbers, since a file that is opened gets the lowest that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from isoscore_star._errors import IsoScoreError
+from isoscore_star.cli.printable import note
 from isoscore_star.diagnostics import Comparison, compare_measures
-from isoscore_star.readers import SUFFIXES, open_clouds
+from isoscore_star.readers import SUFFIXES, Cloud, open_clouds
+from isoscore_star.readers._memory import require_memory
+
+_COPIES = 5
+"""Copies of all points, in float64, that the greediest of the measures holds at a time beside those that were read."""
 
 
 def compare_measures_of_file(
@@ -23,24 +29,53 @@ def compare_measures_of_file(
         typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Array or column to take; several are one union.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; several are one union."
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*')."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the isotropy of the points in a file in every known way (the file has to fit into memory)."""
-    clouds = open_clouds([file], key or (), mask)
-    for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
-        print(f"note: {note}", file=sys.stderr)
-    points = [cloud.source.whole() for cloud in clouds]
+    clouds = open_clouds([file], key or (), mask, columns=columns or ())
+    for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
+        note(text)
     name = clouds[0].source.name if len(clouds) == 1 else str(file)
+    points = _read(clouds, name)
+    masks = None if mask is None else [None if cloud.mask is None else cloud.mask.reshape(-1) for cloud in clouds]
     try:
-        found = compare_measures(points, None if mask is None else [cloud.mask for cloud in clouds])
+        found = compare_measures(points, masks)
     except IsoScoreError as error:
         raise type(error)(f"{name}: {str(error).removeprefix('X: ')}") from error
     if as_json:
         print(json.dumps({"file": str(file)} | found.to_dict(), indent=2))
     else:
         _show(found)
+
+
+def _read(clouds: list[Cloud], name: str) -> list[NDArray[Any]]:
+    """Read the points of all clouds, as long as there is memory for what the measures make of them."""
+    dim = int(clouds[0].source.shape[-1] or 0)
+    points, count = [], sum(cloud.rows or 0 for cloud in clouds) * dim
+    _require_memory(name, (1 + _COPIES) * count)
+    count = 0
+    for cloud in clouds:
+        blocks = []
+        for block in cloud.source.blocks():
+            count += block.size
+            _require_memory(name, _COPIES * count)
+            blocks.append(np.array(block))
+        points.append(np.concatenate(blocks) if blocks else np.empty((0, dim)))
+    return points
+
+
+def _require_memory(name: str, values: int) -> None:
+    advice = ". The command measure takes files of any size; compare a part of the points"
+    require_memory(name, 8 * values, "comparing measures of all these points", advice)
 
 
 def _show(found: Comparison) -> None:

@@ -13,13 +13,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 from isoscore_star import Measurement
+from isoscore_star.cli.folder import folder
+from isoscore_star.cli.printable import printable
 from isoscore_star.demonstration import Comparison, Demonstration, demonstrate, prepare_folder, write_files
 from isoscore_star.demonstration._comparison import LAMS, SEEDS
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the results; made if missing.")] = Path("demo_results"),
-    seed: Annotated[int, typer.Option(min=0, help="First of the five random seeds of the training.")] = 0,
+    output: Annotated[
+        Path, typer.Option(parser=folder, metavar="DIR", help="Folder for the results; made if missing.")
+    ] = Path("demo_results"),
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - SEEDS, help="First of the five random seeds of the training.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Measure real hidden states, and raise and lower their isotropy in training (which needs torch).
@@ -34,7 +40,7 @@ def demo(
         return
     _report(Console(highlight=False), found)
     names = ", ".join(file.name for file in files)
-    Console().print(f"Results are in {output}: {names}", markup=False, highlight=False, soft_wrap=True)
+    Console().print(f"Results are in {printable(str(output))}: {names}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _demonstrate(seed: int) -> Demonstration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from isoscore_star._errors import IsoScoreError
+from isoscore_star.cli.printable import printable
 from isoscore_star.readers import SelectionError
 
 BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130
@@ -53,7 +55,12 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # one that cannot write a sign, such as ±, gets a question mark
             stream.reconfigure(errors="replace")
     try:
-        return int(app(arguments, prog_name="isoscore-star", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="isoscore-star", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output, such as head, wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes the rest as it ends
+        return BAD_DATA
     except _ParsingError as error:
         return _fail(_with_help(error), BAD_USE)
     except SelectionError as error:
@@ -73,5 +80,5 @@ def _with_help(error: Any) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

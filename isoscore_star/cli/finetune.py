@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,10 +17,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isoscore_star._errors import InvalidValueError
 from isoscore_star.cli.finetune_tables import show_results
+from isoscore_star.cli.folder import folder
 from isoscore_star.cli.measure import Estimator
-from isoscore_star.finetuning import Cell, Results, Settings, cells, parse_sweep
+from isoscore_star.cli.printable import printable
+from isoscore_star.finetuning import Cell, Results, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning import Progress as Tell
 from isoscore_star.finetuning import finetune as run_all
+
+_MOST = 2**31 - 1
 
 
 class Shape(str, Enum):
@@ -50,7 +55,9 @@ class Metric(str, Enum):
 def finetune(
     model: Annotated[str, typer.Option(metavar="NAME_OR_DIR", help="Model of the Hugging Face hub, or a folder.")],
     task: Annotated[str, typer.Option(help="A GLUE task (sst2, rte, ...), or a .tsv, .csv or .jsonl file.")],
-    output: Annotated[Path, typer.Option(help="Folder for the results; runs that are there already are kept.")],
+    output: Annotated[
+        Path, typer.Option(parser=folder, metavar="DIR", help="Folder for the results; runs that are there are kept.")
+    ],
     axes: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="More values to sweep.", show_default=False)
     ] = None,
@@ -73,15 +80,15 @@ def finetune(
         float | None,
         typer.Option(min=0, max=1, help="All dropout rates of the model, instead of its own; 0 for an exact target."),
     ] = None,
-    gradient_accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
+    gradient_accumulation: Annotated[int, typer.Option(min=1, max=_MOST, help="Batches a step.")] = 1,
     seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run for each.")] = "0",
     sweep: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUES", help="Values to sweep, as lam=-1,0,1 zeta=0.2,0.4.")
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps, whatever --epochs says.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, max=_MOST, help="Steps, whatever --epochs says.")] = None,
     max_train: Annotated[int | None, typer.Option(min=1, help="Training examples at most.")] = None,
     max_eval: Annotated[int | None, typer.Option(min=1, help="Evaluation examples at most.")] = None,
-    max_length: Annotated[int, typer.Option(min=4, help="Tokens at which an example is cut off.")] = 128,
+    max_length: Annotated[int, typer.Option(min=4, max=_MOST, help="Tokens at which an example is cut off.")] = 128,
     eval_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Evaluation data; by default 10 % of the training file.")
     ] = None,
@@ -128,22 +135,20 @@ def finetune(
     try:
         swept = parse_sweep([*(sweep or ()), *(axes or ())])
         cells(base, swept)
+        wanted_seeds = list(dict.fromkeys(_whole_numbers("seeds", seeds)))
+        check_seeds(wanted_seeds)
     except InvalidValueError as error:
         raise typer.BadParameter(str(error)) from error
-    wanted_seeds = list(dict.fromkeys(_whole_numbers("seeds", seeds, least=0)))
     with _progress() as tell:
         results = run_all(settings, base, swept, wanted_seeds, output, tell, keep_models=keep_models)
     _report(results, as_json)
 
 
-def _whole_numbers(option: str, text: str, least: int | None = None) -> list[int]:
+def _whole_numbers(option: str, text: str) -> list[int]:
     try:
-        numbers = [int(word) for word in text.split(",")]
+        return [int(word) for word in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{option}: expected whole numbers, as 1,2; got {text!r}") from None
-    if least is not None and min(numbers) < least:
-        raise typer.BadParameter(f"{option}: expected at least {least}; got {min(numbers)}")
-    return numbers
+        raise typer.BadParameter(f"{option}: expected whole numbers, as 1,2; got {reprlib.repr(text)}") from None
 
 
 class _Notes(logging.Handler):
@@ -154,7 +159,7 @@ class _Notes(logging.Handler):
         self.console, self.about = console, ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = f"note: {self.about}: {record.getMessage()}"
+        text = printable(f"note: {self.about}: {record.getMessage()}")
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -186,7 +191,7 @@ def _report(results: Results, as_json: bool) -> None:
         return
     show_results(found["runs"])
     Console().print(
-        f"Results are in {results.folder}: results.json, steps.csv, runs/",
+        f"Results are in {printable(str(results.folder))}: results.json, steps.csv, runs/",
         markup=False,
         highlight=False,
         soft_wrap=True,

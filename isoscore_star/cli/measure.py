@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star._measurement import Measurement
+from isoscore_star.cli.printable import note, printable
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
 # The sample behind the standard error of a large file is random; the same file is to give the same answer.
 _SEED = 0
 _SHOWN_OUTLIERS = 5
+_SHOWN_COLUMNS = 10
 
 _EXISTING = {"exists": True, "dir_okay": False}
 _Layer = tuple[str, Measurement]
@@ -54,7 +56,15 @@ def measure(
         typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Array or column to take; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; may be repeated."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Columns of a table that are dimensions: a name or a pattern ('emb_*'); may be repeated.",
+        ),
     ] = None,
     by_layer: Annotated[
         bool,
@@ -64,26 +74,30 @@ def measure(
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
-    clouds = open_clouds(files, key or (), mask, by_layer=by_layer)
-    for note in dict.fromkeys(f"{cloud.source.name}: {note}" for cloud in clouds for note in cloud.source.notes):
-        print(f"note: {note}", file=sys.stderr)
+    clouds = open_clouds(files, key or (), mask, by_layer=by_layer, columns=columns or ())
+    for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
+        note(text)
+    # Of several tables the first one's names serve for all.
+    names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
     matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
     union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
     if as_json:
         found: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": estimator.value}
-        found["union"] = union.to_dict()
+        if names:
+            found["columns"] = list(names)
+        found["union"] = _with_columns(union, names)
         if by_layer:
-            found["layers"] = [{"layer": label} | layer.to_dict() for label, layer in layers]
+            found["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
         print(json.dumps(found, indent=2))
     else:
-        _show(union, layers, zeta, estimator)
+        _show(union, layers, zeta, estimator, names)
 
 
 def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
     try:
         if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
-            print("note: the unbiased score needs no shrinkage, so zeta is not used", file=sys.stderr)
+            note("the unbiased score needs no shrinkage, so zeta is not used")
             return 0.0
         return float(_checks.zeta(zeta, shrinkage_cov))
     except InvalidValueError as error:
@@ -91,11 +105,12 @@ def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) 
 
 
 def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
-    matrix = open_array(*_file_and_key(name)).whole()
+    source = open_array(*_file_and_key(name))
+    matrix = source.whole()
     try:
         return _value_checks.shrinkage_target(matrix, dim)
     except IsoScoreError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {'; '.join([str(error), *source.notes])}") from error
 
 
 def _file_and_key(name: str) -> tuple[str, str | None]:
@@ -148,22 +163,34 @@ def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Estimator) -> None:
+def _with_columns(found: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
+    """Give a measurement as plain numbers, its outlier dimensions with their columns."""
+    plain = found.to_dict()
+    if len(names) == found.dim:
+        for outlier in plain["outlier_dimensions"]:
+            outlier["column"] = names[outlier["dimension"]]
+    return plain
+
+
+def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Estimator, names: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     # File names are no markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if layers:
-        table = Table("layer", *_rows(union, zeta, estimator), title=f"{union.dim:,} dimensions")
+        title = f"{union.dim:,} dimensions{f': {_columns(names)}' if names else ''}"
+        table = Table("layer", *_rows(union, zeta, estimator, names), title=title)
         for column in table.columns:
             column.no_wrap = "score" in str(column.header).lower()
         for label, found in [*layers, ("union", union)]:
-            table.add_row(label, *_rows(found, zeta, estimator).values())
+            table.add_row(printable(label), *_rows(found, zeta, estimator, names).values())
     else:
         table = Table(show_header=False)
         table.add_row("dimensions", f"{union.dim:,}")
-        for row in _rows(union, zeta, estimator).items():
+        if names:
+            table.add_row("columns", _columns(names))
+        for row in _rows(union, zeta, estimator, names).items():
             table.add_row(*row)
     console.print(table)
     warnings = [w for found in [*(layer for _, layer in layers), union] for w in found.warnings]
@@ -171,7 +198,7 @@ def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Esti
         console.print(f"warning: {warning}", style="yellow")
 
 
-def _rows(found: Measurement, zeta: float, estimator: Estimator) -> dict[str, str]:
+def _rows(found: Measurement, zeta: float, estimator: Estimator, names: tuple[str, ...]) -> dict[str, str]:
     unbiased = "not defined" if found.unbiased_score is None else f"{found.unbiased_score:.4f}"
     if found.standard_error is not None:
         unbiased += f" ± {found.standard_error:.4f}"
@@ -185,11 +212,20 @@ def _rows(found: Measurement, zeta: float, estimator: Estimator) -> dict[str, st
         "points": f"{found.count:,}",
         **dict(scores),
         "effective dimensions": f"{found.effective_dimensions:.1f}",
-        "outlier dimensions": _outliers(found),
+        "outlier dimensions": _outliers(found, names),
     }
 
 
-def _outliers(found: Measurement) -> str:
-    shown = [f"{index} ({share:.1%})" for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]]
+def _outliers(found: Measurement, names: tuple[str, ...]) -> str:
+    shown = [
+        f"{printable(names[index]) if len(names) == found.dim else index} ({share:.1%})"
+        for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]
+    ]
     more = len(found.outlier_dimensions) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
+
+
+def _columns(names: tuple[str, ...]) -> str:
+    """Name the columns that were taken, the first and the last of many."""
+    shown = list(map(printable, names if len(names) <= _SHOWN_COLUMNS else (*names[:3], names[-1])))
+    return ", ".join(shown) if len(names) <= _SHOWN_COLUMNS else f"{', '.join(shown[:-1])}, ..., {shown[-1]}"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isoscore_star._registry import available_backends, get_backend
+from isoscore_star.cli.printable import printable
 from isoscore_star.validation import Check
 from isoscore_star.validation import validate as run_checks
 
@@ -36,7 +37,7 @@ def validate(
         cases = max(check.cases for check in checks)
         console.print(f"Largest errors over up to {cases} clouds, against Algorithm 1 in float64 on the same points.")
     for check in failed:
-        Console(stderr=True).print(_complaint(check), markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(printable(_complaint(check)), markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 

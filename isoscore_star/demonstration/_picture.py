@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 # Without dates and random ids the same results give the same files.
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
+KINDS = tuple(_METADATA)
 
 
-def write_pictures(found: Demonstration, folder: Path) -> list[Path]:
-    """Write layers.png and layers.svg."""
-    files = [folder / f"layers.{kind}" for kind in _METADATA]
+def picture(found: Demonstration) -> Figure:
+    """Draw the layers and, if there was any, the training."""
+    figure = Figure(figsize=(9, 3.8) if found.comparison else (4.8, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2 if found.comparison else 1, squeeze=False)[0]
+    _draw_layers(panels[0], found)
+    if found.comparison is not None:
+        _draw_training(panels[1], found.comparison)
+    return figure
+
+
+def write_picture(figure: Figure, path: Path, kind: str) -> None:
+    """Write it as one of `KINDS`."""
     with rc_context({"svg.hashsalt": "isoscore-star"}):
-        figure = Figure(figsize=(9, 3.8) if found.comparison else (4.8, 3.8), layout="constrained")
-        panels = figure.subplots(1, 2 if found.comparison else 1, squeeze=False)[0]
-        _draw_layers(panels[0], found)
-        if found.comparison is not None:
-            _draw_training(panels[1], found.comparison)
-        for file, (kind, metadata) in zip(files, _METADATA.items(), strict=True):
-            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
-    return files
+        figure.savefig(path, format=kind, dpi=150, metadata=_METADATA[kind])
 
 
 def _draw_layers(axes: Axes, found: Demonstration) -> None:

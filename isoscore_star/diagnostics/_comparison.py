@@ -16,7 +16,7 @@ from isoscore_star.diagnostics._cosine import average_cosine_similarity
 from isoscore_star.diagnostics._intrinsic import id_score, mle_dimension, two_nn_dimension
 from isoscore_star.diagnostics._outliers import outlier_dimensions
 from isoscore_star.diagnostics._partition import partition_score
-from isoscore_star.diagnostics._points import FloatArray, checked_points
+from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
 from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
 from isoscore_star.diagnostics._uniformity import uniformity
 
@@ -126,6 +126,9 @@ def compare_measures(
     if isinstance(max_pairwise_points, bool) or not isinstance(max_pairwise_points, int):
         raise InvalidTypeError(f"max_pairwise_points: expected an integer of at least 2; got {max_pairwise_points!r}")
     _checks.number("max_pairwise_points", max_pairwise_points, 2)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InvalidTypeError(f"seed: expected an integer of at least 0; got {seed!r}")
+    _checks.number("seed", seed, 0)
     points = checked_points(X, mask, "a comparison")
     sample, sampled = points, ""
     if len(points) > max_pairwise_points:
@@ -157,7 +160,7 @@ def compare_measures(
 
 
 def _scores(points: FloatArray) -> tuple[Row, ...]:
-    found = measure(points)
+    found = measure(in_unit(points))
     note = "" if found.standard_error is None else f"± {found.standard_error:.4f} (independent points)"
     if found.unbiased_score is None:
         note = "too few points"

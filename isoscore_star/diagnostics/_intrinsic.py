@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from isoscore_star import _checks
+from isoscore_star import _checks, _value_checks
 from isoscore_star._errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
-from isoscore_star.diagnostics._points import FloatArray, centred, checked_points
+from isoscore_star.diagnostics._neighbours import nearest_distances
+from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
 
 NEIGHBOURS = 20
 """Neighbours of each point that the MLE looks at: scikit-dimension's default."""
+LARGEST = 1e9
+"""Dimension beyond which ratios of distances differ from 1 by no more than they may be off."""
 
 
 def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
     """TwoNN: the intrinsic dimension from each point's two nearest neighbours.
 
-    Calls `skdim.id.TwoNN` (the line through the empirical distribution, a tenth of the ratios left out, as in [1]_).
-    Points that occur more than once count once, since a distance of zero has no ratio.
+    Calls `skdim.id.TwoNN` (the line through the empirical distribution, a tenth of the ratios left out, as in [1]_)
+    with distances that are exact for near-duplicates too. Points that occur more than once count once, since a distance
+    of zero has no ratio.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
     Raises
     ------
     DegenerateDataError
-        If there are too few different points.
+        If there are too few different points, or each has its neighbours at one distance, as on a grid.
     MissingDependencyError
         If scikit-dimension is not installed.
     InvalidValueError, InvalidTypeError
@@ -55,14 +60,16 @@ def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
     2
     """
     estimators = _scikit_dimension()
-    return float(estimators.TwoNN().fit(_different(X, mask, 4)).dimension_)
+    nearest = nearest_distances(_different(X, mask, 4), 2)
+    return _estimate(nearest, lambda: estimators.TwoNN(dist=True).fit(nearest).dimension_)
 
 
 def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
     """Maximum-likelihood intrinsic dimension of Levina & Bickel.
 
-    Calls `skdim.id.MLE`, whose estimates at the points are averaged by their inverses [2]_. Points that occur more
-    than once count once, since the logarithm of a distance of zero is infinite.
+    Calls `skdim.id.MLE`, whose estimates at the points are averaged by their inverses [2]_, with distances that are
+    exact for near-duplicates too. Points that occur more than once count once, since the logarithm of a distance of
+    zero is infinite.
 
     Parameters
     ----------
@@ -81,7 +88,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     Raises
     ------
     DegenerateDataError
-        If there are not more different points than neighbours.
+        If there are not more different points than neighbours, or each has them at one distance, as on a grid.
     MissingDependencyError
         If scikit-dimension is not installed.
     InvalidValueError, InvalidTypeError
@@ -105,7 +112,12 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     _checks.number("n_neighbors", n_neighbors, 3)
     estimators = _scikit_dimension()
     points = _different(X, mask, n_neighbors + 1)
-    return float(estimators.MLE().fit(points, n_neighbors=n_neighbors).dimension_)
+    nearest = nearest_distances(points, n_neighbors)
+    fit = estimators.MLE().fit
+    return _estimate(
+        nearest,
+        lambda: fit(points, precomputed_knn_arrays=(nearest, None), n_neighbors=n_neighbors).dimension_,
+    )
 
 
 def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
@@ -145,15 +157,35 @@ def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> floa
 
 
 def _different(X: Any, mask: Any, least: int) -> FloatArray:
-    """Each different point once, centred: distances do not change, and are exact however far the mean is."""
-    points = centred(checked_points(X, mask, "an intrinsic dimension"))
+    """Each different point once, in a unit that does not matter."""
+    points = in_unit(checked_points(X, mask, "an intrinsic dimension"))
     different = np.unique(points, axis=0)
+    if len(different) == 1:
+        raise _value_checks.identical_points(len(points))
     if len(different) < least:
         raise DegenerateDataError(
             f"X: this intrinsic dimension needs at least {least} different points; got {len(different)}. "
             "Give more, or look at fewer neighbours"
         )
     return np.asarray(different)
+
+
+def _estimate(nearest: FloatArray, estimate: Callable[[], float]) -> float:
+    """Estimate a dimension from distances, if those have ratios that tell of one."""
+    if not nearest.all():
+        raise DegenerateDataError(
+            "X: points that differ lie so close together, beside the largest value, that their distance cannot be "
+            "told from zero. Leave the far points out"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dimension = float(estimate())
+    # Of equal distances rounding alone makes ratios, whose logarithms are some 1e-16, and an inverse of some 1e16.
+    if not 0 < dimension < LARGEST:
+        raise DegenerateDataError(
+            "X: each point's nearest neighbours are equally far, as on a grid, so that no intrinsic dimension follows "
+            "from their distances"
+        )
+    return dimension
 
 
 def _scikit_dimension() -> Any:

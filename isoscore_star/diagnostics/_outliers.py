@@ -49,7 +49,7 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     """
     factor = _checks.number("factor", factor, 0.0)
     moved = centred(checked_points(X, mask, "a variance"))
-    variances = np.sum((moved / np.abs(moved).max()) ** 2, axis=0)
+    variances = np.sum(moved**2, axis=0)
     shares = variances / variances.sum()
     order = np.argsort(-shares, kind="stable")
     return tuple(OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * len(shares) >= factor)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.special import logsumexp
+from scipy.linalg import eigh, svd
 
-from isoscore_star.diagnostics._points import checked_points
+from isoscore_star.diagnostics._points import FloatArray, checked_points
+
+_BLOCK_ROWS = 1024
 
 
 def partition_score(X: Any, *, mask: Any = None) -> float:
@@ -52,7 +54,26 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     1.0
     """
     points = checked_points(X, mask, "a partition function", least=1)
-    _, directions = eigh(points.T @ points)
-    products = points @ directions
-    logarithms = np.concatenate([logsumexp(products, axis=0), logsumexp(-products, axis=0)])
-    return float(np.exp(logarithms.min() - logarithms.max()))
+    m, dim = points.shape
+    unit = max(1.0, float(np.abs(points).max()))  # keeps squares, and the logarithms below, in range
+    points /= unit
+    if m < dim:
+        # The products with the eigenvectors that the points have a part in; with the others all are zero.
+        left, singular, _ = svd(points, full_matrices=False, overwrite_a=True, check_finite=False)
+        products, others = left * singular, [math.log(m) / unit]
+    else:
+        products, others = points @ eigh(points.T @ points, overwrite_a=True, check_finite=False)[1], []
+    with np.errstate(over="ignore"):  # of differences whose exponential is 0
+        logarithms = np.concatenate(
+            [_log_partition(products, unit), _log_partition(np.negative(products, out=products), unit), others]
+        )
+        return math.exp(unit * (logarithms.min() - logarithms.max()))
+
+
+def _log_partition(products: FloatArray, unit: float) -> FloatArray:
+    """Logarithms of the columns' sums of exp(unit·product), in the unit; block by block, since there may be many."""
+    largest = products.max(axis=0)
+    sums = np.zeros_like(largest)
+    for start in range(0, len(products), _BLOCK_ROWS):
+        sums += np.exp(unit * (products[start : start + _BLOCK_ROWS] - largest)).sum(axis=0)
+    return np.asarray(largest + np.log(sums) / unit)

@@ -22,19 +22,28 @@ def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
         to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True)
     ]
-    points = np.concatenate(rows).astype(np.float64)
+    with np.errstate(over="ignore"):  # numbers of 16 bytes beyond float64's range become infinite, which is explained
+        points = np.concatenate(rows, dtype=np.float64)
     if not np.isfinite(points).all():
         _value_checks.explain_non_finite(cloud)
     _value_checks.enough_points(len(points), least, why)
     return points
 
 
+def in_unit(points: FloatArray) -> FloatArray:
+    """Divide all points by a power of two, so that none exceeds 1 and squares keep in range; 0 stays 0."""
+    exponent = int(np.frexp(np.abs(points).max(initial=0.0))[1])
+    return np.asarray(np.ldexp(points, -exponent))
+
+
 def centred(points: FloatArray) -> FloatArray:
-    """Subtract the mean; an error if nothing is left."""
+    """Subtract the mean, in units of about the largest deviation; an error if nothing is left."""
     # A difference from a point of the cloud first: identical points give exact zeros, and a far mean costs no digits.
+    points = in_unit(points)
     moved = points - points[0]
     if not moved.any():
         raise _value_checks.identical_points(len(points))
+    moved = in_unit(moved)
     return np.asarray(moved - moved.mean(axis=0))
 
 

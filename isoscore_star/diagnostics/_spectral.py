@@ -9,7 +9,8 @@ import numpy as np
 from scipy.linalg import svdvals
 
 from isoscore_star import _checks, _value_checks
-from isoscore_star.diagnostics._points import FloatArray, centred, checked_points
+from isoscore_star._errors import InvalidValueError
+from isoscore_star.diagnostics._points import FloatArray, centred, checked_points, in_unit
 
 RANK_ME_EPSILON = 1e-7
 """What RankMe's authors add to each share for float32; kept, so that the value is theirs."""
@@ -53,6 +54,8 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     0.333...
     """
     share = _checks.number("share", share, 0.0, 1.0)
+    if share == 0:
+        raise InvalidValueError("share: expected a number above 0, and at most 1; got 0, which leaves no component")
     spread = _covariance_spectrum(X, mask)
     dim = len(spread)
     k = max(1, math.floor(share * dim + 1e-9))  # 0.29 of 100 are 29, though the product is a little less
@@ -97,10 +100,9 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     3.0
     """
     points = checked_points(X, mask, "a rank", least=1)
-    largest = np.abs(points).max()
-    if largest == 0:
+    if not points.any():
         raise _value_checks.identical_points(len(points))
-    singular = svdvals(points / largest)
+    singular = svdvals(in_unit(points), overwrite_a=True, check_finite=False)
     shares = singular / singular.sum() + RANK_ME_EPSILON
     return float(np.exp(-np.sum(shares * np.log(shares))))
 
@@ -160,5 +162,4 @@ def _covariance_spectrum(X: Any, mask: Any) -> FloatArray:
 
 
 def _singular_values(points: FloatArray) -> FloatArray:
-    moved = centred(points)
-    return np.asarray(svdvals(moved / np.abs(moved).max()))
+    return np.asarray(svdvals(centred(points), overwrite_a=True, check_finite=False))

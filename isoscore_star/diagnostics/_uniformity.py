@@ -12,6 +12,7 @@ from isoscore_star import _checks
 from isoscore_star.diagnostics._points import checked_points, on_sphere
 
 _BLOCK_ROWS = 1024
+_SHARPEST = 1e6  # beyond, the rounding of a squared distance would be felt
 
 
 def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
@@ -25,7 +26,7 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
         Points as rows, m ≥ 2; of any framework, computed in float64.
     t : float, default 2.0
-        Sharpness of the potential, above 0; the paper's is 2.
+        Sharpness of the potential, above 0 and at most 10⁶; the paper's is 2.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding.
 
@@ -54,7 +55,7 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     >>> round(diagnostics.uniformity(np.array([[1.0, 0.0], [-3.0, 0.0]])), 12)  # squared distance 4 on the sphere
     -8.0
     """
-    t = _checks.number("t", t, np.finfo(np.float64).tiny)
+    t = _checks.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
     directions = on_sphere(checked_points(X, mask, "a pair"), "uniformity")
     m = len(directions)
     total = -math.inf

@@ -5,7 +5,7 @@ from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._metrics import scores
 from isoscore_star.finetuning._model import encode, load_model, load_tokenizer
 from isoscore_star.finetuning._results import Results, cell_of
-from isoscore_star.finetuning._settings import Cell, Settings, cells, parse_sweep
+from isoscore_star.finetuning._settings import Cell, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning._sweep import Progress, finetune
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TaskData",
     "cell_of",
     "cells",
+    "check_seeds",
     "encode",
     "finetune",
     "load_model",

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from isoscore_star._schedule import LambdaSchedule
+from isoscore_star._whole_files import writing_to
 from isoscore_star.finetuning._settings import Cell
 
 
@@ -70,7 +71,7 @@ class StepWatch(TrainerCallback):
 
 
 class KeepBest(TrainerCallback):
-    """Save the model whenever it did better than before on the evaluation data.
+    """Save the model whenever it did better than before on the evaluation data, or say that it cannot be written.
 
     Parameters
     ----------
@@ -103,8 +104,10 @@ class KeepBest(TrainerCallback):
         self.is_last = not self.scores or found[self.metric] > self.scores[self.metric]
         if self.is_last:
             self.scores, self.step = found, state.global_step
-            model.save_pretrained(self.folder)
-            self.tokenizer.save_pretrained(self.folder)
+            # A full disk has other names in safetensors and tokenizers, which write these files.
+            with writing_to(self.folder, Exception):
+                model.save_pretrained(self.folder)
+                self.tokenizer.save_pretrained(self.folder)
 
 
 class Telling(TrainerCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +11,30 @@ from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._files import load_files
 from isoscore_star.finetuning._hub import offline_if_unreachable
 from isoscore_star.finetuning._settings import Settings
+from isoscore_star.finetuning._tables import require_file
 from isoscore_star.finetuning._tasks import Task, is_file, named_task
 from isoscore_star.readers import SelectionError
 
 
 def require_files(settings: Settings) -> None:
-    """Make sure that the task is known, and its files are there, before anything is loaded.
+    """Make sure that every name is one, the task is known, and its files are there, before anything is loaded.
 
     Raises
     ------
     SelectionError
         If it is not.
     """
+    for name, value in asdict(settings).items():
+        words = value if isinstance(value, tuple) else (value,)
+        if words and all(isinstance(word, str) and not word.strip() for word in words):
+            raise SelectionError(f"{name.replace('_', '-')}: expected a name; got nothing. Leave it out, or name it")
     if not is_file(settings.task):
         named_task(settings.task)
         if settings.eval_file is not None:
             raise SelectionError(f"eval_file: {settings.task} brings its own evaluation data. Give a file as task, too")
     for file in filter(None, (settings.task, settings.eval_file)):
-        if is_file(file) and not Path(file).is_file():
-            raise SelectionError(f"{file}: there is no such file")
+        if is_file(file):
+            require_file(Path(file))
 
 
 def load_task(settings: Settings) -> TaskData:

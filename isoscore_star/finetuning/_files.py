@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,22 @@ from isoscore_star.finetuning._tables import Table, read_table
 from isoscore_star.finetuning._tasks import LABELS, PAIRS, TEXTS
 from isoscore_star.readers import FileContentError, SelectionError
 
+_FLOAT32_MAX = 3.4028234663852886e38
+
 
 def load_files(settings: Settings) -> TaskData:
     """Load a task from one file or two; see `load_task` for what is raised."""
     train = _read(settings, settings.task)
     held_out = None if settings.eval_file is None else _read(settings, settings.eval_file)
-    regression = settings.metric == "pearson" or (settings.metric is None and _are_measures(train.labels))
+    regression = settings.metric == "pearson" or (
+        settings.metric is None and _are_measures(train.labels, settings.task)
+    )
     metric = settings.metric or ("pearson" if regression else "accuracy")
-    names = None if regression else _class_names(train.labels, settings.task)
+    if len(set(train.labels)) < 2:
+        raise InvalidValueError(
+            f"{settings.task}: every label is {reprlib.repr(train.labels[0])}; there is nothing to learn"
+        )
+    names = None if regression else _class_names(train.labels)
     train = train._replace(labels=_numbers(train.labels, names, settings.task))
     if held_out is not None:
         assert settings.eval_file is not None
@@ -57,16 +66,33 @@ def _texts(table: Table, column: str) -> list[str]:
     texts = table.column(column)
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise FileContentError(f"{table.path}: row {row} has no text in column {column!r}; got {text!r}")
+            got = reprlib.repr(text)
+            raise FileContentError(f"{table.path}: row {row} has no text in column {column!r}; got {got}")
+        _require_characters(table, row, text)
     return texts
+
+
+def _require_characters(table: Table, row: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can hold one alone
+        raise FileContentError(
+            f"{table.path}: row {row} has a surrogate alone, U+{ord(text[error.start]):X}, which is no character: "
+            f"{reprlib.repr(text)}"
+        ) from error
 
 
 def _label(table: Table, row: int, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = "" if value is None else str(value).strip()
-    if not label:
+    if not label or (isinstance(value, float) and not math.isfinite(value)):
         raise FileContentError(f"{table.path}: row {row} has no label")
+    if not isinstance(value, (str, int, float)):
+        raise FileContentError(
+            f"{table.path}: row {row} has a label that is neither text nor a number: {reprlib.repr(value)}"
+        )
+    _require_characters(table, row, label)
     return label
 
 
@@ -78,16 +104,22 @@ def _number(label: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _are_measures(labels: list[str]) -> bool:
+def _are_measures(labels: list[str], file: str) -> bool:
     """Tell labels that are measured, as 3.8, from names of classes, as 0 and 1."""
     numbers = [_number(label) for label in labels]
-    return None not in numbers and any(number != round(number) for number in numbers if number is not None)
+    measured = [row for row, number in enumerate(numbers) if number is not None and number != round(number)]
+    if measured and None in numbers:
+        row = numbers.index(None)
+        raise InvalidValueError(
+            f"{file}: row {row + 1} has the label {reprlib.repr(labels[row])}, row {measured[0] + 1} "
+            f"{reprlib.repr(labels[measured[0]])}: measured labels have to be numbers throughout. If they are names of "
+            "classes, say so with --metric accuracy"
+        )
+    return bool(measured)
 
 
-def _class_names(labels: list[str], file: str) -> list[str]:
+def _class_names(labels: list[str]) -> list[str]:
     names = set(labels)
-    if len(names) < 2:
-        raise InvalidValueError(f"{file}: every label is {labels[0]!r}; there is nothing to learn")
     by_number = all(_number(name) is not None for name in names)
     return sorted(names, key=lambda name: (_number(name) if by_number else 0.0, name))
 
@@ -95,16 +127,17 @@ def _class_names(labels: list[str], file: str) -> list[str]:
 def _numbers(labels: list[str], names: list[str] | None, file: str) -> list[Any]:
     if names is None:
         values = [_number(label) for label in labels]
-        if None in values:
-            row = values.index(None)
-            raise InvalidValueError(f"{file}: regression needs numbers as labels; row {row + 1} has {labels[row]!r}")
+        for row, value in enumerate(values, 1):
+            if value is None or abs(value) > _FLOAT32_MAX:
+                got = reprlib.repr(labels[row - 1])
+                raise InvalidValueError(f"{file}: regression needs numbers in float32 as labels; row {row} has {got}")
         return values
     places = {name: index for index, name in enumerate(names)}
     for row, label in enumerate(labels, 1):
         if label not in places:
-            shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+            shown = ", ".join(map(reprlib.repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise InvalidValueError(
-                f"{file}: row {row} has the label {label!r}, which never occurs in the training data; "
+                f"{file}: row {row} has the label {reprlib.repr(label)}, which never occurs in the training data; "
                 f"its labels are {shown}"
             )
     return [places[label] for label in labels]

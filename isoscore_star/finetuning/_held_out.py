@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star._moments import Moments
-from isoscore_star.finetuning._model import Encoded
+from isoscore_star.finetuning._memory import out_of_memory
+from isoscore_star.finetuning._model import Encoded, told
 
 NEIGHBOURS = 2000
 """Token states at most from which the intrinsic dimension is estimated; its cost grows with their square."""
@@ -140,15 +141,36 @@ def _intrinsic_dimension(points: NDArray[np.float64]) -> float | None:
     return found if np.isfinite(found) else None
 
 
-def require_states(model: Any, example: dict[str, Any], collate: Callable[[Any], Any]) -> None:
-    """Make sure that a model's states can be measured, before it is trained.
+def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) -> None:
+    """Make sure that a model takes the examples, and that its states can be measured, before it is trained.
 
     Raises
     ------
     InvalidValueError
-        If the model returns no hidden states.
+        If the longest example or the one with the largest token is too much for the model, or it returns no hidden
+        states, or none that are finite.
     """
-    next(_token_states(model, [example], collate, 1))
+    longest = max(encoded, key=lambda example: len(example["input_ids"]))
+    largest = max(encoded, key=lambda example: max(example["input_ids"]))
+    for example in (longest, largest):
+        try:
+            states = next(_token_states(model, [example], collate, 1))
+        except (IndexError, ValueError, RuntimeError) as error:
+            if isinstance(error, IsoScoreError) or out_of_memory(error):
+                raise
+            places, entries = (getattr(model.config, n, "?") for n in ("max_position_embeddings", "vocab_size"))
+            raise InvalidValueError(
+                f"model: {type(model).__name__} cannot take an example of {len(example['input_ids'])} tokens, the "
+                f"largest of them {max(example['input_ids'])}: {told(error)}. It has {places} places, to which a "
+                f"smaller --max-length cuts examples off, and {entries} tokens, which have to be its tokenizer's"
+            ) from error
+        if len(states) < 2:
+            raise InvalidValueError(f"model: {type(model).__name__} has no layers but the embeddings")
+        if not all(np.isfinite(layer).all() for layer in states):
+            raise InvalidValueError(
+                f"model: the states of {type(model).__name__} are not finite before any training: its weights are "
+                "damaged. Fetch or save the model anew"
+            )
 
 
 @torch.no_grad()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import reprlib
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError, MissingDependencyError
+from isoscore_star._errors import InvalidValueError, IsoScoreError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._hub import WAYS, has_model
+from isoscore_star.finetuning._model_files import require_own_weights, require_whole_files
 
 Encoded = list[dict[str, Any]]
 """For each example what the tokenizer gives, and its label as ``labels``."""
@@ -24,7 +27,7 @@ def require_packages() -> None:
     MissingDependencyError
         If it is not; the message names the extra.
     """
-    for package in ("torch", "transformers", "accelerate", "sklearn"):
+    for package in ("torch", "transformers", "accelerate", "sklearn", "filelock"):
         try:
             __import__(package)
         except ImportError as error:
@@ -60,7 +63,7 @@ def load_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _load(name, AutoTokenizer.from_pretrained)
+    tokenizer = _load(name, AutoTokenizer.from_pretrained, "tokenizer: ")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise InvalidValueError(f"model: the tokenizer of {name} has no token for padding, and none to take for it")
@@ -85,7 +88,7 @@ def load_model(name: str, tokenizer: Any, data: TaskData, dropout: float | None 
     Raises
     ------
     InvalidValueError
-        If there is no such model.
+        If there is no such model, or its files are damaged.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -100,33 +103,51 @@ def load_model(name: str, tokenizer: Any, data: TaskData, dropout: float | None 
         own = _load(name, AutoConfig.from_pretrained).to_dict()
         task |= {rate: dropout for rate, value in own.items() if "drop" in rate and isinstance(value, float)}
     # A head for another number of classes is replaced, like one that is missing.
-    model = _load(name, AutoModelForSequenceClassification.from_pretrained, ignore_mismatched_sizes=True, **task)
+    model, loaded = _load(
+        name,
+        AutoModelForSequenceClassification.from_pretrained,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **task,
+    )
+    require_own_weights(model, loaded, name)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
-def _load(name: str, load: Any, **options: Any) -> Any:
-    is_path = Path(name).is_dir() or name.startswith((".", "~", os.sep)) or name.count("/") > 1
-    if is_path and not Path(name).expanduser().is_dir():
-        raise InvalidValueError(f"model: there is no folder {name}")
+def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
+    path = Path(name).expanduser()
+    is_path = _is_folder(path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    if is_path and not _is_folder(path):
+        raise InvalidValueError(f"model: there is no folder {reprlib.repr(name) if len(name) > 1000 else name}")
+    options["trust_remote_code"] = False  # or transformers would ask on the terminal, and wait
     try:
         if is_path:
-            return load(str(Path(name).expanduser()), **options)
+            require_whole_files(path)
+            return load(str(path), **options)
         return load(name, local_files_only=not has_model(name), **options)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, InvalidValueError):
-            raise
+    except IsoScoreError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to
         if is_path:
-            raise InvalidValueError(f"model: the folder {name} holds no usable model: {_told(error)}") from error
+            raise InvalidValueError(f"model: the folder {name} holds no usable model: {part}{told(error)}") from error
         why = "it is not in the cache, and the Hugging Face hub cannot be reached"
         if has_model(name):
-            why = f"what the Hugging Face hub has of that name cannot be loaded ({_told(error)})"
+            why = f"what the Hugging Face hub has of that name cannot be loaded ({told(error)})"
         raise InvalidValueError(f"model: {name!r} is no folder here, and {why}. {WAYS}") from error
 
 
-def _told(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for one
+        return False
+
+
+def told(error: BaseException) -> str:
+    """Give the first line of what a library says of a failure, in few words."""
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 300).rstrip(".")
 
 
 def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
@@ -145,9 +166,36 @@ def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
     -------
     list of dict
         In the same order.
+
+    Raises
+    ------
+    InvalidValueError
+        If the tokenizer makes no token of a text.
     """
     found = tokenizer(examples.texts, examples.pairs, truncation=True, max_length=max_length)
+    empty = next((index for index, tokens in enumerate(found["input_ids"]) if not tokens), None)
+    if empty is not None:
+        raise InvalidValueError(
+            f"task: the model's tokenizer makes no token of the text {reprlib.repr(examples.texts[empty])}. Leave it "
+            "out"
+        )
     return [
         {**{name: values[index] for name, values in found.items()}, "labels": label}
         for index, label in enumerate(examples.labels)
     ]
+
+
+def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
+    """Make sure that a tokenizer has a vocabulary; transformers makes up an empty one where its files are missing.
+
+    Raises
+    ------
+    InvalidValueError
+        If it tells no two words of the training data apart.
+    """
+    special = set(tokenizer.all_special_ids)
+    if len({token for example in encoded for token in example["input_ids"]} - special) < 2:
+        raise InvalidValueError(
+            f"model: the tokenizer of {name} knows fewer than two of the words of the training data; its vocabulary "
+            f"holds {len(tokenizer)} entries. Is its tokenizer.json there, and of the right language?"
+        )

@@ -1,11 +1,11 @@
-"""results.json and steps.csv: written so that a sweep that was killed goes on where it was."""
+"""results.json and steps.csv: written by one process, and so that a sweep that was killed goes on where it was."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -13,11 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star._whole_files import LEFT_OVER, replacing, sync, writing_to
+from isoscore_star.finetuning._lock import alone_in
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings
 from isoscore_star.readers import FileContentError, SelectionError
 
 STEP_COLUMNS = ("run", "step", "loss", "istar_loss", "isoscore_star", "lam", "lr")
+
+MEASURED = ("isoscore_star", "isoscore_star_unbiased", "intrinsic_dimension", "seconds_per_step")
+"""What a run has one number of, or None, beside its metric."""
 
 SWEPT = "swept"
 """Stands among the settings for a value that each run has of its own."""
@@ -29,7 +33,7 @@ class Results:
     Parameters
     ----------
     folder : Path
-        See `prepare`.
+        See `alone`.
     settings : dict
         From `shared_settings`.
 
@@ -51,25 +55,27 @@ class Results:
         self.settings = json.loads(json.dumps(settings))
         self.runs: list[dict[str, Any]] = []
         self._path, self._steps = folder / "results.json", folder / "steps.csv"
-        if self._path.exists():
-            self._read()
+        self._read()
 
-    def prepare(self) -> None:
-        """Make the folder ready to be written to.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder ready to be written to, and keep other processes from it; a kill lets go of it.
 
         Raises
         ------
         InvalidValueError
-            If nothing can be written there.
+            If nothing can be written there, or another process does.
+        FileContentError
+            If a file there cannot be read.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._drop_unfinished_steps()
-            self.write()
-        except OSError as error:
-            raise InvalidValueError(
-                f"output: cannot write to {self.folder}: {error.strerror or error}. Choose another folder"
-            ) from error
+        with alone_in(self.folder):
+            self._read()  # once more: another process may have added runs before it ended
+            with writing_to(self.folder):
+                for left_over in self.folder.glob(LEFT_OVER):
+                    left_over.unlink()
+                self._drop_unfinished_steps()
+                self.write()
+            yield
 
     def find(self, cell: Cell, seed: int) -> dict[str, Any] | None:
         """Give the finished run of a cell and a seed."""
@@ -82,9 +88,17 @@ class Results:
         )
 
     def add(self, run: dict[str, Any]) -> None:
-        """Take in a finished run and write the file."""
+        """Take in a finished run and write the file.
+
+        Raises
+        ------
+        InvalidValueError
+            If it cannot be written.
+        """
         self.runs.append(run)
-        self.write()
+        with writing_to(self.folder):
+            sync(self._steps)
+            self.write()
 
     def to_dict(self) -> dict[str, Any]:
         """Give what results.json holds."""
@@ -92,34 +106,29 @@ class Results:
 
     def write(self) -> None:
         """Write results.json at once: a kill leaves the old or the new one, never a part."""
-        partial = self._path.with_suffix(".json.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(self.to_dict(), file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    @contextmanager
-    def step_log(self) -> Iterator[Any]:
-        """Open steps.csv to append rows of `STEP_COLUMNS`, as mappings; each is there at once."""
-        new = not self._steps.exists()
-        with self._steps.open("a", newline="", encoding="utf-8", buffering=1) as file:
-            writer = csv.DictWriter(file, STEP_COLUMNS)
-            if new:
-                writer.writeheader()
-            yield writer
+    def add_step(self, step: Mapping[str, Any]) -> None:
+        """Append a row of `STEP_COLUMNS` to steps.csv; it is there at once.
+
+        Raises
+        ------
+        InvalidValueError
+            If it cannot be written.
+        """
+        with writing_to(self.folder), self._steps.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, STEP_COLUMNS).writerow(step)
 
     def _read(self) -> None:
-        try:
+        with writing_to(self.folder):
+            if not self._path.exists():
+                return
+        with _understanding(self._path):
             found = json.loads(self._path.read_text(encoding="utf-8"))
             before, self.runs = dict(found["settings"]), list(found["runs"])
             for run in self.runs:
-                cell_of(run), run["seed"], run["name"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise FileContentError(
-                f"{self._path}: cannot be read as the results of a fine-tuning ({error}). Choose another --output"
-            ) from error
+                _require_run(run)
         differing = [
             f"{name} was {json.dumps(before.get(name))}, is now {json.dumps(self.settings.get(name))}"
             for name in dict.fromkeys([*before, *self.settings])
@@ -132,18 +141,38 @@ class Results:
             )
 
     def _drop_unfinished_steps(self) -> None:
-        if not self._steps.exists():
-            return
-        names = {run["name"] for run in self.runs}
-        partial = self._steps.with_suffix(".csv.partial")
-        with (
-            self._steps.open(newline="", encoding="utf-8") as old,
-            partial.open("w", newline="", encoding="utf-8") as new,
-        ):
-            writer = csv.DictWriter(new, STEP_COLUMNS, extrasaction="ignore")
+        names, kept = {run["name"] for run in self.runs}, []
+        if self._steps.exists():
+            with _understanding(self._steps), self._steps.open(newline="", encoding="utf-8") as file:
+                # A row that was cut off may end in another run's name.
+                kept = [row for row in csv.DictReader(file) if row.get("run") in names and None not in row.values()]
+        with replacing(self._steps) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, STEP_COLUMNS, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row for row in csv.DictReader(old) if row.get("run") in names)
-        partial.replace(self._steps)
+            writer.writerows(kept)
+
+
+@contextmanager
+def _understanding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error, OSError) as error:
+        raise FileContentError(
+            f"{path}: cannot be read as the results of a fine-tuning ({error}). Choose another --output"
+        ) from error
+
+
+def _require_run(run: Mapping[str, Any]) -> None:
+    """Make sure that a record has all that is compared and shown."""
+    hash(cell_of(run))
+    number = (int, float, type(None))
+    kinds: list[tuple[Any, Any]] = [(run["name"], str), (run["seed"], int), (run["metric"]["name"], str)]
+    kinds += [(run["metric"]["value"], number)]
+    kinds += [(run[name], number) for name in MEASURED]
+    kinds += [(value, number) for value in run["isoscore_star_by_layer"]] + [(note, str) for note in run["notes"]]
+    for value, kind in kinds:
+        if not isinstance(value, kind):
+            raise TypeError(f"a run has {reprlib.repr(value)} where another kind of value belongs")
 
 
 def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **more: Any) -> dict[str, Any]:

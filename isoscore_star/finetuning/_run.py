@@ -16,6 +16,7 @@ from isoscore_star._errors import InvalidValueError
 from isoscore_star.finetuning._callbacks import KeepBest, StepWatch, Telling
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
+from isoscore_star.finetuning._memory import out_of_memory
 from isoscore_star.finetuning._metrics import ALONGSIDE, scores
 from isoscore_star.finetuning._model import Encoded, load_model
 from isoscore_star.finetuning._settings import Cell, Settings
@@ -74,7 +75,7 @@ def run(
     try:
         return _run(prepared, cell, seed, folder, record, tell) | {"seconds": time.perf_counter() - started}
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise InvalidValueError(_advice(cell, prepared.settings)) from error
 
@@ -93,11 +94,11 @@ def _run(
     watch = StepWatch(cell, record)
     best = KeepBest(data.metric, folder / "model", tokenizer)
     collate = DataCollatorWithPadding(tokenizer)
-    require_states(model, prepared.evaluation[0], collate)
+    require_states(model, [*prepared.train, *prepared.evaluation], collate)
     with tempfile.TemporaryDirectory() as scratch:
         common = {
             "model": model,
-            "args": _arguments(settings, cell, seed, scratch),
+            "args": _arguments(prepared, cell, seed, scratch),
             "train_dataset": prepared.train,
             "eval_dataset": prepared.evaluation,
             "data_collator": collate,
@@ -141,15 +142,16 @@ def _penalty(cell: Cell, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _arguments(settings: Settings, cell: Cell, seed: int, scratch: str) -> TrainingArguments:
+def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> TrainingArguments:
+    settings = prepared.settings
     arguments = TrainingArguments(
         output_dir=scratch,
         seed=seed,
         num_train_epochs=cell.epochs,
         max_steps=settings.max_steps or -1,
         learning_rate=cell.lr,
-        per_device_train_batch_size=cell.batch_size,
-        per_device_eval_batch_size=max(cell.batch_size, _EVALUATION_BATCH),
+        per_device_train_batch_size=min(cell.batch_size, len(prepared.train)),  # memory is taken for all of it
+        per_device_eval_batch_size=min(max(cell.batch_size, _EVALUATION_BATCH), len(prepared.evaluation)),
         gradient_accumulation_steps=settings.gradient_accumulation,
         eval_strategy="epoch",
         save_strategy="no",
@@ -168,12 +170,6 @@ def _arguments(settings: Settings, cell: Cell, seed: int, scratch: str) -> Train
 
 def _logits(found: Any) -> Any:
     return found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
 
 
 def _advice(cell: Cell, settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,10 @@ from isoscore_star._schedule import SHAPES
 
 PENALTY = ("lam", "zeta", "estimator", "target", "floor")
 """Settings that tell runs of one folder apart, beside the seed."""
+
+
+MOST_EPOCHS = 1e9
+MOST_SEED = 2**32 - 1  # of NumPy, which the seed is for too
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,20 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
     return list(dict.fromkeys(found))
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Make sure that every random generator takes these seeds.
+
+    Raises
+    ------
+    InvalidValueError
+        If one does not.
+    """
+    for seed in seeds:
+        if not 0 <= seed <= MOST_SEED:
+            bound = "least 0" if seed < 0 else f"most {MOST_SEED}"
+            raise InvalidValueError(f"seeds: expected at {bound}; got {seed}")
+
+
 def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
     """Read ``NAME=VALUE,VALUE,...``.
 
@@ -104,7 +123,9 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
         name = option.lstrip("-").replace("-", "_")
         if not equals or name not in _PARSERS:
             allowed = ", ".join(known.replace("_", "-") for known in _PARSERS)
-            raise InvalidValueError(f"sweep: expected NAME=VALUE,VALUE with a name of {allowed}; got {word!r}")
+            raise InvalidValueError(
+                f"sweep: expected NAME=VALUE,VALUE with a name of {allowed}; got {reprlib.repr(word)}"
+            )
         if name in sweep:
             raise InvalidValueError(f"sweep: {option} comes twice. Put all its values behind one {option}=")
         sweep[name] = [_parsed(option, _PARSERS[name], value) for value in values.split(",")]
@@ -134,7 +155,7 @@ def _parsed(option: str, parse: Callable[[str], Any], value: str) -> Any:
         return parse(value)
     except ValueError:
         kind = "a whole number" if parse is int else "a number"
-        raise InvalidValueError(f"sweep: {option}: expected {kind}; got {value!r}") from None
+        raise InvalidValueError(f"sweep: {option}: expected {kind}; got {reprlib.repr(value)}") from None
 
 
 def _check(cell: Cell) -> None:
@@ -153,6 +174,8 @@ def _check(cell: Cell) -> None:
     for name in ("epochs", "lr"):
         if not _checks.number(name, getattr(cell, name)) > 0:
             raise InvalidValueError(f"{name}: expected a number above 0; got {getattr(cell, name):g}")
+    if cell.epochs > MOST_EPOCHS:
+        raise InvalidValueError(f"epochs: expected at most {MOST_EPOCHS:g}; got {cell.epochs:g}")
     if cell.batch_size < 1:
         raise InvalidValueError(f"batch_size: expected at least 1; got {cell.batch_size}")
     if cell.warmup_steps < 0:

@@ -8,15 +8,19 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isoscore_star._errors import InvalidValueError
 from isoscore_star._schedule import LambdaSchedule
+from isoscore_star._whole_files import writing_to
 from isoscore_star.finetuning._data import load_task, require_files
-from isoscore_star.finetuning._model import encode, load_tokenizer, quiet, require_packages
+from isoscore_star.finetuning._model import encode, load_tokenizer, quiet, require_packages, require_words
 from isoscore_star.finetuning._results import Results, shared_settings
-from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells
+from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells, check_seeds
 from isoscore_star.finetuning._tasks import is_file
+
+if TYPE_CHECKING:
+    from isoscore_star.finetuning._run import Prepared
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and which share of all runs is done, 0 to 1."""
@@ -63,6 +67,7 @@ def finetune(
         See the readers of each part: for settings, files, models and memory that do not fit.
     """
     wanted = cells(base, sweep)
+    check_seeds(seeds)
     require_files(settings)
     tell = progress or (lambda _what, _share: None)
     tell("loading", 0.0)
@@ -82,18 +87,33 @@ def _finetune(
     tell: Progress,
     keep_models: bool,
 ) -> Results:
-    from isoscore_star.finetuning._run import Prepared, run
+    from isoscore_star.finetuning._run import Prepared
 
     data = load_task(settings)
     shared = shared_settings(settings, base, sweep, data_sha256=_fingerprints(settings))
     results = Results(output, shared)
     tokenizer = load_tokenizer(settings.model)
     train, evaluation = (encode(part, tokenizer, settings.max_length) for part in (data.train, data.evaluation))
+    require_words(train, tokenizer, settings.model)
     for cell in wanted:
         _check_schedule(cell, settings, len(train))
-    results.prepare()
     prepared = Prepared(settings, data, tokenizer, train, evaluation)
     everything = [(cell, seed) for cell in wanted for seed in seeds]
+    with results.alone():
+        _run_all(prepared, results, everything, sweep, tell, keep_models)
+    return results
+
+
+def _run_all(
+    prepared: Prepared,
+    results: Results,
+    everything: Sequence[tuple[Cell, int]],
+    sweep: Mapping[str, Sequence[Any]],
+    tell: Progress,
+    keep_models: bool,
+) -> None:
+    from isoscore_star.finetuning._run import run
+
     for number, (cell, seed) in enumerate(everything):
         if results.find(cell, seed) is not None:
             continue
@@ -104,21 +124,25 @@ def _finetune(
             results.add({**twin, **own, "same_as": twin.get("same_as", twin["name"])})
             continue
         what = f"run {number + 1} of {len(everything)}: {name}"
-        folder = output / "runs" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        with results.step_log() as log:
-            found = run(
-                prepared,
-                cell,
-                seed,
-                folder,
-                lambda step, name=name, log=log: log.writerow({"run": name, **step}),  # type: ignore[misc]
-                lambda share, what=what, number=number: tell(what, (number + share) / len(everything)),  # type: ignore[misc]
-            )
+        folder = results.folder / "runs" / name
+        _remove(folder)
+        found = run(
+            prepared,
+            cell,
+            seed,
+            folder,
+            lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
+            lambda share, what=what, number=number: tell(what, (number + share) / len(everything)),  # type: ignore[misc]
+        )
         if not keep_models:
-            shutil.rmtree(folder)
+            _remove(folder)
         results.add({**own, **found, "model": f"runs/{name}/model" if keep_models else None})
-    return results
+
+
+def _remove(folder: Path) -> None:
+    with writing_to(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:

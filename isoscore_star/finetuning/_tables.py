@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from isoscore_star.finetuning._model_files import LFS_POINTER
 from isoscore_star.readers import FileContentError, SelectionError
+
+_SHOWN = 10
 
 SUFFIXES = (".tsv", ".csv", ".jsonl")
 
@@ -30,18 +34,21 @@ class Table(NamedTuple):
         Raises
         ------
         SelectionError
-            If there is none of that name; the message lists those that there are.
+            If there is none of that name, or more than one; the message lists those that there are.
         """
         if name not in self.columns:
             raise SelectionError(self.missing(repr(name)))
+        if self.columns.count(name) > 1:
+            raise SelectionError(f"{self.path}: has {self.columns.count(name)} columns {name!r}; rename all but one")
         index = self.columns.index(name)
         return [row[index] for row in self.rows]
 
     def missing(self, wanted: str) -> str:
         """Say that a column is missing, and which ones there are."""
-        shown = ", ".join(repr(column if len(column) <= 40 else column[:37] + "...") for column in self.columns)
+        shown = ", ".join(repr(name if len(name) <= 40 else name[:37] + "...") for name in self.columns[:_SHOWN])
+        shown += f" and {len(self.columns) - _SHOWN} more" if len(self.columns) > _SHOWN else ""
         hint = "" if self.path.suffix == ".jsonl" else ". If it has no header, name its columns with --columns"
-        return f"{self.path}: has no column {wanted}; its columns are {shown}{hint}"
+        return f"{self.path}: has no column {wanted}; its columns are {shown or 'none'}{hint}"
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> Table:
@@ -70,10 +77,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise SelectionError(f"{path}: there is no such file")
+    require_file(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
+        content = path.read_bytes()
+        if content.startswith(LFS_POINTER):
+            raise FileContentError(f"{path}: is a pointer of Git LFS, in place of the file (git lfs pull brings it)")
+        text = content.decode("utf-8-sig")  # line ends stay as they are
+    except OSError as error:
+        raise FileContentError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FileContentError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
     if path.suffix.lower() == ".jsonl":
@@ -86,6 +97,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
         if len(row) != len(header):
             raise FileContentError(f"{path}: line {number} has {len(row)} columns, {len(header)} are expected")
     return _not_empty(Table(path, header, [row for _, row in rows]))
+
+
+def require_file(path: Path) -> None:
+    """Make sure that there is a file.
+
+    Raises
+    ------
+    SelectionError
+        If there is none.
+    """
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise SelectionError(f"{reprlib.repr(str(path))}: {error.strerror}") from error
+    if not there:
+        raise SelectionError(f"{path}: there is no such file")
 
 
 _Rows = list[tuple[int, list[str]]]
@@ -133,6 +160,10 @@ def _table_of_objects(path: Path, text: str) -> Table:
             found = json.loads(line)
         except json.JSONDecodeError as error:
             raise FileContentError(f"{path}: line {number} is not JSON: {error.msg}") from error
+        except RecursionError as error:
+            raise FileContentError(f"{path}: line {number} is nested too deeply") from error
+        except ValueError as error:  # of Python's int
+            raise FileContentError(f"{path}: line {number} holds a number of too many digits") from error
         if not isinstance(found, dict):
             raise FileContentError(f"{path}: line {number} is not a JSON object")
         objects.append(found)

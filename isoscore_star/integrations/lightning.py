@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch import IStarLoss
 from isoscore_star.backends.torch_data_pass import LABELS
+from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
 from isoscore_star.backends.torch_states import HiddenStates
+from isoscore_star.integrations._only_measured import OnlyMeasured
 
 
 class IStarCallback(pl.Callback):
@@ -34,15 +38,19 @@ class IStarCallback(pl.Callback):
     states : str, nn.Module, or sequence of them, optional
         Layers of the module, as `HiddenStates` takes them: ``"model.encoder.layer.*"``. By default the module's list
         of layers, if it has just one.
-    mask : str or callable, optional
-        Name of the mask in the batch, or a function of the batch. By default ``"attention_mask"`` if the batch is a
-        mapping (or begins with one) that has it, else all states count.
+    mask : str, callable or False, optional
+        Which states are points: the name of a mask in the batch; a function ``(inputs, outputs)`` of the batch and of
+        what ``training_step`` (or `forward`) returned for it, which gives a mask, None, or one for each layer; or
+        False, where all are. By default ``"attention_mask"`` if the batch is a mapping (or begins with one) that has
+        it, else all states count. `isoscore_star.backends.torch.StateMasks` says which masks are known to fit states
+        of another shape.
     data : iterable or callable, optional
         For ``policy="epoch"``: batches from which Σ_S is read before every epoch, in the same order on every rank
         (each takes its part of them), or a function of the trainer that gives them. By default the training data.
     forward : callable, optional
         ``forward(module, batch)``, which runs the layers when Σ_S is read. By default ``module(**batch)`` for
-        mappings (without labels), ``module(batch[0])`` for tuples and lists, else ``module(batch)``.
+        mappings (without labels), ``module(batch[0])`` for tuples and lists, else ``module(batch)``: a module without
+        a ``forward`` of its own needs it.
     schedule : callable, optional
         Gives λ for the optimizer step, such as `isoscore_star.LambdaSchedule`.
     prefix : str, default "train/"
@@ -51,15 +59,18 @@ class IStarCallback(pl.Callback):
     Raises
     ------
     InvalidTypeError
-        If `penalty` is none of these.
+        If `penalty` or `mask` is none of these.
     InvalidValueError
         If the penalty returns one loss for each layer, or leaves out an embedding layer (hooks give none); when
-        training begins, if the layers are not found, or under manual optimization.
+        training begins, if the layers are not found, the module cannot be called with a batch to read Σ_S, or under
+        manual optimization; with the first batch, if its mask does not fit the states.
 
     Notes
     -----
     Logged every ``trainer.log_every_n_steps`` steps, and at the end of an epoch: ``train/isoscore_star`` and
     ``train/istar_loss``, each the mean since the last time; layers too, if the penalty has ``log_layers=True``.
+
+    With λ = 0 a fit equals one without the callback. Where the score cannot be measured then, that is told once.
 
     A checkpoint holds Σ_S and the score at the start, so that a fit that goes on from it equals one that never stopped.
 
@@ -79,7 +90,7 @@ class IStarCallback(pl.Callback):
         penalty: Any,
         *,
         states: Any = None,
-        mask: str | Callable[[Any], Any] | None = None,
+        mask: Any = None,
         data: Any = None,
         forward: Callable[[Any, Any], Any] | None = None,
         schedule: Callable[[int], float] | None = None,
@@ -89,11 +100,13 @@ class IStarCallback(pl.Callback):
         self.penalty = _penalty(penalty)
         self.states = states
         self.mask = mask
+        self.measured = OnlyMeasured()
         self.data = data
         self.forward = _call if forward is None else forward
         self.schedule = schedule
         self.prefix = prefix
         self._hooks: HiddenStates | None = None
+        self._masks = StateMasks(nn.Identity(), mask)
         self._detach: Callable[[], None] | None = None
         self._logged_step = 0
 
@@ -120,6 +133,7 @@ class IStarCallback(pl.Callback):
         self.penalty.to(pl_module.device)
         self._logged_step = trainer.global_step
         self._hooks = hooks = HiddenStates(pl_module, self.states)
+        self._masks = StateMasks(pl_module, self.mask)
         hooks.recording = False
         step = pl_module.training_step
         # Where training_step is already the instance's own (compiled, say), that one is put back.
@@ -134,7 +148,7 @@ class IStarCallback(pl.Callback):
                 output = step(*args, **kwargs)
             finally:
                 hooks.recording = False
-            return output if output is None else self._with_penalty(trainer, output, hooks.take(), batch)
+            return output if output is None else self._with_penalty(trainer, output, hooks, batch)
 
         def detach() -> None:
             hooks.close()
@@ -153,14 +167,17 @@ class IStarCallback(pl.Callback):
             return
 
         def forward(module: nn.Module, batch: Any) -> tuple[list[Tensor], Any]:
+            hooks.clear()
             batch = trainer.strategy.batch_to_device(trainer.strategy.precision_plugin.convert_input(batch))
             with trainer.strategy.precision_plugin.forward_context():
-                self.forward(module, batch)
-            return hooks.take(), self._mask_of(batch)
+                output = self.forward(module, batch)
+            states = hooks.take()
+            return states, self._masks(states, batch, output, names=hooks.taken)
 
         hooks.recording = True
         try:
-            shrinkage.fit(pl_module, self._batches(trainer), forward=forward)
+            with self._unless_measured():
+                shrinkage.fit(pl_module, self._batches(trainer), forward=forward)
         finally:
             hooks.recording = False
             hooks.clear()
@@ -187,29 +204,25 @@ class IStarCallback(pl.Callback):
         """Give ``training_step`` back."""
         self._leave()
 
-    def _with_penalty(self, trainer: pl.Trainer, output: Any, states: list[Tensor], batch: Any) -> Any:
-        if self.schedule is not None:
-            self.penalty.lam = self.schedule(trainer.global_step)
-        penalty = self.penalty(states, self._mask_of(batch))
-        if isinstance(output, Tensor):
-            return output + penalty
-        if not isinstance(output, Mapping) or "loss" not in output:
+    def _with_penalty(self, trainer: pl.Trainer, output: Any, hooks: HiddenStates, batch: Any) -> Any:
+        if not isinstance(output, Tensor) and not (isinstance(output, Mapping) and "loss" in output):
             raise InvalidTypeError(
                 "training_step: expected a loss, or a dict with the key 'loss', to add the penalty to; got "
                 f"{type(output).__name__}"
             )
-        return {**output, "loss": output["loss"] + penalty}
+        if self.schedule is not None:
+            self.penalty.lam = self.schedule(trainer.global_step)
+        lam, penalty = self.penalty.lam, None
+        with self._unless_measured(), torch.set_grad_enabled(lam != 0 and torch.is_grad_enabled()):
+            states = hooks.take()
+            penalty = self.penalty(states, self._masks(states, batch, output, names=hooks.taken))
+        if penalty is None or lam == 0:
+            return output
+        return output + penalty if isinstance(output, Tensor) else {**output, "loss": output["loss"] + penalty}
 
-    def _mask_of(self, batch: Any) -> Any:
-        if callable(self.mask):
-            return self.mask(batch)
-        first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        if self.mask is None:
-            return first.get("attention_mask") if isinstance(first, Mapping) else None
-        if not isinstance(first, Mapping) or self.mask not in first:
-            got = f"the names {sorted(map(str, first))}" if isinstance(first, Mapping) else type(first).__name__
-            raise InvalidValueError(f"mask: the batch has no {self.mask!r}; got {got}. Give a function of the batch")
-        return first[self.mask]
+    def _unless_measured(self) -> AbstractContextManager[None]:
+        """Let what is inside fail where λ is 0 and stays so."""
+        return self.measured.unless(self.penalty.lam if self.schedule is None else 1.0)
 
     def _batches(self, trainer: pl.Trainer) -> Iterable[Any]:
         if self.data is not None:
@@ -268,6 +281,24 @@ def _penalty(penalty: Any) -> Any:
 
 
 def _call(module: Any, batch: Any) -> Any:
+    arguments: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
     if isinstance(batch, Mapping):
-        return module(**{name: value for name, value in batch.items() if name not in LABELS})
-    return module(batch[0] if isinstance(batch, (tuple, list)) else batch)
+        named = {str(name): value for name, value in batch.items() if name not in LABELS}
+    else:
+        arguments = (batch[0] if isinstance(batch, (tuple, list)) else batch,)
+    has_own = type(module).forward is not pl.LightningModule.forward
+    try:
+        inspect.signature(module.forward).bind(*arguments, **named)
+    except TypeError as error:
+        reason = f"its forward does not take a batch ({error})"
+    else:
+        if has_own:
+            return module(*arguments, **named)
+        reason = "it has no forward of its own"
+    raise InvalidValueError(
+        f"forward: the shrinkage covariance is read by calls of {type(module).__name__}, but {reason}. Give "
+        "IStarCallback(..., forward=lambda module, batch: ...), which runs the layers, such as "
+        "module.model(batch['input_ids']); or take a covariance that needs no calls, "
+        'ShrinkageCovariance(dim, policy="running"), or none: estimator="unbiased", or zeta=0'
+    )

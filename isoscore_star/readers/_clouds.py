@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from isoscore_star import _value_checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
-from isoscore_star.readers._formats import open_array
-from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError
+from isoscore_star.readers._formats import is_table, open_array
+from isoscore_star.readers._names import listed
+from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError, SeveralArraysError
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class Cloud:
 
 
 def open_clouds(
-    files: Sequence[Path], keys: Sequence[str] = (), mask: str | None = None, *, by_layer: bool = False
+    files: Sequence[Path],
+    keys: Sequence[str] = (),
+    mask: str | None = None,
+    *,
+    by_layer: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[Cloud]:
     """Open every key of every file.
 
@@ -52,12 +59,15 @@ def open_clouds(
     files : sequence of Path
         Files of one or several formats.
     keys : sequence of str, optional
-        Names of arrays, or of columns, in each of the files; none to take the only array.
+        Names of arrays, or of columns of lists, in each of the files, or patterns, which stand for all that they
+        match; none to take the only array.
     mask : str, optional
         A file or, if there is none of that name, the key of an array in each of the files. Its shape is that
         of the points' leading axes, or of all but the first of them if it is the same for every layer.
     by_layer : bool, default False
         Split a single array along its first axis. Several files or keys are layers as they are.
+    columns : sequence of str, optional
+        Names or patterns of the columns of tables that are dimensions; see `open_array`.
 
     Returns
     -------
@@ -69,12 +79,11 @@ def open_clouds(
     SelectionError
         If a file, key or layer is missing, or the choice is open.
     InvalidValueError, InvalidTypeError
-        If an array has too few axes, widths differ, or the mask does not fit.
+        If an array has too few axes, widths or the order of columns differ, or the mask does not fit.
     """
     clouds = []
     for file in files:
-        for key in keys or (None,):
-            source = open_array(file, key)
+        for key, source in chain.from_iterable(_opened(file, key, columns) for key in keys or (None,)):
             _require_axes(source)
             label = str(file) if key is None else key if len(files) == 1 else f"{file}:{key}"
             clouds.append(Cloud(label, source, None if mask is None else _mask(mask, file, source)))
@@ -82,7 +91,26 @@ def open_clouds(
     if len(widths) > 1:
         got = ", ".join(f"{width} ({name})" for width, name in widths.items())
         raise InvalidValueError(f"all points need the same number of dimensions (last axis); got {got}")
+    _require_order([cloud.source for cloud in clouds])
     return _layers(clouds[0]) if by_layer and len(clouds) == 1 else clouds
+
+
+def _opened(file: Path, key: str | None, columns: Sequence[str]) -> list[tuple[str | None, ArraySource]]:
+    try:
+        return [(key, open_array(file, key, columns))]
+    except SeveralArraysError as error:
+        return [(name, open_array(file, name, columns)) for name in error.names]
+
+
+def _require_order(sources: list[ArraySource]) -> None:
+    """Refuse a union in which a name stands for another dimension in one table than in the next."""
+    first = sources[0]
+    for source in sources[1:]:
+        if source.columns != first.columns and sorted(source.columns) == sorted(first.columns):
+            raise InvalidValueError(
+                f"{source.name}: has the columns of {first.name} in another order, {listed(source.columns)} for "
+                f"{listed(first.columns)}; name them in one order (--columns)"
+            )
 
 
 def _require_axes(source: ArraySource) -> None:
@@ -113,6 +141,8 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
         _value_checks.mask_values(values)
     except InvalidValueError as error:
         raise InvalidValueError(f"{found.name}: {error}") from error
+    if mask in source.columns:
+        raise SelectionError(f"{source.name}: the mask {mask!r} counts as a dimension; name the others (--columns)")
     leading = source.shape[:-1]
     if values.ndim > len(leading) and values.shape[-1] == 1:
         values = values[..., 0]  # a mask that was saved as the one column of a table
@@ -128,6 +158,6 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
 
 def _mask_in(key: str, file: Path) -> ArraySource:
     try:
-        return open_array(file, key)
+        return open_array(file, columns=(key,)) if is_table(file) else open_array(file, key)
     except SelectionError as error:
         raise SelectionError(f"mask {key!r}: there is no such file, nor such an array in {error}") from error

@@ -1,105 +1,107 @@
-"""Text tables: a row is a point, and columns without numbers are left out if a header names them."""
+"""Text tables: a row is a point."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow import csv as arrow_csv
-from pyarrow import types
+import numpy as np
 
-from isoscore_star.readers._source import FileContentError, no_keys, reading
-from isoscore_star.readers._table import TableSource, ignored, stacked
+from isoscore_star.readers._cells import CellError, boolean, numbers
+from isoscore_star.readers._columns import Column, Kind, Taken, take
+from isoscore_star.readers._layout import Layout, require_width, understood
+from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers._source import Block, block_rows, reading
+from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# A row has to fit into a block, and this holds a row of half a million numbers.
-_BLOCK_BYTES = 2**24
+_CHUNK_CELLS = 2**17
+"""Cells to hold as text at a time."""
 
 
-@dataclass(frozen=True)
-class _Text:
-    """How a file is laid out: names of its columns, and how many lines its header has (0 or more)."""
+def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
+    """Open a .csv or .tsv file; its start tells how it is laid out, and what its columns hold."""
+    with reading(path):
+        layout, table, notes = understood(path)
+    taken = take(path, table, key, columns)
+    dim = taken.columns[0].length if taken.has_lists else len(taken.columns)
+    rows = min(block_rows(dim), path.stat().st_size // layout.row_letters + 1)
+    require_memory(str(path), 16 * rows * dim, f"a block of {rows:,} points of {dim:,} dimensions")
+    reader = _Reader(layout, len(table), taken, dim)
+    name = f"{path}:{taken.columns[0].label}" if taken.has_lists else str(path)
+    return TableSource(name, (None, dim), reader.blocks, (*notes, *taken.notes), taken.labels)
 
-    path: Path
-    labels: list[str]
-    header_lines: int
 
-    def open(self, numbers: list[str] | None = None) -> Any:
-        """Start to read; columns have their positions as names, since labels may repeat."""
-        columns = [str(i) for i in range(len(self.labels))]
-        return arrow_csv.open_csv(
-            self.path,
-            arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=columns, skip_rows=self.header_lines),
-            arrow_csv.ParseOptions(delimiter=_DELIMITERS[self.path.suffix.lower()]),
-            arrow_csv.ConvertOptions(
-                include_columns=numbers or columns,
-                column_types={column: pa.float64() for column in numbers or ()},
-            ),
+class _Reader:
+    """Reads the columns that were taken, row by row."""
+
+    def __init__(self, layout: Layout, width: int, taken: Taken, dim: int) -> None:
+        self._layout, self._width, self._taken, self._dim = layout, width, taken, dim
+        self._number = layout.number
+        positions = [column.position for column in taken.columns]
+        # itemgetter of a single position gives no tuple
+        self._pick: Callable[[list[str]], Any] = (
+            itemgetter(*positions) if len(positions) > 1 else lambda row: (row[positions[0]],)
         )
 
-    def batches(self, rows: int, numbers: list[str]) -> Iterator[Any]:
-        """Read all rows of some columns as float64."""
-        with reading(self.path, pa.ArrowException), self.open(numbers) as reader:
-            yield from reader
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """Read all points."""
+        start, path = 0, self._layout.path
+        with reading(path):
+            for chunk, line in self._layout.chunks(max(1, min(rows, _CHUNK_CELLS // self._width))):
+                for i, row in enumerate(chunk):
+                    if len(row) != self._width:
+                        require_width(path, row, self._width, start + i, line and line + i)
+                for column in self._taken.watched:
+                    self._watch(column, chunk, start, line)
+                yield self._lists(chunk, start, line) if self._taken.has_lists else self._points(chunk, start, line)
+                start += len(chunk)
 
+    def _points(self, chunk: list[list[str]], start: int, line: int | None) -> Block:
+        cells = chain.from_iterable(map(self._pick, chunk))
+        if not self._layout.comma and all(column.kind is not Kind.BOOLEANS for column in self._taken.columns):
+            try:
+                flat = np.fromiter(map(float, cells), np.float64, len(chunk) * self._dim)
+            except ValueError:
+                pass  # the slow way says where
+            else:
+                if not np.isnan(flat).any():
+                    return flat.reshape(-1, self._dim)
+        block = np.empty((len(chunk), self._dim))
+        for j, column in enumerate(self._taken.columns):
+            read = boolean if column.kind is Kind.BOOLEANS else self._number
+            for i, row in enumerate(chunk):
+                try:
+                    block[i, j] = read_cell(read, row[column.position])
+                except CellError as error:
+                    refuse(self._layout.path, start + i, column, str(error), line and line + i)
+        return block
 
-def open_csv(path: Path, key: str | None) -> TableSource:
-    """Open a .csv or .tsv file; its start tells whether it has a header, and which columns hold numbers."""
-    no_keys(path, key)
-    with reading(path, pa.ArrowException, UnicodeDecodeError, csv.Error):
-        text, notes = _layout(path)
-        with text.open() as reader:
-            schema = reader.schema
-    named = bool(text.header_lines)
-    used = [field.name for field in schema if _may_be_number(field.type)]
-    left_out = [text.labels[int(name)] for name in schema.names if name not in used]
-    if left_out and not named:
-        raise FileContentError(
-            f"{path}: column {left_out[0]} does not hold numbers, and there is no header that names it"
-        )
-    # pandas writes its index without a name.
-    unnamed = [name for name in used if named and not text.labels[int(name)]]
-    used = [name for name in used if name not in unnamed]
-    if not used:
-        raise FileContentError(f"{path}: has no columns of numbers separated by {_DELIMITERS[path.suffix.lower()]!r}")
-    notes += ignored(left_out, "columns that hold no numbers")
-    notes += ignored([f"column {name}" for name in unnamed], "columns without a name (an index)")
-    points = partial(stacked, name=str(path), labels=[text.labels[int(name)] for name in used])
-    return TableSource(str(path), (None, len(used)), partial(text.batches, numbers=used), points, notes)
+    def _lists(self, chunk: list[list[str]], start: int, line: int | None) -> Block:
+        (column,) = self._taken.columns
+        try:
+            return lists_of(numbers, [row[column.position] for row in chunk], self._dim)
+        except CellError as error:
+            message, i = error.args
+            refuse(self._layout.path, start + i, column, message, line and line + i)
 
-
-def _layout(path: Path) -> tuple[_Text, tuple[str, ...]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=_DELIMITERS[path.suffix.lower()])
-        first = next(filter(None, rows), None)
-        lines = rows.line_num
-    if first is None:
-        raise FileContentError(f"{path}: is empty")
-    positions = [str(i) for i in range(len(first))]
-    # Columns without names get these from pandas, perhaps after an index. A mere (0, 1) is likelier a point.
-    names = first if first[0] else first[1:]
-    if len(names) > 2 and names == positions[: len(names)]:
-        return _Text(path, first, lines), (f"took the first row, 0 to {names[-1]}, as names of the columns",)
-    if any(map(_is_name, first)):
-        return _Text(path, first, lines), ()
-    return _Text(path, positions, 0), ()
-
-
-def _is_name(field: str) -> bool:
-    if field in arrow_csv.ConvertOptions().null_values:
-        return False
-    try:
-        float(field)
-    except ValueError:
-        return True
-    return False
-
-
-def _may_be_number(kind: Any) -> bool:
-    # A column that is empty so far is one of numbers that are missing, which is said when it is read.
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind))
+    def _watch(self, column: Column, chunk: list[list[str]], start: int, line: int | None) -> None:
+        """Refuse a column that was left out because of its first cells, and goes on as a dimension might."""
+        for i, row in enumerate(chunk):
+            cell = row[column.position]
+            if cell.isdigit() and column.kind is Kind.INTEGERS:
+                continue
+            try:
+                value = self._number(cell)
+            except CellError:
+                continue
+            if column.kind is Kind.EMPTY or (value != round(value, 0) if np.isfinite(value) else True):
+                refuse(
+                    self._layout.path,
+                    start + i,
+                    column,
+                    f"{cell!r}, but the column held {column.kind.value} before, and was left out",
+                    line and line + i,
+                )

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from isoscore_star._errors import MissingDependencyError
-from isoscore_star.readers._source import ArraySource, SelectionError
+from isoscore_star.readers._source import ArraySource, FileContentError, SelectionError, reading
 
 
 class _Reader(NamedTuple):
     module: str
     function: str
     extra: str | None
+    is_table: bool = False
 
 
 _NPY = _Reader("_numpy", "open_npy", None)
 _NPZ = _Reader("_numpy", "open_npz", None)
 _SAFETENSORS = _Reader("_safetensors", "open_safetensors", "files")
 _TORCH = _Reader("_torch", "open_torch", "torch")
-_CSV = _Reader("_csv", "open_csv", "files")
-_PARQUET = _Reader("_arrow", "open_parquet", "files")
-_IPC = _Reader("_arrow", "open_ipc", "files")
+_CSV = _Reader("_csv", "open_csv", None, is_table=True)
+_WORDS = _Reader("_words", "open_words", None, is_table=True)
+_PARQUET = _Reader("_arrow", "open_parquet", "files", is_table=True)
+_IPC = _Reader("_arrow", "open_ipc", "files", is_table=True)
 
 _READERS = {
     ".npy": _NPY,
@@ -30,16 +33,26 @@ _READERS = {
     ".safetensors": _SAFETENSORS,
     ".pt": _TORCH,
     ".pth": _TORCH,
+    ".bin": _TORCH,
     ".csv": _CSV,
     ".tsv": _CSV,
+    ".vec": _WORDS,
+    ".txt": _WORDS,
     ".parquet": _PARQUET,
     ".arrow": _IPC,
     ".feather": _IPC,
 }
 SUFFIXES = tuple(_READERS)
+_LFS_POINTER = b"version https://git-lfs"
 
 
-def open_array(path: str | Path, key: str | None = None) -> ArraySource:
+def is_table(path: str | Path) -> bool:
+    """Whether a file has columns, as far as its suffix tells."""
+    reader = _READERS.get(Path(path).suffix.lower())
+    return reader is not None and reader.is_table
+
+
+def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] = ()) -> ArraySource:
     """Open a file of points, or of a matrix or a mask; little is read before its values are asked for.
 
     Parameters
@@ -47,8 +60,13 @@ def open_array(path: str | Path, key: str | None = None) -> ArraySource:
     path : str or Path
         A file with one of the suffixes in `SUFFIXES`.
     key : str, optional
-        Which array of an archive, or which column of a table, to take. Without it, the only array, or the
-        only one of floating-point numbers with at least two axes.
+        Which array of an archive, or which column of lists of a table, to take: its name or a pattern (``*``,
+        ``?``, ``[0-9]``) that fits it alone. Without it, the only array, or the only one of floating-point
+        numbers with at least two axes.
+    columns : sequence of str, optional
+        Names or patterns of the columns of a table that are the dimensions of its points, in their order. Without
+        it, those that are numbered under one name if they are most of the columns of numbers, otherwise all of
+        floating-point numbers, otherwise all of integers; ``notes`` says what was left out.
 
     Returns
     -------
@@ -80,7 +98,14 @@ def open_array(path: str | Path, key: str | None = None) -> ArraySource:
     if reader is None:
         raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise SelectionError(f"{path}: {'is no regular file' if path.exists() else 'no such file'}")
+        kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise SelectionError(f"{path}: {kind}")
+    with reading(path), path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+    if not start:
+        raise FileContentError(f"{path}: is empty")
+    if start == _LFS_POINTER:
+        raise FileContentError(f"{path}: is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
     try:
         module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:
@@ -88,5 +113,8 @@ def open_array(path: str | Path, key: str | None = None) -> ArraySource:
             f"{path}: reading {path.suffix} needs {error.name}, which is not installed: "
             f'pip install "isoscore-star[{reader.extra}]"'
         ) from error
-    source: ArraySource = getattr(module, reader.function)(path, key)
+    if not reader.is_table and columns:
+        raise SelectionError(f"{path}: is no table, so it has no columns to choose; got columns {columns[0]!r}")
+    arguments = (path, key, tuple(columns)) if reader.is_table else (path, key)
+    source: ArraySource = getattr(module, reader.function)(*arguments)
     return source

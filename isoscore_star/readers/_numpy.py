@@ -2,83 +2,121 @@
 
 from __future__ import annotations
 
+import io
+import math
+import warnings
 import zipfile
-import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._source import (
     Candidate,
     DenseSource,
-    FileContentError,
     Index,
-    choose,
+    dense,
     no_keys,
     reading,
 )
 
-_DAMAGE = (ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+_LONGEST_HEADER = 10_000  # what NumPy parses at most of a file that it does not trust
+
+
+class _Layout(NamedTuple):
+    """What the header of an array says, and where it ends."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
 def open_npy(path: Path, key: str | None) -> DenseSource:
     """Map a .npy file; it is read as it is used."""
     no_keys(path, key)
+    with reading(path), path.open("rb") as file:
+        layout = _layout(file)
+    _check(path, "", layout, path.stat().st_size)
 
     def read(index: Index) -> NDArray[Any]:
         # Mapped anew for each part, so that the pages of parts already used do not stay in memory.
-        with reading(path, *_DAMAGE):
-            part: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)[index]
-            return part
+        with reading(path):
+            order: Any = "F" if layout.fortran else "C"
+            return np.memmap(path, layout.dtype, "r", layout.start, layout.shape, order)[index]
 
-    with reading(path, *_DAMAGE), path.open("rb") as file:
-        header = _header(file)
-        _refuse_objects(str(path), header[1])
-        whole = np.load(path, mmap_mode="r", allow_pickle=False)
-    return DenseSource(str(path), whole.shape, read)
+    return DenseSource(str(path), layout.shape, read)
 
 
 def open_npz(path: Path, key: str | None) -> DenseSource:
-    """Read one array of a .npz file whole when it is first used: zipped, it cannot be read in parts."""
-    with reading(path, *_DAMAGE), zipfile.ZipFile(path) as archive:
-        headers = {}
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                headers[member.removesuffix(".npy")] = _header(file)
-    chosen = choose(path, {k: Candidate(shape, dtype.kind == "f") for k, (shape, dtype) in headers.items()}, key)
-    name = f"{path}:{chosen}"
-    _refuse_objects(name, headers[chosen][1])
+    """Read an array of a .npz file whole when it is first used: zipped, it cannot be read in parts."""
+    members, layouts = {}, {}
+    with reading(path), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            members[name] = member
+            with reading(path, place=name), archive.open(member) as file:
+                layouts[name] = _layout(file)
     changed = path.stat().st_mtime_ns
 
-    def read(index: Index) -> NDArray[Any]:
-        part: NDArray[Any] = _member(path, chosen, changed)[index]
-        return part
+    def check(names: tuple[str, ...]) -> None:
+        for name in names:
+            _check(path, name, layouts[name], members[name].file_size)
+        require_memory(str(path), sum(layouts[name].end for name in names), "what it holds, unpacked,")
 
-    return DenseSource(name, headers[chosen][0], read)
+    def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
+        return [array[index] for array in _unpacked(path, tuple(members[name].filename for name in names), changed)]
+
+    candidates = {name: Candidate(layout.shape, layout.dtype.kind == "f") for name, layout in layouts.items()}
+    return dense(path, candidates, key, check, read)
 
 
-# One array at a time, since its blocks, or its layers, are read one after another.
+# What was asked for last alone, since the blocks, or the layers, of an array are read one after another.
 @lru_cache(maxsize=1)
-def _member(path: Path, key: str, changed: int) -> NDArray[Any]:
-    with reading(path, *_DAMAGE), np.load(path, allow_pickle=False) as archive:
-        array: NDArray[Any] = archive[key]
-        return array
+def _unpacked(path: Path, members: tuple[str, ...], changed: int) -> list[NDArray[Any]]:
+    arrays = []
+    with reading(path), zipfile.ZipFile(path) as archive:
+        for member in members:
+            with reading(path, place=member), archive.open(member) as file:
+                arrays.append(npy_format.read_array(file, allow_pickle=False))
+                file.read(1)  # to the end, where checksums are compared
+    return arrays
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy_format.read_magic(file)
+def _layout(file: IO[bytes]) -> _Layout:
+    """Read a header, which is small, whatever it says of its own length."""
+    start = io.BytesIO(file.read(_LONGEST_HEADER))
+    version = npy_format.read_magic(start)
+    if version not in _VERSIONS:
+        raise ValueError(f"version {version} of the format is unknown")
     read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    with warnings.catch_warnings():  # of Python 2's headers, and of what damaged ones look like to a parser
+        warnings.simplefilter("ignore")
+        try:
+            shape, fortran, dtype = read(start)
+        except Exception as error:  # NumPy's parsers let those of Python through
+            raise ValueError(f"its header is damaged ({error})") from error
+    return _Layout(shape, fortran, dtype, start.tell())
 
 
-def _refuse_objects(name: str, dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
-        raise FileContentError(
-            f"{name}: holds Python objects (dtype object), which are never unpickled. "
-            "Save it again as an array of numbers"
-        )
+def _check(path: Path, name: str, layout: _Layout, size: int) -> None:
+    """Hold what a header says against what there is."""
+    with reading(path, place=name):
+        if layout.dtype.hasobject:
+            raise ValueError(
+                "it holds Python objects (dtype object), which are never unpickled. Save it as an array of numbers"
+            )
+        if min(layout.shape, default=0) < 0 or not layout.dtype.itemsize or layout.end != size:
+            raise ValueError(
+                f"its header promises shape {layout.shape} of {layout.dtype}, which ends after {layout.end:,} bytes, "
+                f"but there are {size:,} (it is damaged or cut off, or several arrays were saved into it)"
+            )

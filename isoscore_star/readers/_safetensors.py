@@ -7,30 +7,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from isoscore_star._registry import get_backend
-from isoscore_star.readers._source import Candidate, DenseSource, Index, choose, reading
+from isoscore_star.readers._source import Candidate, DenseSource, FileContentError, Index, dense, reading
 
 _NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
+_TORCH_DTYPES = ("BF16",)
 
 
 def open_safetensors(path: Path, key: str | None) -> DenseSource:
-    """Open one array of a .safetensors file; what NumPy has no dtype for (bfloat16) is read by torch."""
-    with reading(path, SafetensorError), safe_open(path, framework="numpy") as file:
+    """Open an array of a .safetensors file; what NumPy has no dtype for (bfloat16) is read by torch."""
+    with reading(path), safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         dtypes = {name: part.get_dtype() for name, part in slices.items()}
         shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     candidates = {name: Candidate(shapes[name], dtypes[name].startswith(("F", "BF"))) for name in shapes}
-    chosen = choose(path, candidates, key)
-    torch = None if dtypes[chosen] in _NUMPY_DTYPES else get_backend("torch")
 
-    def read(index: Index) -> NDArray[Any]:
-        with (
-            reading(path, SafetensorError, TypeError),
-            safe_open(path, framework="numpy" if torch is None else "pt") as file,
-        ):
-            part = file.get_slice(chosen)[index]
-            return np.asarray(part if torch is None else torch.to_numpy(part))
+    def check(names: tuple[str, ...]) -> None:
+        for name in names:
+            if dtypes[name] not in _NUMPY_DTYPES + _TORCH_DTYPES:
+                raise FileContentError(
+                    f"{path}:{name}: holds numbers of type {dtypes[name]}, which neither NumPy nor this library knows. "
+                    "Save them as float32 or float16"
+                )
 
-    return DenseSource(f"{path}:{chosen}", shapes[chosen], read)
+    def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
+        torch = None if all(dtypes[name] in _NUMPY_DTYPES for name in names) else get_backend("torch")
+        framework = "numpy" if torch is None else "pt"
+        with reading(path, place=names[0]), safe_open(path, framework=framework) as file:
+            parts = [file.get_slice(name)[index] for name in names]
+            return [np.asarray(part if torch is None else torch.to_numpy(part)) for part in parts]
+
+    return dense(path, candidates, key, check, read)

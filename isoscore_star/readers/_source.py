@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.readers._names import listed, matching
 
 Block = NDArray[Any]
 Index = tuple[int | slice, ...]
@@ -22,9 +23,35 @@ Index = tuple[int | slice, ...]
 _LEAST_ROWS = 8192
 _BLOCK_VALUES = 2**22
 
+_SHOWN_NAMES = 10
+_SHOWN_LETTERS = 80
+
 
 class SelectionError(InvalidValueError):
     """What was asked for is not there, or not clear: the file, its format, or the key of an array in it."""
+
+
+class SeveralArraysError(SelectionError):
+    """A pattern matches several arrays of a file.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What they are called.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    pattern : str
+        What was asked for.
+    names : iterable of str
+        What matches it.
+    """
+
+    def __init__(self, path: Path, pattern: str, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"{path}: {pattern!r} matches several arrays, choose one: {listed(self.names)}")
 
 
 class FileContentError(InvalidValueError):
@@ -42,6 +69,8 @@ class ArraySource(Protocol):
         The last axis is that of the dimensions. None where only reading to the end would tell.
     notes : tuple of str
         What a user should know about how the file was understood.
+    columns : tuple of str
+        In a table the columns that were taken: one for each dimension, or one of lists. Otherwise empty.
     """
 
     @property
@@ -50,6 +79,8 @@ class ArraySource(Protocol):
     def shape(self) -> tuple[int | None, ...]: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
     def blocks(self) -> Iterator[Block]:
         """Give the points in order, leading axes flattened, in blocks of shape (n, d)."""
@@ -74,6 +105,11 @@ class DenseSource:
     shape: tuple[int, ...]
     read: Callable[[Index], NDArray[Any]]
     notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """None, since an array has no names for its dimensions."""
+        return ()
 
     def blocks(self) -> Iterator[Block]:
         """Give the points in blocks; see `ArraySource`."""
@@ -113,8 +149,8 @@ def _pieces(leading: tuple[int, ...], rows: int) -> Iterator[Index]:
         for i in range(length):
             for rest in _pieces(leading[1:], rows):
                 yield (i, *rest)
-    elif length:
-        step = math.ceil(length / math.ceil(length * max(inner, 1) / rows))
+    elif length and inner:
+        step = math.ceil(length / math.ceil(length * inner / rows))
         for start in range(0, length, step):
             yield (slice(start, start + step),)
 
@@ -133,18 +169,82 @@ def joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
 
 def choose(path: Path, candidates: Mapping[str, Candidate], key: str | None) -> str:
     """Pick an array by its key, or the only one that can hold points."""
-    offered = ", ".join(f"{name} {candidate.shape}" for name, candidate in candidates.items())
     if not candidates:
         raise FileContentError(f"{path}: holds no arrays")
     if key is not None:
-        if key in candidates:
-            return key
-        raise SelectionError(f"{path}: has no array {key!r}; it holds {offered}")
+        names = matching(candidates, key)
+        if len(names) == 1:
+            return names[0]
+        if names:
+            raise SeveralArraysError(path, key, names)
+        raise SelectionError(f"{path}: has no array {key!r}; it holds {offered(candidates)}")
     clouds = [name for name, (shape, is_float) in candidates.items() if is_float and len(shape) >= 2]
     for names in (list(candidates), clouds):
         if len(names) == 1:
             return names[0]
-    raise SelectionError(f"{path}: holds several arrays, choose one by its key: {offered}")
+    raise SelectionError(f"{path}: holds several arrays, choose one by its key: {offered(candidates)}")
+
+
+def dense(
+    path: Path,
+    candidates: Mapping[str, Candidate],
+    key: str | None,
+    check: Callable[[tuple[str, ...]], None],
+    read: Callable[[tuple[str, ...], Index], list[NDArray[Any]]],
+) -> DenseSource:
+    """Open an array of an archive, or stack its vectors where each point was saved under a name of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    candidates : mapping of str to Candidate
+        Its arrays. Names may be paths, such as ``representations/33``.
+    key : str or None
+        The name of an array, or the start of the paths of vectors.
+    check : callable
+        Raises if one of the arrays of some names cannot be read.
+    read : callable
+        Gives the parts at an index of the arrays of some names.
+    """
+    names = () if key in candidates else _vectors(candidates, key)
+    if not names:
+        name = choose(path, candidates, key)
+        check((name,))
+        return DenseSource(_name(path, name), candidates[name].shape, lambda index: read((name,), index)[0])
+    check(names)
+    dim = candidates[names[0]].shape[0]
+
+    def stacked(index: Index) -> NDArray[Any]:
+        rows = index[0] if index else slice(None)
+        return np.stack(read(names[rows], ())) if isinstance(rows, slice) else read((names[rows],), ())[0]
+
+    note = f"stacked {len(names):,} vectors of {dim:,} numbers, each saved by itself, as points"
+    return DenseSource(_name(path, key or ""), (len(names), dim), stacked, (note,))
+
+
+def _name(path: Path, key: str) -> str:
+    return f"{path}:{key}" if key else str(path)
+
+
+def _vectors(candidates: Mapping[str, Candidate], key: str | None) -> tuple[str, ...]:
+    """Name the arrays below a key if they are vectors that can be points together, all of one length."""
+    below = {name: array for name, array in candidates.items() if key is None or name.startswith(f"{key}/")}
+    alike = {array.shape for array in below.values()}
+    (shape,) = alike if len(alike) == 1 else [()]
+    alike_points = len(below) > 1 and len(shape) == 1 and all(array.is_float for array in below.values())
+    return tuple(below) if alike_points else ()
+
+
+def offered(candidates: Mapping[str, Candidate]) -> str:
+    """List the arrays that a file holds, but no more than a reader of the message would look at."""
+    shown = [f"{_short(name)} {array.shape}" for name, array in list(candidates.items())[:_SHOWN_NAMES]]
+    more = len(candidates) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
 def no_keys(path: Path, key: str | None) -> None:
@@ -154,15 +254,23 @@ def no_keys(path: Path, key: str | None) -> None:
 
 
 @contextmanager
-def reading(path: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn the errors that a damaged file causes in a library into one line that names the file."""
-    damage: tuple[type[Exception], ...] = (OSError, EOFError, *kinds)
+def reading(path: Path, place: str = "") -> Iterator[None]:
+    """Turn whatever a library raises over a file into one line that names the file, and the place in it if known.
+
+    Libraries promise nothing about damaged files: their parsers end in any exception, so none is let through.
+    """
     try:
         yield
     except IsoScoreError:
         raise
-    except damage as error:
-        reason = str(error).strip().splitlines()
-        raise FileContentError(
-            f"{path}: cannot be read as {path.suffix}: {reason[0] if reason else type(error).__name__}"
-        ) from error
+    except MemoryError as error:
+        raise FileContentError(f"{_name(path, place)}: does not fit into memory{_because(error)}") from error
+    except Exception as error:
+        raise FileContentError(f"{_name(path, place)}: cannot be read as {path.suffix}{_because(error)}") from error
+
+
+def _because(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    if not lines or isinstance(error, LookupError):  # whose whole message is a missing key
+        lines = [" ".join([type(error).__name__, *lines[:1]])]
+    return f": {lines[0][: 4 * _SHOWN_LETTERS]}"

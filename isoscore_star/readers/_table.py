@@ -1,42 +1,43 @@
-"""Tables whose rows are points: a column of lists, or all columns that hold numbers."""
+"""Tables whose rows are points: a column of lists, or columns of numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star._errors import InvalidValueError
-from isoscore_star.readers._source import Block, block_rows, joined
+from isoscore_star.readers._cells import CellError
+from isoscore_star.readers._columns import Column
+from isoscore_star.readers._names import quoted
+from isoscore_star.readers._source import Block, FileContentError, block_rows, joined
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """Points from the record batches of a table.
+    """Points from the rows of a table.
 
     Attributes
     ----------
-    name, shape, notes :
+    name, shape, notes, columns :
         See `isoscore_star.readers.ArraySource`.
-    batches : callable
-        Reads the table from its start, in batches of about as many rows as it is told.
-    points : callable
-        Turns a batch into an array of shape (n, d).
+    read : callable
+        Reads the points from the first one on, in arrays of at most as many rows as it is told.
     """
 
     name: str
     shape: tuple[int | None, int]
-    batches: Callable[[int], Iterable[Any]]
-    points: Callable[[Any], Block]
+    read: Callable[[int], Iterable[Block]]
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def blocks(self) -> Iterator[Block]:
         """Give the points in blocks; see `isoscore_star.readers.ArraySource`."""
         rows = block_rows(self.shape[1])
-        return joined((self.points(batch) for batch in self.batches(rows) if batch.num_rows), rows)
+        return joined((block for block in self.read(rows) if len(block)), rows)
 
     def whole(self) -> NDArray[Any]:
         """Give the table at once."""
@@ -44,35 +45,45 @@ class TableSource:
         return np.concatenate(blocks) if blocks else np.empty((0, self.shape[1]))
 
 
-def stacked(batch: Any, name: str, labels: list[str]) -> Block:
-    """Make points of a batch whose columns are their dimensions."""
-    for label, column in zip(labels, batch.columns, strict=True):
-        _no_missing(column, name, label)
-    return np.column_stack([column.to_numpy(zero_copy_only=False) for column in batch.columns])
+def refuse(path: Path, row: int, column: Column, what: str, line: int | None = None) -> NoReturn:
+    """Say which value of a table cannot be used.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    row, column : int, Column
+        The place; rows are counted from 0.
+    what : str
+        What stands there.
+    line : int, optional
+        The line of the file, counted from 1.
+    """
+    place = f"row {row} (counted from 0{'' if line is None else f', line {line}'}), column {quoted(column.name)}"
+    raise FileContentError(
+        f"{path}: {place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"
+    )
 
 
-def unpacked(batch: Any, name: str, label: str, dim: int) -> Block:
-    """Make points of a batch whose one column holds them as lists."""
-    column = batch.column(0)
-    _no_missing(column, name, label)
-    values = column.flatten()
-    _no_missing(values, name, label)
-    lengths = set(column.value_lengths().to_pylist()) if hasattr(column, "value_lengths") else {dim}
-    if lengths != {dim}:
-        raise InvalidValueError(
-            f"{name}: points need the same number of dimensions; got lists of {sorted(lengths | {dim})}"
-        )
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, dim)
+def read_cell(read: Callable[[str], Any], cell: str) -> Any:
+    """Read a cell; a `CellError` quotes it."""
+    try:
+        return read(cell)
+    except CellError as error:
+        raise CellError(f"{quoted(cell)} {error}") from None
 
 
-def _no_missing(column: Any, name: str, label: str) -> None:
-    if column.null_count:
-        raise InvalidValueError(
-            f"{name}: column {label!r} has missing values (empty or null). Remove their rows, or fill them"
-        )
-
-
-def ignored(columns: list[str], why: str) -> tuple[str, ...]:
-    """Say which columns are left out, if any."""
-    shown = ", ".join(map(repr, columns[:5])) + (f" and {len(columns) - 5} more" if len(columns) > 5 else "")
-    return (f"ignored {why}: {shown}",) if columns else ()
+def lists_of(read: Callable[[str], NDArray[np.float64]], cells: Sequence[str], dim: int) -> Block:
+    """Read a column of lists kept as text; a `CellError` has the index of its cell as second argument."""
+    block = np.empty((len(cells), dim))
+    for i, cell in enumerate(cells):
+        try:
+            vector = read_cell(read, cell)
+            if len(vector) != dim:
+                raise CellError(f"a list of {len(vector)} numbers, but the first has {dim}")
+            if np.isnan(vector).any():
+                raise CellError("a list with missing numbers (NaN)")
+        except CellError as error:
+            raise CellError(str(error), i) from None
+        block[i] = vector
+    return block

@@ -1,4 +1,4 @@
-"""Files of torch.save: a tensor, or a dict or list of tensors, never any other pickled object."""
+"""Files of torch.save: a tensor, or dicts and lists of tensors, never any other pickled object."""
 
 from __future__ import annotations
 
@@ -12,53 +12,90 @@ import torch
 from numpy.typing import NDArray
 
 from isoscore_star._registry import get_backend
-from isoscore_star.readers._source import (
-    Candidate,
-    DenseSource,
-    FileContentError,
-    Index,
-    choose,
-    no_keys,
-    reading,
-)
+from isoscore_star.readers._source import Candidate, DenseSource, FileContentError, Index, dense, no_keys, reading
 
 _ALONE = ""
 """Stands for the key of a tensor that is alone in its file."""
+_DEEPEST, _MOST = 32, 1_000_000
+_MOST_REPEATED = 2**27
+"""Values that a file of fewer may show, by tensors that use theirs repeatedly: about a gigabyte."""
 
 
 def open_torch(path: Path, key: str | None) -> DenseSource:
-    """Map a .pt or .pth file into memory; one from before torch 1.6 is read whole."""
+    """Map a .pt, .pth or .bin file into memory; one from before torch 1.6 is read whole."""
     changed = path.stat().st_mtime_ns
     tensors = _tensors(path, changed)
     if _ALONE in tensors:
         no_keys(path, key)
-    candidates = {k: Candidate(tuple(t.shape), t.is_floating_point()) for k, t in tensors.items()}
-    chosen = choose(path, candidates, key)
+    with reading(path):
+        candidates = {k: Candidate(tuple(t.shape), t.is_floating_point()) for k, t in tensors.items()}
 
-    def read(index: Index) -> NDArray[Any]:
-        with reading(path, RuntimeError, TypeError):
-            return get_backend("torch").to_numpy(_tensors(path, changed)[chosen][index])
+    def check(names: tuple[str, ...]) -> None:
+        with reading(path):
+            for name in names:
+                _check(f"{path}:{name}" if name else str(path), tensors[name])
 
-    name = str(path) if chosen == _ALONE else f"{path}:{chosen}"
-    return DenseSource(name, candidates[chosen].shape, read)
+    def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
+        found = _tensors(path, changed)
+        with reading(path, place=names[0]):
+            return [get_backend("torch").to_numpy(found[name][index]) for name in names]
+
+    return dense(path, candidates, key, check, read)
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = "no values" if tensor.is_meta else f"a tensor of dtype {tensor.dtype} and layout {tensor.layout}"
+        raise FileContentError(f"{name}: holds {kind}. Save a dense tensor of numbers (to_dense, dequantize)")
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > max(stored, _MOST_REPEATED):
+        raise FileContentError(
+            f"{name}: shows {tensor.numel():,} values of shape {tuple(tensor.shape)}, but holds {stored:,}, which it "
+            "repeats (an expanded tensor). Save it without the repetition"
+        )
 
 
 # One file at a time, since its blocks, or its layers, are read one after another.
 @lru_cache(maxsize=1)
 def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
-    try:
-        # On stderr there is to be one line, and torch warns of what a damaged file seems to ask for.
-        with reading(path, RuntimeError, ValueError, zipfile.BadZipFile), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (FileContentError, MemoryError):
-        raise
-    except Exception as error:  # an unpickler runs the bytes as a program, and bytes at random end in any error
-        raise FileContentError(
-            f"{path}: is damaged or holds other Python objects than tensors, which are never unpickled. "
-            "Save a tensor, or a dict or list of tensors"
-        ) from error
-    if isinstance(found, torch.Tensor):
-        return {_ALONE: found}
-    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, (list, tuple)) else ()
-    return {str(name): value for name, value in items if isinstance(value, torch.Tensor)}
+    with reading(path):
+        try:
+            # On stderr there is to be one line, and torch warns of what a damaged file seems to ask for.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mapped = zipfile.is_zipfile(path)
+                if mapped:
+                    _check_headers(path)
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile):
+            raise
+        except Exception as error:  # an unpickler runs the bytes as a program, and bytes at random end in any error
+            raise FileContentError(
+                f"{path}: is damaged or holds other Python objects than tensors, which are never unpickled. "
+                "Save a tensor, or a dict or list of tensors"
+            ) from error
+        return _named(path, found)
+
+
+def _check_headers(path: Path) -> None:
+    """Hold the header of each record against the directory, as torch does where it does not map the file."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            archive.open(record).close()
+
+
+def _named(path: Path, found: Any) -> dict[str, torch.Tensor]:
+    """Name tensors by the keys and positions that lead to them, joined by slashes."""
+    tensors: dict[str, torch.Tensor] = {}
+    waiting = [(_ALONE, found, 0)]
+    for _ in range(_MOST):  # a file of some bytes may hold a list that holds itself
+        if not waiting:
+            return tensors
+        name, value, depth = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            tensors[name] = torch.cat(value.unbind()) if value.is_nested else value
+        elif isinstance(value, (dict, list, tuple)) and depth < _DEEPEST:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            below = [(f"{name}/{key}" if depth else str(key), part, depth + 1) for key, part in items]
+            waiting += reversed(below)
+    raise FileContentError(f"{path}: holds more than {_MOST:,} entries; save one tensor of all points")

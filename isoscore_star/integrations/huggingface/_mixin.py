@@ -14,7 +14,6 @@ from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.integrations.huggingface import _checkpoint
 from isoscore_star.integrations.huggingface._accumulation import LOGGER, Inflation
 from isoscore_star.integrations.huggingface._evaluation import EvaluationScore
-from isoscore_star.integrations.huggingface._states import without_repeated
 from isoscore_star.integrations.huggingface._training import Training
 
 if TYPE_CHECKING:
@@ -37,6 +36,11 @@ class IStarMixin(_Base):
     istar_modules : str, nn.Module, or sequence of them, optional
         Layers whose outputs are the hidden states, as `HiddenStates` takes them (``"encoder.layer.*"``). By default
         they come from ``output_hidden_states=True``, or from the model's list of layers if it knows no such argument.
+    istar_mask : str, callable or False, optional
+        Which states are points: the name of an argument that the model is called with, instead of
+        ``"attention_mask"``; a function ``(inputs, outputs)`` of the model's call that gives a mask, None, or one for
+        each layer; or False, where all are. `isoscore_star.backends.torch.StateMasks` says which masks are known to
+        fit states of another shape.
     eval_isoscore_star : bool, default True
         Measure evaluation and test sets, too.
     *args, **kwargs
@@ -57,9 +61,12 @@ class IStarMixin(_Base):
     -----
     The attention mask is the one that the model is called with. The states of an encoder-decoder are those of both:
     `layers` counts the encoder's entries first, then the decoder's, whose mask is `decoder_attention_mask` or else
-    those places that have a label (not -100). Evaluation losses, predictions and `compute_metrics` are as without
-    I-STAR. A log line with ``loss``, which includes the penalty, also has ``isoscore_star`` and ``istar_loss``, their
-    means since the last one; an evaluation has ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
+    those places that have a label (not -100). So it is with two towers, as CLIP's, where that for images has no mask.
+    Evaluation losses, predictions and `compute_metrics` are as without I-STAR. A log line with ``loss``, which includes
+    the penalty, also has ``isoscore_star`` and ``istar_loss``, their means since the last one; an evaluation has
+    ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
+
+    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is told once.
 
     Checkpoints hold one file more, ``isoscore_star.safetensors``. A run that is resumed from one equals a run that
     never stopped. What `save_model` and `save_pretrained` write is as without I-STAR.
@@ -76,6 +83,7 @@ class IStarMixin(_Base):
         istar: Any = None,
         lam_schedule: Callable[[int], float] | None = None,
         istar_modules: Any = None,
+        istar_mask: Any = None,
         eval_isoscore_star: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -87,7 +95,7 @@ class IStarMixin(_Base):
         super().__init__(*args, **kwargs)
         self.lam_schedule = lam_schedule
         self.eval_isoscore_star = eval_isoscore_star
-        self._istar = Training(self, istar, istar_modules)
+        self._istar = Training(self, istar, istar_modules, istar_mask)
         self._istar_at_start = copy.deepcopy(self.istar.state_dict())
         self._istar_evaluation: EvaluationScore | None = None
         self._istar_warned = False
@@ -125,7 +133,9 @@ class IStarMixin(_Base):
         factor = self._istar.factor(inputs, num_items_in_batch)
         with self._istar.states().watching(model) as calls:
             result = super().compute_loss(model, inputs, **kwargs)
-        penalty = self._istar.loss(calls)
+        penalty = None
+        with self._istar.unless_measured():
+            penalty = self._istar.loss(calls)
         if penalty is None:
             return result
         if isinstance(result, tuple):
@@ -164,15 +174,16 @@ class IStarMixin(_Base):
         only_with = self.label_names if generating else ()
         with self._istar.states().watching(model, only_with) as calls:
             result = super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
-        if calls:
-            self._istar_evaluation.update(without_repeated(self._istar.chosen(calls), self.accelerator))
+        with self._istar.unless_measured():
+            if calls:
+                self._istar_evaluation.update(self._istar.chosen(calls, self.accelerator))
         return result
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log, and with a training loss also the score and the penalty."""
         if "loss" in logs:
             values = self.istar.collect()
-            if not values and not self._istar_warned:
+            if not values and not self._istar_warned and not self._istar.measured.failed:
                 self._istar_warned = True
                 LOGGER.warning(
                     "The penalty was never computed: a compute_loss in front of IStarMixin does not call super(). Put "

@@ -9,22 +9,25 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.utils.generic import ModelOutput
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_states import HiddenStates
 
 NAMES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
 
 
 class Call(NamedTuple):
-    """What one call of a model gave: states, of which entries may be None, and a mask (or None) for each.
+    """What one call of a model gave for so many examples: states, of which entries may be None, and their masks.
 
-    Those of a decoder that follow an encoder's begin at `decoder`.
+    Those of a decoder that follow an encoder's, or of a second tower, begin at one of `later`.
     """
 
     states: list[Tensor | None]
-    masks: list[Any]
-    decoder: int = 0
+    masks: list[Tensor | None]
+    examples: int | None = None
+    later: tuple[int, ...] = ()
 
 
 class ModelStates:
@@ -38,10 +41,13 @@ class ModelStates:
         The same without wrappers.
     modules : str, nn.Module, or sequence of them, optional
         Take the outputs of these modules by forward hooks (see `HiddenStates`), instead of ``output_hidden_states``.
+    mask : str, callable or False, optional
+        As `StateMasks` takes it.
     """
 
-    def __init__(self, trained: nn.Module, model: nn.Module, modules: Any) -> None:
+    def __init__(self, trained: nn.Module, model: nn.Module, modules: Any, mask: Any = None) -> None:
         self.trained = trained
+        self.masks = StateMasks(model, mask, option="istar_mask")
         self.hooks: HiddenStates | None = None
         self._signature = inspect.signature(model.forward)
         self._config = getattr(model, "config", None)
@@ -52,8 +58,8 @@ class ModelStates:
             self.hooks.recording = False
 
     @contextlib.contextmanager
-    def watching(self, model: nn.Module, only_with: Sequence[str] = ()) -> Iterator[list[Call]]:
-        """Collect the calls of a model, wrapped as it may be, inside a with block.
+    def watching(self, model: nn.Module, only_with: Sequence[str] = ()) -> Iterator[list[Call | IsoScoreError]]:
+        """Collect the calls of a model, wrapped as it may be, inside a with block, or why one told no states.
 
         With `only_with`, a call counts if it is given one of these arguments.
         """
@@ -86,23 +92,38 @@ class ModelStates:
 
     def call(self, outputs: Any, arguments: Mapping[str, Any]) -> Call:
         """Read states and masks off the outputs of a call."""
-        mask = arguments.get("attention_mask")
+        examples = next((len(value) for value in arguments.values() if isinstance(value, Tensor) and value.ndim), None)
         if self.hooks is not None:
             states: list[Tensor | None] = list(self.hooks.take())
-            return Call(states, [mask] * len(states))
-        given = {name: outputs.get(name) for name in NAMES} if isinstance(outputs, Mapping) else {}
-        if given.get("hidden_states") is not None:
-            states = list(given["hidden_states"] or ())
-            return Call(states, [mask] * len(states))
-        encoder = list(given.get("encoder_hidden_states") or ())
-        decoder = list(given.get("decoder_hidden_states") or ())
-        if not encoder and not decoder:
+            masks = self.masks(states, arguments, outputs, names=self.hooks.taken)
+            return Call(states, masks, examples)
+        stacks = _stacks(outputs) if isinstance(outputs, Mapping) else {}
+        if not stacks:
             raise InvalidValueError(
                 "model: what it returned holds no hidden states, although output_hidden_states=True was asked for. "
                 'Give istar_modules= (names of its layers, such as "encoder.layer.*"), and hooks will take them'
             )
-        masks = [mask] * len(encoder) + [_decoder_mask(arguments, decoder)] * len(decoder)
-        return Call([*encoder, *decoder], masks, len(encoder) if decoder else 0)
+        states = [state for stack in stacks.values() for state in stack]
+        names = [name for name, stack in stacks.items() for _ in stack]
+        later = tuple(index for index in range(1, len(names)) if names[index] != names[index - 1])
+        return Call(states, self.masks(states, arguments, outputs, names=names), examples, later)
+
+
+def _stacks(outputs: Mapping[str, Any]) -> dict[str, list[Tensor | None]]:
+    """Give the layers' states by name: the model's, or those of encoder and decoder, or of towers (as CLIP's)."""
+    given = {name: outputs.get(name) for name in NAMES}
+    if given["hidden_states"] is not None:
+        given = {"hidden_states": given["hidden_states"]}
+    elif not any(given.values()):
+        given = {name: part.get("hidden_states") for name, part in outputs.items() if isinstance(part, Mapping)}
+    return {name: list(states) for name, states in given.items() if states}
+
+
+def _without_states(outputs: Any) -> Any:
+    kept = {name: value for name, value in outputs.items() if name not in NAMES}
+    return type(outputs)(
+        **{name: _without_states(value) if isinstance(value, ModelOutput) else value for name, value in kept.items()}
+    )
 
 
 class _Watch:
@@ -111,7 +132,7 @@ class _Watch:
     def __init__(self, source: ModelStates, only_with: tuple[str, ...]) -> None:
         self.source = source
         self.only_with = only_with
-        self.calls: list[Call] = []
+        self.calls: list[Call | IsoScoreError] = []
         self._counts = self._states_wanted = self._tuple_wanted = False
 
     def before(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -132,40 +153,39 @@ class _Watch:
     def after(self, model: nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
         if not self._counts:
             return None
-        self.calls.append(self.source.call(outputs, self.source.arguments(args, kwargs)))
+        try:
+            self.calls.append(self.source.call(outputs, self.source.arguments(args, kwargs)))
+        except IsoScoreError as error:  # to be raised where λ is known; its frames would keep the states
+            self.calls.append(error.with_traceback(None))
         if self.source.hooks is not None:
             self.source.hooks.recording = False
             return None
         if not self._states_wanted:
-            outputs = type(outputs)(**{name: value for name, value in outputs.items() if name not in NAMES})
+            outputs = _without_states(outputs)
         return outputs.to_tuple() if self._tuple_wanted else outputs
 
 
-def _decoder_mask(arguments: Mapping[str, Any], states: list[Any]) -> Any:
-    """Give the decoder's own mask, or the places that have a label, or None."""
-    mask = arguments.get("decoder_attention_mask")
-    labels = arguments.get("labels")
-    if mask is not None or not isinstance(labels, Tensor) or not states:
-        return mask
-    return labels != -100 if labels.shape == states[0].shape[:-1] else None
-
-
-def together(calls: Sequence[Call], *, without_embeddings: bool) -> Call:
+def together(given: Sequence[Call | IsoScoreError], *, without_embeddings: bool, accelerator: Any = None) -> Call:
     """Join calls, so that each layer is the union of its states in all of them.
 
-    `without_embeddings` gives None for a decoder's embedding layer behind an encoder; the first entry is the loss's
-    own matter.
+    `without_embeddings` gives None for the first layer of a decoder behind an encoder, or of a second tower; the first
+    entry is the loss's own matter. With an accelerator, examples with which it filled the last batch up are masked.
     """
+    calls: list[Call] = []
+    for call in given:
+        if isinstance(call, IsoScoreError):
+            raise call
+        calls.append(call if accelerator is None else _without_repeated(call, accelerator))
     first = calls[0]
-    if without_embeddings and first.decoder:
+    for place in first.later if without_embeddings else ():
         for call in calls:
-            call.states[first.decoder] = None
+            call.states[place] = None
     if len(calls) == 1:
         return first
     if any(len(call.states) != len(first.states) for call in calls):
         raise InvalidValueError("model: it was called several times and gave different numbers of layers")
     states: list[Tensor | None] = []
-    masks: list[Any] = []
+    masks: list[Tensor | None] = []
     for index, state in enumerate(first.states):
         if state is None:
             states.append(None)
@@ -175,11 +195,11 @@ def together(calls: Sequence[Call], *, without_embeddings: bool) -> Call:
         keeps = [_mask(call.masks[index], call.states[index]) for call in calls]
         states.append(torch.cat([part.flatten(0, -2) for part in layer if part is not None]))
         masks.append(torch.cat([keep.flatten() for keep in keeps]))
-    return Call(states, masks, first.decoder)
+    return Call(states, masks, later=first.later)
 
 
-def without_repeated(call: Call, accelerator: Any) -> Call:
-    """Mask the rows with which accelerate filled the last batch up, so that all ranks have as many."""
+def _without_repeated(call: Call, accelerator: Any) -> Call:
+    """Mask the examples with which accelerate filled the last batch up, so that all ranks have as many."""
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
         return call
@@ -188,13 +208,15 @@ def without_repeated(call: Call, accelerator: Any) -> Call:
         keep = mask
         if states is not None:
             keep = _mask(mask, states).clone()
-            keep[max(state.remainder - accelerator.process_index * len(states), 0) :] = False
+            examples = call.examples or len(states)
+            own = max(state.remainder - accelerator.process_index * examples, 0)
+            keep[own * (len(states) // examples) :] = False  # several rows an example, of multiple choice
         masks.append(keep)
-    return Call(call.states, masks, call.decoder)
+    return call._replace(masks=masks)
 
 
-def _mask(mask: Any, states: Tensor | None) -> Tensor:
+def _mask(mask: Tensor | None, states: Tensor | None) -> Tensor:
     assert states is not None
     if mask is None:
         return states.new_ones(states.shape[:-1], dtype=torch.bool)
-    return torch.as_tensor(mask, device=states.device) != 0
+    return mask != 0

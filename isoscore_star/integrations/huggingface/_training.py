@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.integrations._only_measured import OnlyMeasured
 from isoscore_star.integrations.huggingface._accumulation import Inflation, loss_is_scaled
 from isoscore_star.integrations.huggingface._penalty import make_penalty
 from isoscore_star.integrations.huggingface._randomness import undisturbed_generators
-from isoscore_star.integrations.huggingface._states import Call, ModelStates, together, without_repeated
+from isoscore_star.integrations.huggingface._states import Call, ModelStates, together
 
 if TYPE_CHECKING:
     from isoscore_star.integrations.huggingface._mixin import IStarMixin
@@ -31,14 +33,18 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
     istar : dict, IStarLoss or CosineRegularizer, optional
     modules : str, nn.Module, or sequence of them, optional
         As the mixin takes them.
+    mask : str, callable or False, optional
+        Likewise.
     """
 
-    def __init__(self, trainer: IStarMixin, istar: Any, modules: Any) -> None:
+    def __init__(self, trainer: IStarMixin, istar: Any, modules: Any, mask: Any) -> None:
         # Not held, since the trainer holds this: a cycle would keep its DDP model, and so the threads of the process
         # group, beyond `destroy_process_group` and up to the end of the interpreter, where gloo's may abort it.
         self._trainer = weakref.ref(trainer)
         self.modules = modules
+        self.mask = mask
         self.inflation = Inflation()
+        self.measured = OnlyMeasured()
         self._states: ModelStates | None = None
         hooked = self.states().hooks is not None
         self.penalty = make_penalty(istar, trainer.accelerator.unwrap_model(self.model), hooked=hooked)
@@ -66,21 +72,26 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def states(self) -> ModelStates:
         """Give what collects the hidden states of the Trainer's present model; `model_init` makes new ones."""
         if self._states is None or self._states.trained is not self.model:
-            self._states = ModelStates(self.model, self.trainer.accelerator.unwrap_model(self.model), self.modules)
+            model = self.trainer.accelerator.unwrap_model(self.model)
+            self._states = ModelStates(self.model, model, self.modules, self.mask)
         return self._states
 
-    def chosen(self, calls: list[Call]) -> Call:
+    def chosen(self, calls: list[Call | IsoScoreError], accelerator: Any = None) -> Call:
         """Join the model's calls for one batch."""
-        without_embeddings = self.penalty.skip_embeddings and self.penalty.layers is None
-        return together(calls, without_embeddings=without_embeddings)
-
-    def loss(self, calls: list[Call]) -> Tensor | None:
-        """Compute the penalty, or None (but log the score) where λ is 0."""
         if not calls:
             raise InvalidValueError(
                 "model: compute_loss did not call the model that it was given, so there are no hidden states. Call "
                 "that one, not self.model"
             )
+        without_embeddings = self.penalty.skip_embeddings and self.penalty.layers is None
+        return together(calls, without_embeddings=without_embeddings, accelerator=accelerator)
+
+    def unless_measured(self) -> AbstractContextManager[None]:
+        """Let what is inside fail where λ is 0 and stays so."""
+        return self.measured.unless(self.penalty.lam if self.trainer.lam_schedule is None else 1.0)
+
+    def loss(self, calls: list[Call | IsoScoreError]) -> Tensor | None:
+        """Compute the penalty, or None (but log the score) where λ is 0."""
         call, schedule = self.chosen(calls), self.trainer.lam_schedule
         if schedule is not None:
             self.penalty.lam = float(schedule(self.trainer.state.global_step))
@@ -121,7 +132,7 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
         inside_an_epoch = not float(trainer.state.epoch or 0.0).is_integer()  # where a resumed run may begin
         if inside_an_epoch and shrinkage.cov is not None:
             return
-        with undisturbed_generators():
+        with self.unless_measured(), undisturbed_generators():
             batches = trainer.get_shrinkage_dataloader()
             try:
                 shrinkage.fit(self.model, batches, forward=self._forward)
@@ -135,5 +146,5 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
         inputs = trainer._prepare_inputs(batch)
         with self.states().watching(model) as calls, trainer.compute_loss_context_manager():
             trainer._istar_task_loss(model, inputs)
-        call = without_repeated(self.chosen(calls), trainer.accelerator)
+        call = self.chosen(calls, trainer.accelerator)
         return call.states, call.masks

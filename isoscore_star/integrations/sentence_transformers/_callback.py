@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.integrations.huggingface import _checkpoint
 from isoscore_star.integrations.sentence_transformers._loss import IStarLoss
-
-CHECKPOINT = "isoscore_star.safetensors"
+from isoscore_star.integrations.sentence_transformers._run import file_of, name_of, training_of
 
 
 class IStarCallback(TrainerCallback):
@@ -37,6 +36,9 @@ class IStarCallback(TrainerCallback):
     the components of the loss only. Checkpoints get a file ``isoscore_star.safetensors``, from which
     ``trainer.train(resume_from_checkpoint=...)`` goes on as if it had never stopped.
 
+    Of several callbacks in a trainer each has its own name, the dataset of its loss or else its place among them, and
+    with it its own values in the log (``"nli_isoscore_star"``) and its own file (``isoscore_star-nli.safetensors``).
+
     Examples
     --------
     >>> trainer = SentenceTransformerTrainer(  # doctest: +SKIP
@@ -50,17 +52,24 @@ class IStarCallback(TrainerCallback):
         self.loss = loss
         self.texts = texts
         self.batch_size = batch_size
+        self._name = ""
         self._goes_on = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take up Σ_S and the score's start where a checkpoint left them."""
         self._goes_on = False
-        saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / CHECKPOINT
-        if state.global_step and saved.exists():
-            self.loss.penalty.load_state_dict(load_file(saved))
-            self.loss.penalty.to(next(self.loss.parameters()).device)
-            # Inside an epoch the run that never stopped would have the covariance from its beginning.
-            self._goes_on = state.epoch is not None and not float(state.epoch).is_integer()
+        checkpoint, trainer, callbacks = training_of(IStarCallback)
+        self._name = name_of(self, callbacks, trainer)
+        if checkpoint is None:
+            return
+        file = file_of(self._name)
+        if not (checkpoint / file).is_file() and self is callbacks[-1]:
+            file = _checkpoint.FILE  # to which all callbacks used to write, and the last one did last
+        _checkpoint.load(self.loss.penalty, checkpoint, str(next(self.loss.parameters()).device), file)
+        # Inside an epoch the run that never stopped would have the covariance from its beginning.
+        shrinkage = self.loss.penalty.shrinkage
+        known = shrinkage is not None and shrinkage.cov is not None
+        self._goes_on = known and state.epoch is not None and not float(state.epoch).is_integer()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Read Σ_S from the model as it is now."""
@@ -68,14 +77,20 @@ class IStarCallback(TrainerCallback):
         goes_on, self._goes_on = self._goes_on, False
         if goes_on or not isinstance(shrinkage, ShrinkageCovariance) or shrinkage.policy != "epoch":
             return
-        texts = _training_texts(kwargs["train_dataloader"].dataset) if self.texts is None else self.texts
-        self.loss.refresh(texts, batch_size=self.batch_size)
+        with self.loss.measured.unless(self.loss.penalty.lam):
+            texts = _training_texts(kwargs["train_dataloader"].dataset) if self.texts is None else self.texts
+            self.loss.refresh(texts, batch_size=self.batch_size)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Add the score."""
         if logs is None or "loss" not in logs:
             return
-        values = {name: value for name, value in self.loss.penalty.collect().items() if name != "istar_loss"}
+        prefix = f"{self._name}_" if self._name else ""
+        values = {
+            prefix + name: value
+            for name, value in self.loss.penalty.collect().items()
+            if self._name or name != "istar_loss"  # one alone is among the components that the trainer logs
+        }
         logs.update(values)
         if state.log_history:
             state.log_history[-1].update(values)
@@ -84,7 +99,7 @@ class IStarCallback(TrainerCallback):
         """Save Σ_S and the score's start beside the model."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            save_file({k: v.contiguous() for k, v in self.loss.penalty.state_dict().items()}, folder / CHECKPOINT)
+            _checkpoint.save(self.loss.penalty, folder, file_of(self._name))
 
 
 def _training_texts(dataset: Any) -> Iterator[str]:

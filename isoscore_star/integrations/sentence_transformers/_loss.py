@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from isoscore_star._errors import InvalidValueError
 from isoscore_star.backends.torch_loss import IStarLoss as Penalty
+from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
 from isoscore_star.backends.torch_sync import synchronised
+from isoscore_star.integrations._only_measured import OnlyMeasured
 from isoscore_star.integrations.sentence_transformers import _states
 
 
@@ -33,6 +36,10 @@ class IStarLoss(nn.Module):
     layers : sequence of int, optional
         Layers that are regularized: 0 is the embedding layer, the last one's states are what is pooled; negative ones
         count from the end. All but the embedding layer by default, as in the paper.
+    mask : str, callable or False, optional
+        Which token states are points: a name among the model's features instead of ``"attention_mask"``; a function
+        ``(inputs, outputs)`` of the features that gives a mask, None, or one for each layer; or False, where all are.
+        `isoscore_star.backends.torch.StateMasks` says which masks are known to fit states of another shape.
 
     Attributes
     ----------
@@ -74,6 +81,7 @@ class IStarLoss(nn.Module):
         sync: str | bool = "auto",
         log_layers: bool = False,
         check_values: bool = False,
+        mask: Any = None,
     ) -> None:
         super().__init__()
         _states.refuse_gradient_cache(loss)
@@ -84,6 +92,8 @@ class IStarLoss(nn.Module):
             raise InvalidValueError('reduction: expected "union" or "mean", since a loss is one number; got "none"')
         self.model = model
         self.loss = loss
+        self.masks = StateMasks(model, mask)
+        self.measured = OnlyMeasured()
         self.penalty = Penalty(
             dim,
             lam,
@@ -119,17 +129,21 @@ class IStarLoss(nn.Module):
         Raises
         ------
         InvalidValueError
-            If Σ_S is not known yet, or the loss embeds nothing by `model`, or nothing with gradients.
+            If Σ_S is not known yet, the loss embeds nothing by `model`, or nothing with gradients, or a mask does not
+            fit the states. With λ = 0 that is told once instead, and training goes on without the score.
         """
         if not _states.inner(self.model).training:
             return self.loss(sentence_features, labels)
-        with _states.hidden_states(self.model) as passes:
+        with _states.watching(self.model, self.masks) as passes:
             task = self.loss(sentence_features, labels)
-        components = dict(task) if isinstance(task, Mapping) else {"task_loss": task}
-        passes_with_grad = _states.with_gradients(passes, self.loss)
-        states, masks = _states.by_layer(passes_with_grad, self.penalty.layers)
-        self._require_covariance()
-        return {**components, "istar_loss": self.penalty(states, masks)}
+        components: dict[str, Tensor] = dict(task) if isinstance(task, Mapping) else {"task_loss": task}
+        lam = self.penalty.lam
+        penalty = torch.zeros_like(next(iter(components.values())))
+        with self.measured.unless(lam), torch.set_grad_enabled(lam != 0 and torch.is_grad_enabled()):
+            states, masks = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty.layers)
+            self._require_covariance()
+            penalty = self.penalty(states, masks)
+        return {**components, "istar_loss": penalty}
 
     def refresh(self, texts: Iterable[str], *, batch_size: int = 32, max_points: int | None = None) -> None:
         """Read Σ_S from the model's token states on texts; see `ShrinkageCovariance.fit`.
@@ -161,7 +175,7 @@ class IStarLoss(nn.Module):
             rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
             texts = (text for place, text in enumerate(texts) if place % ranks == rank)
         batches = (dict(model.preprocess(batch)) for batch in _batches(texts, batch_size))
-        shrinkage.fit(model, batches, max_points, forward=_states.embed)
+        shrinkage.fit(model, batches, max_points, forward=functools.partial(_states.embed, mask=self.masks))
 
     def get_config_dict(self) -> dict[str, Any]:
         """Give what the model card shows."""

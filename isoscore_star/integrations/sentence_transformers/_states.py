@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star._errors import InvalidValueError, IsoScoreError
 from isoscore_star.backends.torch_layers import select_layers
+from isoscore_star.backends.torch_masks import StateMasks
+
+ASKED = "output_hidden_states"
 
 
 def inner(model: nn.Module) -> nn.Module:
@@ -46,69 +49,101 @@ def _returning_hidden_states(model: nn.Module) -> Iterator[None]:
             config.output_hidden_states = value
 
 
+class Pass(NamedTuple):
+    """One call of the model: the states of all layers and their masks, and whether with gradients."""
+
+    states: list[Tensor]
+    masks: list[Tensor | None]
+    with_grad: bool
+
+
 @contextmanager
-def hidden_states(model: nn.Module) -> Iterator[list[tuple[Any, Any, bool]]]:
-    """Collect (states of all layers, mask, whether with gradients) of each pass through the model."""
-    passes: list[tuple[Any, Any, bool]] = []
+def watching(model: nn.Module, mask: StateMasks) -> Iterator[list[Pass | IsoScoreError]]:
+    """Collect each pass through the model, or why one told no states."""
+    passes: list[Pass | IsoScoreError] = []
+
+    def ask(module: nn.Module, args: Any) -> None:
+        # PEFT's models hand on None where they are asked for nothing, which outweighs the configuration.
+        args[0][ASKED] = True
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
-        states = output.get("all_layer_embeddings") if isinstance(output, Mapping) else None
-        # Losses over several dimensions or layers call the model again for states that they have cached.
-        if states is not None and not any(states[-1] is known[-1] for known, _, _ in passes):
-            passes.append((states, output.get("attention_mask"), torch.is_grad_enabled()))
+        args[0].pop(ASKED, None)
+        try:
+            states = _states_of(output)
+            # Losses over several dimensions or layers call the model again for states that they have cached.
+            if not any(isinstance(known, Pass) and states[-1] is known.states[-1] for known in passes):
+                passes.append(Pass(states, mask(states, output, output), torch.is_grad_enabled()))
+        except IsoScoreError as error:  # to be raised where λ is known; its frames would keep the states
+            passes.append(error.with_traceback(None))
 
     # On the outermost wrapper, since inside of a compiled one hooks that are added later do not run.
-    handle = model.register_forward_hook(keep)
+    handles = [model.register_forward_pre_hook(ask), model.register_forward_hook(keep)]
     try:
         with _returning_hidden_states(model):
             yield passes
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
-def with_gradients(passes: list[tuple[Any, Any, bool]], loss: nn.Module) -> list[tuple[Any, Any]]:
+def _states_of(output: Any) -> list[Tensor]:
+    states = output.get("all_layer_embeddings") if isinstance(output, Mapping) else None
+    if not states:
+        raise InvalidValueError(
+            "model: it returned no states of its layers, although output_hidden_states=True was asked for. Its "
+            "transformer has to hand that on and return hidden_states"
+        )
+    return list(states)
+
+
+def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> list[Pass]:
+    """Give the passes that carry a gradient, of a loss; all of them where none is asked for."""
     if not passes:
         raise InvalidValueError(
-            f"loss: {type(loss).__name__} did not call the model given to IStarLoss, or that returns no states of its "
-            "layers. Give both the same model"
+            f"loss: {type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
         )
-    kept = [(states, mask) for states, mask, with_grad in passes if with_grad or not torch.is_grad_enabled()]
+    kept = []
+    for found in passes:
+        if isinstance(found, IsoScoreError):
+            raise found
+        if found.with_grad or not torch.is_grad_enabled():
+            kept.append(found)
     if not kept:
         raise _no_gradient(type(loss).__name__)
     return kept
 
 
-def by_layer(
-    passes: list[tuple[Any, Any]], layers: Sequence[int] | None
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
+def by_layer(passes: Sequence[Pass], layers: Sequence[int] | None) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """Give each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
+    first = passes[0]
     if len(passes) == 1:
-        states, mask = passes[0]
-        return list(states), [mask] * len(states)
-    count, first = len(passes[0][0]), passes[0][0][-1]
-    kept = [
-        first.new_ones(states[-1].shape[:-1], dtype=torch.bool) if mask is None else mask for states, mask in passes
-    ]
-    for (states, _), mask in zip(passes, kept, strict=True):
-        _require_shape(mask, states[-1])
-    together: list[Tensor | None] = [None] * count
-    for index in select_layers(passes[0][0], layers=layers, skip_embeddings=True).indices:
-        together[index] = torch.cat([states[index].flatten(0, -2) for states, _ in passes])
-    return together, [torch.cat([mask.flatten() != 0 for mask in kept])] * count
+        return list(first.states), first.masks
+    together: list[Tensor | None] = [None] * len(first.states)
+    masks: list[Tensor | None] = [None] * len(first.states)
+    joined: dict[Any, Tensor] = {}
+    for index in select_layers(first.states, layers=layers, skip_embeddings=True).indices:
+        parts = [(found.states[index], found.masks[index]) for found in passes]
+        together[index] = torch.cat([states.flatten(0, -2) for states, _ in parts])
+        # The very same mask for all layers, where it is, by which the score knows to look through it once.
+        key = tuple((id(mask), states.shape[:-1]) for states, mask in parts)
+        if key not in joined:
+            joined[key] = torch.cat([_kept(mask, states).flatten() for states, mask in parts])
+        masks[index] = joined[key]
+    return together, masks
 
 
-def _require_shape(mask: Tensor, states: Tensor) -> None:
-    if mask.shape != states.shape[:-1]:
-        raise InvalidValueError(
-            f"attention_mask: expected shape {tuple(states.shape[:-1])}, that of the token states; got "
-            f"{tuple(mask.shape)}"
-        )
+def _kept(mask: Tensor | None, states: Tensor) -> Tensor:
+    return states.new_ones(states.shape[:-1], dtype=torch.bool) if mask is None else mask != 0
 
 
-def embed(model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
-    with _returning_hidden_states(model):
-        output = model(batch)
-    return output["all_layer_embeddings"], output.get("attention_mask")
+def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any]:
+    """Give states and masks of a batch."""
+    with watching(model, mask) as passes:
+        model(batch)
+    (found,) = passes
+    if isinstance(found, IsoScoreError):
+        raise found
+    return found.states, found.masks
 
 
 def refuse_gradient_cache(loss: nn.Module) -> None:

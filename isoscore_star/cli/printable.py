@@ -1,0 +1,31 @@
+"""What comes from files and arguments, so that a terminal shows it instead of obeying it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def printable(text: str) -> str:
+    r"""Write control characters, marks of direction and lone surrogates as escapes.
+
+    Parameters
+    ----------
+    text : str
+        A name or a message that may hold any character.
+
+    Returns
+    -------
+    str
+        The same, of characters that stand for themselves.
+
+    Examples
+    --------
+    >>> print(printable("\x1b[31mred"))
+    \x1b[31mred
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def note(text: str) -> None:
+    """Say on stderr what a user should know."""
+    print(f"note: {printable(text)}", file=sys.stderr)

@@ -1,0 +1,36 @@
+"""One process at a time in a folder of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isoscore_star._errors import InvalidValueError
+from isoscore_star._whole_files import writing_to
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes from it; the system lets go of the lock when this one ends, killed or not.
+
+    Raises
+    ------
+    InvalidValueError
+        If another process is at work there, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    with writing_to(folder, NotImplementedError):  # which says that the file system has no locks
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InvalidValueError(
+                f"output: another fine-tuning is at work in {folder}. Wait for its end, or choose another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()

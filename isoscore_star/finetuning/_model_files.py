@@ -1,0 +1,88 @@
+"""Whether the files of a model's folder are whole, before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from isoscore_star._errors import InvalidValueError
+
+_READ = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "*.index.json",
+)  # fmt: skip
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the few lines begin that stand for a file where Git LFS did not fetch it."""
+
+
+def require_whole_files(folder: Path) -> None:
+    """Read what can be read quickly: JSON whole, of weights what they say of themselves.
+
+    Raises
+    ------
+    InvalidValueError
+        If a file is damaged; the message names it and the place.
+    """
+    for file, fault in _faults(folder):
+        raise InvalidValueError(f"model: {file}: {fault}. Fetch or save the model anew")
+
+
+def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(found for pattern in _READ for found in folder.glob(pattern) if found.is_file()):
+        content = file.read_bytes()
+        if content.startswith(LFS_POINTER):
+            yield file, _POINTER
+        try:
+            if not isinstance(json.loads(content), dict):
+                yield file, "holds no JSON object"
+        except json.JSONDecodeError as error:
+            yield file, f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        except UnicodeDecodeError as error:
+            yield file, f"is not UTF-8 text ({error.reason} at byte {error.start})"
+        except (ValueError, RecursionError):
+            yield file, "holds JSON that is nested too deeply, or a number of too many digits"
+    for file in sorted(found for found in folder.glob("*.safetensors") if found.is_file()):
+        with file.open("rb") as begun:
+            if begun.read(len(LFS_POINTER)) == LFS_POINTER:
+                yield file, _POINTER
+        try:
+            with safe_open(file, "np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            yield file, f"holds no whole weights ({error})"
+
+
+_POINTER = "is a pointer of Git LFS, in place of the file (git lfs pull brings it)"
+
+
+def require_own_weights(model: Any, loaded: dict[str, Any], name: str) -> None:
+    """Make sure that all weights of the model came from its files; those of the new head and of a pooler may be new.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        As loaded.
+    loaded : dict
+        What transformers tells of the loading.
+    name : str
+        Of the model.
+
+    Raises
+    ------
+    InvalidValueError
+        If weights are missing or of another shape, which transformers makes up without a word.
+    """
+    base = f"{model.base_model_prefix}."
+    mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
+    missing = [key for key in loaded["missing_keys"] if "pooler" not in key]
+    lost = sorted(key for key in {*missing, *mismatched} if key.startswith(base))
+    if lost:
+        raise InvalidValueError(
+            f"model: {name} lacks {len(lost)} of the weights that its config.json calls for, or has them in another "
+            f"shape ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): the two do not belong together"
+        )

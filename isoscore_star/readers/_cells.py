@@ -1,0 +1,148 @@
+"""Numbers, and lists of numbers, that a table keeps as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.readers._columns import Kind
+
+_MISSING = frozenset(
+    ("", "-", "--", ".", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil", "nat")
+)
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
+# [1, 2], (1, 2), {1, 2}, array([1., 2.], dtype=float32), tensor([1., 2.])
+_LIST = re.compile(
+    r"\s*(?:(?:np|numpy|torch)\.)?(?:array\(|tensor\()?\s*[\[({](.*?)[\])}]\s*(?:,\s*\w+\s*=[^\[\]]*)?\)?\s*", re.DOTALL
+)
+_SCALAR = re.compile(r"(?:np|numpy)\.\w+\(([^()]*)\)")  # np.float64(0.1), as NumPy 2 prints what stands in a list
+_LEAST_BARE = 3
+"""Numbers that have to stand in one cell without brackets to be taken for a list."""
+_PROBED = 50
+"""Cells that tell whether a column holds lists."""
+
+
+class CellError(Exception):
+    """A cell holds something else than its column; the message says what."""
+
+
+def number(cell: str) -> float:
+    """Read a number; NaN counts as missing.
+
+    Raises
+    ------
+    CellError
+        If it is none.
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        raise CellError("is missing" if is_missing(cell) else "is no number") from None
+    if value != value:
+        raise CellError("is missing")
+    return value
+
+
+def decimal_comma(cell: str) -> float:
+    """Read a number whose decimals stand behind a comma; see `number`."""
+    return number("no number" if "." in cell else cell.replace(",", "."))
+
+
+def boolean(cell: str) -> float:
+    """Read true or false as 1 or 0; see `number`."""
+    try:
+        return _BOOLEANS[cell.strip().lower()]
+    except KeyError:
+        raise CellError("is missing" if is_missing(cell) else "is neither true nor false") from None
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that its value is not known."""
+    return cell.strip().lower() in _MISSING
+
+
+def numbers(cell: str) -> NDArray[np.float64]:
+    """Read a list of numbers; see `number`."""
+    inner = _inner(cell)
+    if inner is None:
+        raise CellError("is missing" if is_missing(cell) else "is no list of numbers")
+    if "[" in inner or "(" in inner:
+        raise CellError("is a list of lists; save one list for each point")
+    tokens = inner.replace(",", " ").split()
+    if "..." in inner or "…" in inner:
+        raise CellError(
+            f"was cut by '...' when it was saved, {len(tokens) - 1} numbers are left: save the whole list, say with "
+            "str(list(vector)) or in a .parquet file"
+        )
+    try:
+        return np.array([float(token) for token in tokens])
+    except ValueError:
+        raise CellError("is no list of numbers") from None
+
+
+def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tuple[Kind, int]:
+    """Say what a column holds, and how long its first list is, from some of its cells.
+
+    It is a column of numbers if at least half of the cells that are not missing are numbers, so that the others are
+    mistakes; likewise for lists.
+    """
+    found = [cell for cell in cells if _reads(read, cell)]
+    present = cells if len(found) == len(cells) else [cell for cell in cells if not is_missing(cell)]
+    if not present:
+        return Kind.EMPTY, 0
+    if 2 * len(found) >= len(present):
+        return (Kind.INTEGERS if all(map(_INTEGER.fullmatch, found)) else Kind.FRACTIONS), 0
+    if all(_reads(boolean, cell) for cell in present):
+        return Kind.BOOLEANS, 0
+    probed = present[:_PROBED]
+    lists = [inner for inner in map(_inner, probed) if inner is not None]
+    if 2 * len(lists) >= len(probed):
+        return _kind_of_lists(lists)
+    return Kind.OTHER, 0
+
+
+def is_word(cell: str, read: Callable[[str], float] = number) -> bool:
+    """Whether a cell is a value, but neither a number nor a list of numbers."""
+    return not _reads(read, cell) and not is_missing(cell) and _inner(cell) is None
+
+
+def counts(cells: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ...: numbers of rows."""
+    try:
+        first = int(cells[0])
+        return first in (0, 1) and all(int(cell) == i for i, cell in enumerate(cells, first))
+    except (ValueError, IndexError):
+        return False
+
+
+def _kind_of_lists(lists: list[str]) -> tuple[Kind, int]:
+    if 2 * sum("[" in inner or "(" in inner for inner in lists) > len(lists):
+        return Kind.NESTED, 0
+    tokens = [inner.replace(",", " ").split() for inner in lists]
+    whole = all(_INTEGER.fullmatch(token) for row in tokens for token in row)
+    return Kind.INTEGER_LISTS if whole else Kind.LISTS, len(tokens[0])
+
+
+def _inner(cell: str) -> str | None:
+    """Give what stands between the brackets of a list of numbers, without brackets of single numbers."""
+    if not any(map(str.isdigit, cell)):
+        return None
+    match = _LIST.fullmatch(_SCALAR.sub(r"\1", cell) if "np." in cell or "numpy." in cell else cell)
+    inner = cell if match is None else match.group(1)
+    tokens = re.sub(r"[\[\](){},]|\.\.\.|…", " ", inner).split() if match else inner.replace(",", " ").split()
+    if not tokens or not all(_reads(float, token) for token in tokens):
+        return None
+    bare = match is None and (len(tokens) < _LEAST_BARE or all(map(_INTEGER.fullmatch, tokens)))
+    return None if bare else inner
+
+
+def _reads(read: Callable[[str], object], cell: str) -> bool:
+    try:
+        read(cell)
+    except (CellError, ValueError):
+        return False
+    return True

@@ -1,0 +1,27 @@
+"""Names of arrays and columns: picked by name or pattern, and listed in messages that stay short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+_SHOWN = 10
+_SHOWN_LETTERS = 60
+
+
+def matching(names: Iterable[str], pattern: str) -> list[str]:
+    """Give the name that is the pattern itself or, without one, all that it matches: ``*``, ``?``, ``[0-9]``."""
+    names = list(names)
+    return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names, at most ten of them."""
+    names = list(names)
+    more = len(names) - _SHOWN
+    return ", ".join(map(quoted, names[:_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def quoted(text: str) -> str:
+    """Quote a name or a cell, cut to what a line has room for."""
+    return repr(text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…")

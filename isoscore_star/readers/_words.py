@@ -1,0 +1,115 @@
+"""Word vectors as text (word2vec, GloVe, fastText): a line is a word and its numbers, between blanks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from isoscore_star.readers._csv import open_csv
+from isoscore_star.readers._layout import lines_of
+from isoscore_star.readers._names import quoted
+from isoscore_star.readers._source import Block, FileContentError, SelectionError, no_keys, reading
+from isoscore_star.readers._table import TableSource
+
+_SAMPLE_LINES = 100
+_CHUNK_NUMBERS = 2**18
+
+
+@dataclass(frozen=True)
+class _Words:
+    """How a file is laid out: lines before the first point, length of vectors, whether words stand before them."""
+
+    path: Path
+    skipped: int
+    dim: int
+    has_words: bool
+    promised: int | None = None
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """Read all points."""
+        count, chunk, chunk_rows = 0, [], max(1, min(rows, _CHUNK_NUMBERS // self.dim))
+        with reading(self.path), _opened(self.path) as file:
+            for number, line in enumerate(lines_of(file, self.path), 1):
+                if number <= self.skipped or not line.strip():
+                    continue
+                chunk.append(self._vector(line, number))
+                count += 1
+                if len(chunk) == chunk_rows:
+                    yield np.array(chunk)
+                    chunk = []
+            if self.promised is not None and count != self.promised:
+                raise FileContentError(
+                    f"{self.path}: the first line promises {self.promised:,} points, but {count:,} follow"
+                )
+            yield np.array(chunk).reshape(-1, self.dim)
+
+    def _vector(self, line: str, number: int) -> list[float]:
+        parts = line.rsplit(None, self.dim)
+        # What is left of the numbers is the word, which may hold blanks, or be one.
+        complete = len(parts) == self.dim + self.has_words or (len(parts) == self.dim and line[0].isspace())
+        try:
+            if not complete:
+                raise ValueError
+            vector = list(map(float, parts[-self.dim :]))
+            if any(value != value for value in vector):
+                raise ValueError
+        except ValueError:
+            word = "a word and " if self.has_words else ""
+            raise FileContentError(
+                f"{self.path}: line {number}: expected {word}{self.dim} numbers; got {quoted(line.strip())}"
+            ) from None
+        return vector
+
+
+def open_words(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
+    """Open a .vec or .txt file: word vectors, or a table whose columns stand between blanks, tabs or commas."""
+    with reading(path):
+        with _opened(path) as file:
+            head = [line for line in islice(lines_of(file, path), _SAMPLE_LINES) if line.strip()]
+        if not head:
+            raise FileContentError(f"{path}: is empty")
+        words = _layout(path, head)
+    if words is None:
+        return open_csv(path, key, columns)
+    no_keys(path, key)
+    if columns:
+        raise SelectionError(f"{path}: holds word vectors, whose numbers have no names; got columns {columns[0]!r}")
+    notes = ("took the first line as the number of points and of dimensions",) if words.promised is not None else ()
+    return TableSource(str(path), (words.promised, words.dim), words.blocks, notes)
+
+
+def _layout(path: Path, head: list[str]) -> _Words | None:
+    """Understand the first lines; None if they are a table without words."""
+    first, rest = head[0].split(), head[1:]
+    if len(first) == 2 and all(map(str.isdecimal, first)) and rest:
+        dim, numbers, columns = int(first[1]), _numbers_at_end(rest[0]), len(rest[0].split())
+        # Otherwise the two are the first row of a matrix with two columns.
+        if 0 < dim <= numbers and columns != (2 if numbers == 2 else 0):
+            return _Words(path, 1, dim, columns > dim, int(first[0]))
+    ((dim, _),) = Counter(map(_numbers_at_end, head)).most_common(1)
+    with_words = sum(len(line.split()) > _numbers_at_end(line) for line in head)
+    if dim < 2 or 2 * with_words <= len(head) or not _numbers_at_end(head[0]):
+        return None
+    return _Words(path, 0, dim, True)
+
+
+def _numbers_at_end(line: str) -> int:
+    count = 0
+    for token in reversed(line.split()):
+        try:
+            float(token)
+        except ValueError:
+            break
+        count += 1
+    return count
+
+
+def _opened(path: Path) -> TextIO:
+    # A word may hold any letter, line separators of Unicode among them, and no letter of it matters.
+    return path.open(encoding="utf-8", errors="replace", newline="\n")
