@@ -235,7 +235,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         share = ops.cast(batch.count > 1, batch.count.dtype) * weight
         averaged = self._averaged * (1 - share) + share
         share = share / ops.where(averaged > 0, averaged, 1.0)
-        cov = batch.scatter / at_least(batch.count - 1, 1)
+        cov = batch.scatter / at_least(batch.count - 1, 1) * batch.frame.unit * batch.frame.unit
         self.shrinkage_cov.assign(self.shrinkage_cov + share * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 
