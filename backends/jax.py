@@ -45,6 +45,7 @@ class JaxBackend:
     name = "jax"
     differentiable = True
     distributed = True
+    flushes_subnormals = True
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:

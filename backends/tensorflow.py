@@ -37,6 +37,7 @@ class TensorFlowBackend:
     name = "tensorflow"
     differentiable = True
     distributed = True
+    flushes_subnormals = True
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:

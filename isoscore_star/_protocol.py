@@ -145,6 +145,7 @@ class Backend(Protocol):
         """Copy a NumPy array to a dtype and a device by their names; a TypeError where it does not exist."""
         ...
 
+    # A backend whose framework takes subnormal numbers for zero (XLA's do) says so by ``flushes_subnormals = True``.
     # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
     # records the call of a public function in the model being built, for all else it answers NotImplemented.
     # One that pays for every operation (torch) also has ``score_in_one_step(invariants, zeta, dim)``: IsoScore*, or for
