@@ -23,6 +23,15 @@ from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_blocks import Block, all_kept, put_together, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch_cosine import CosineRegularizer
 from isoscore_star.backends.torch_distributed import scatter_form_across
+from isoscore_star.backends.torch_frame import (
+    Frame,
+    frame_about,
+    inverse_unit,
+    known,
+    known_to_be_usual,
+    largest_entry,
+    sums_about,
+)
 from isoscore_star.backends.torch_loss import IStarLoss
 from isoscore_star.backends.torch_masks import StateMasks
 from isoscore_star.backends.torch_moments import StreamingMoments
@@ -32,18 +41,22 @@ from isoscore_star.backends.torch_points import (
     compute_dtype,
     concrete,
     count_points,
+    fewer,
     first_point,
+    mean_variance,
     numbers_at_hand,
-    scale_of,
+    product_dtype,
     squared_lengths,
     squared_norm,
     symmetric_products,
-    with_target,
+    transformed,
+    values_at_hand,
     without_autocast,
 )
 from isoscore_star.backends.torch_score import shrunk_score, unbiased_score
 from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
 from isoscore_star.backends.torch_states import HiddenStates
+from isoscore_star.backends.torch_target import Target, target_of, with_target
 
 __all__ = [
     "BACKEND",
@@ -58,7 +71,10 @@ __all__ = [
 
 
 class TorchBackend:
-    """Float64 points are computed in float64, all other floating-point ones in float32, integers in float64."""
+    """Float64 points and integers are computed in float64, all other ones in float32, or in float64 if they are narrow.
+
+    What comes out has float32's dtype then too.
+    """
 
     name = "torch"
     differentiable = True
@@ -100,11 +116,12 @@ class TorchBackend:
         if torch.compiler.is_compiling():  # torch.compile takes no tensor twice, not even the mask of two layers
             masks = [None if mask is None else mask.view_as(mask) for mask in masks]
         with without_autocast(clouds[0].device.type):
+            target = target_of(shrinkage_cov, product_dtype(clouds[0]))
             if across is not None:
-                return scatter_form_across(clouds, masks, shrinkage_cov, fourth_order, across)
-            if rows < dim:
-                return _gram_form(clouds, masks, shrinkage_cov, fourth_order)
-            return _scatter_form(clouds, masks, shrinkage_cov, fourth_order)
+                return scatter_form_across(clouds, masks, target, fourth_order, across)
+            if fewer(rows, dim):
+                return _gram_form(clouds, masks, target, fourth_order)
+            return _scatter_form(clouds, masks, target, fourth_order)
 
     def total(self, array: Tensor) -> Tensor:
         """Sum all entries."""
@@ -133,6 +150,8 @@ class TorchBackend:
     def to_numpy(self, array: Tensor) -> NDArray[Any]:
         """Copy to the host, bfloat16 as float32."""
         array = array.detach()
+        if transformed():  # a tensor inside torch.func's transformations has no memory to share
+            return np.asarray(array.tolist()).reshape(array.shape)
         return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
 
     def result(self, score: Tensor) -> Tensor:
@@ -169,23 +188,24 @@ def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _apply(function: type[torch.autograd.Function], target: Tensor | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
+def _apply(function: type[torch.autograd.Function], target: Target | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
+    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
     # Without gradients the bare forward does; torch.compile also cannot trace such an apply of variable length.
-    tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (target, *clouds))
+    tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (matrix, *clouds))
     run: Any = function.apply if tracked else function.forward
-    return run(target, *rest)
+    return run(matrix, variance, *rest)
 
 
 def _gram_form(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
 ) -> Invariants:
-    count = count_points(clouds, masks, compute_dtype(clouds[0]))
-    scale, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+    count = count_points(clouds, masks, product_dtype(clouds[0]))
+    unit, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
 
 
 class _Gram(torch.autograd.Function):
-    """Invariants from the inner products of the points, centred and in units of √σ.
+    """Invariants from the inner products of the points, centred and in units of s.
 
     Those points, K and X·Σ_S are outputs too, so that gradients of the gradient find them.
     """
@@ -194,171 +214,196 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
-        shifted = put_together([centred_rows(cloud, keep, anchor) for cloud, keep in zip(clouds, masks, strict=True)])
-        centred = centred_rows(shifted, all_kept(clouds, masks), shifted.sum(0) / at_least(count, 1))
-        scale = scale_of((centred * centred).sum() / freedom, target, centred.shape[1])
-        unit = centred * scale.rsqrt()
-        gram = unit @ unit.T
+        keep = all_kept(clouds, masks)
+        shifted = put_together([centred_rows(cloud, mask, anchor) for cloud, mask in zip(clouds, masks, strict=True)])
+        centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
+        squares, inverse = (centred * centred).sum() if values_at_hand(centred) else None, None
+        if squares is None or not known_to_be_usual(squares):
+            inverse = inverse_unit(largest_entry(centred)) if len(centred) else None
+            centred = centred if inverse is None else centred * inverse
+            squares = (centred * centred).sum()
+        mean, divisor = mean_variance(squares / freedom, centred.shape[1])
+        unit, per_unit = mean.sqrt(), divisor.rsqrt()
+        points = centred * per_unit
+        gram = points @ points.T
         squared_norms = gram.diagonal()
-        mapped = unit.new_zeros(()) if target is None else (target @ unit.T).T.contiguous() / scale
-        cross = (mapped * unit).sum() / freedom
-        q = (squared_norms * squared_norms).sum() / freedom if fourth_order else unit.new_zeros(())
+        mapped = points.new_zeros(()) if target is None else (target @ points.T).T.contiguous() / variance
+        cross = (mapped * points).sum() / freedom
+        q = (squared_norms * squared_norms).sum() / freedom if fourth_order else points.new_zeros(())
         return (
-            scale,
+            unit if inverse is None else unit / inverse,
             gram.trace() / freedom,
             (gram * gram).sum() / (freedom * freedom),
             q,
             cross,
-            unit,
+            points,
             gram,
             mapped,
+            per_unit if inverse is None else per_unit * inverse,
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        target, count, _, ctx.clouds_given, *arrays = inputs
-        scale, _, _, _, _, unit, gram, mapped = output
+        target, ctx.variance, count, _, ctx.clouds_given, *arrays = inputs
+        unit, _, _, _, _, points, gram, mapped, per_unit = output
         ctx.count = None if isinstance(count, Tensor) else count
-        ctx.mark_non_differentiable(scale)
+        ctx.mark_non_differentiable(unit, per_unit)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(count if ctx.count is None else None, scale, target, unit, gram, mapped, *arrays)
+        ctx.save_for_backward(count if ctx.count is None else None, per_unit, target, points, gram, mapped, *arrays)
 
     @staticmethod
     @_in_full_precision
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        _, gt, gf, gq, g_cross, g_unit, g_gram, g_mapped = grads
-        count, scale, target, unit, gram, mapped, *arrays = ctx.saved_tensors
+        _, gt, gf, gq, g_cross, g_points, g_gram, g_mapped, _ = grads
+        count, per_unit, target, points, gram, mapped, *arrays = ctx.saved_tensors
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
         given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
-        unit_length, *given = numbers_at_hand(scale.rsqrt(), *given)
+        per_unit, *given = numbers_at_hand(per_unit, *given)
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         on_gram = gram * (on_cov / freedom)
         if g_gram is not None:
             on_gram = on_gram + g_gram + g_gram.T
         # Not gram.diagonal(): inductor (torch 2.13) compiles that view of a saved output to a wrong gradient.
-        factor = on_points if gq is None else on_points + on_norms * (unit * unit).sum(1)[:, None]
-        result = torch.addmm(unit * factor, on_gram, unit)
+        factor = on_points if gq is None else on_points + on_norms * (points * points).sum(1)[:, None]
+        result = torch.addmm(points * factor, on_gram, points)
         if target is not None and g_cross is not None:
             result = result + mapped * on_target
         if target is not None and g_mapped is not None:
-            result = result + (g_mapped @ target.T) / scale
-        if g_unit is not None:
-            result = result + g_unit
-        if not (gq is None and g_unit is None and g_gram is None and g_mapped is None):
+            result = result + (g_mapped @ target.T) / ctx.variance
+        if g_points is not None:
+            result = result + g_points
+        if not (gq is None and g_points is None and g_gram is None and g_mapped is None):
             # The other terms have columns that sum to zero by themselves.
             keep = all_kept(clouds, masks)
             result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
-        result = result * unit_length
+        result = result * per_unit
 
         target_grad = None
         if target is not None and ctx.needs_input_grad[0]:
-            outer = torch.zeros_like(unit) if g_cross is None else unit * (g_cross / freedom)
-            target_grad = unit.T @ ((outer if g_mapped is None else outer + g_mapped) / scale)
+            outer = torch.zeros_like(points) if g_cross is None else points * (g_cross / freedom)
+            target_grad = points.T @ ((outer if g_mapped is None else outer + g_mapped) / ctx.variance)
         parts = result.split([len(cloud) for cloud in clouds])
         cloud_grads = [part.to(cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
-        return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 
 
 def _scatter_form(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
 ) -> Invariants:
-    count = count_points(clouds, masks, compute_dtype(clouds[0]))
-    scale, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+    count = count_points(clouds, masks, product_dtype(clouds[0]))
+    unit, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
 
 
 class _Scatter(torch.autograd.Function):
-    """Invariants of S/σ from the points; also the mean, S/σ and z/σ, so that gradients of the gradient find them."""
+    """Invariants of S/s² from the points in a frame (x in units of u, centred).
+
+    What its unit leaves of the mean, S/s² and z are outputs too, so that gradients of the gradient find them.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        target: Tensor | None, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
-        anchor = first_point(clouds, masks)
-        freedom = at_least(count - 1, 1)
-
-        def block_offset(block: Block) -> Tensor:
-            return centred_rows(block.rows, block.keep, anchor).sum(0)
-
-        offset = sum(map(block_offset, blocks()))
-        mean = anchor[0] + offset / at_least(count, 1)
+        first, freedom = first_point(clouds, masks), at_least(count - 1, 1)
+        frame = frame_about(first, *sums_about(first, blocks()), count)
 
         def centred_block(block: Block) -> Tensor:
-            return centred_rows(block.rows, block.keep, mean)
+            return frame.centred(block.rows, block.keep)
 
-        scatter = symmetric_products(map(centred_block, blocks()))
-        total = scatter.trace() / freedom
-        scale = scale_of(total, target, len(mean))
-        cov = scatter / (freedom * scale)
-        del scatter
-        q, z = mean.new_zeros(()), torch.zeros_like(mean)
+        cov = symmetric_products(map(centred_block, blocks()))
+        total = cov.trace() / freedom
+        mean, divisor = mean_variance(total, len(cov))
+        cov = (cov / (freedom * divisor)).to(first.dtype)
+        unit, t, divisor = mean.sqrt().to(first.dtype), (total / divisor).to(first.dtype), divisor.to(first.dtype)
+        q, z = first.new_zeros(()), torch.zeros_like(frame.rest)
         if fourth_order:
             for centred in map(centred_block, blocks()):
-                squared_norms = squared_lengths(centred) / scale
+                squared_norms = squared_lengths(centred) / divisor
                 q = q + squared_norms.square().sum()
                 z = z + squared_norms @ centred
                 del centred
             q = q / freedom
-        cross = mean.new_zeros(()) if target is None else (cov * target).sum() / scale
-        return scale, total / scale, squared_norm(cov), q, cross, mean, cov, z
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        inverse = frame.inverse
+        return (
+            unit if inverse is None else unit / inverse,
+            t,
+            squared_norm(cov),
+            q,
+            cross,
+            frame.rest,
+            cov,
+            z,
+            divisor,
+            frame.anchor,
+            first.new_ones(()) if inverse is None else inverse,
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        target, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
-        scale, t, _, _, _, mean, cov, z = output
+        target, ctx.variance, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
+        unit, t, _, _, _, *kept = output
         ctx.count = None if isinstance(count, Tensor) else count
-        ctx.mark_non_differentiable(scale)
+        ctx.mark_non_differentiable(unit, *kept[3:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(count if ctx.count is None else None, scale, target, t, mean, cov, z, *arrays)
+        ctx.save_for_backward(count if ctx.count is None else None, target, t, *kept, *arrays)
 
     @staticmethod
     @_in_full_precision
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        _, gt, gf, gq, g_cross, g_mean, g_cov, g_z = grads
-        count, scale, target, t, mean, cov, z, *arrays = ctx.saved_tensors
+        _, gt, gf, gq, g_cross, g_rest, g_cov, g_z, *_ = grads
+        count, target, t, rest, cov, z, divisor, anchor, inverse, *arrays = ctx.saved_tensors
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
-        given: list[Any] = [0.0 if g is None else g / scale for g in (gt, gf, g_cross, gq)]
+        target_grad = None
+        if g_cross is not None and ctx.needs_input_grad[0]:
+            target_grad = (g_cross / ctx.variance) * cov
+        frame = Frame(anchor, rest, known(inverse))
+        if frame.inverse is not None:  # points are in the unit, their gradient is in one over it
+            scaled = [None if g is None else g * inverse for g in (gt, gf, gq, g_cross, g_rest, g_cov, g_z)]
+            gt, gf, gq, g_cross, g_rest, g_cov, g_z = scaled
+        given: list[Any] = [0.0 if g is None else g / divisor for g in (gt, gf, g_cross, gq)]
         on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
 
         # Never more than three d × d matrices at a time: the covariance and two of these.
         weight: Tensor = cov * on_cov
         if g_cross is not None and target is not None:
-            weight = torch.addcmul(weight, target / scale, torch.as_tensor(on_target))
+            weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.variance))
         if g_cov is not None:
-            weight = weight + (g_cov + g_cov.T) / (freedom * scale)
+            weight = weight + (g_cov + g_cov.T) / (freedom * divisor)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
         else:
             weight.diagonal().add_(on_points)
 
         def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
-            centred = centred_rows(rows, keep, mean)
-            if gq is None and g_mean is None and g_z is None:
+            centred = frame.centred(rows, keep)
+            if gq is None and g_rest is None and g_z is None:
                 return (centred @ weight).to(rows.dtype)
-            norms = (squared_lengths(centred) / scale)[:, None]
+            norms = (squared_lengths(centred) / divisor)[:, None]
             if gq is None:
                 result = centred @ weight
             else:
                 constant: Any = -on_norms * z / at_least(count, 1)
                 result = torch.addcmul(torch.addmm(constant, centred, weight), norms * on_norms, centred)
-            if g_mean is not None:
-                result = result + g_mean / at_least(count, 1)
+            if g_rest is not None:
+                result = result + g_rest / at_least(count, 1)
             if g_z is not None:
                 column_mean = (freedom / at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
-                result = result + (2 / scale) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
+                result = result + (2 / divisor) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
             return (result if keep is None else torch.where(keep[:, None], result, 0)).to(rows.dtype)
 
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -366,8 +411,7 @@ class _Scatter(torch.autograd.Function):
         else:
             blocks = row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4)
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
-        target_grad = (g_cross / scale) * cov if g_cross is not None and ctx.needs_input_grad[0] else None
-        return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 
 
 for _form in (_Gram, _Scatter):

@@ -48,7 +48,7 @@ def row_blocks(
             yield _block(clouds, masks, together)
             together, waiting = [], 0
         if whole or rows <= step:
-            together.append((index, slice(0, rows)))
+            together.append((index, slice(None)))  # no number, which would tie compiled code to this length
             waiting += rows
             continue
         for start in range(0, rows, step):

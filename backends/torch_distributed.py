@@ -1,8 +1,8 @@
 """The union over the ranks of a distributed torch run: all-reduces of moments, never of points.
 
-Forward, three sums go round: a common anchor (d numbers), count and offset from it (d + 1), and the centred scatter
-(d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the invariants are enough, since each
-rank knows the global mean and covariance: all else is its own points' part.
+Forward, three exchanges go round: a common anchor and the reach from it (2d + 1 numbers), count and offset from it
+(d + 1), and the centred scatter (d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the
+invariants are enough, since each rank knows the global mean and covariance: all else is its own points' part.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from isoscore_star import _formulas
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star.backends.torch_blocks import Block, row_blocks, rows_of_clouds
+from isoscore_star.backends.torch_frame import Frame, frame_about, sums_about
 from isoscore_star.backends.torch_points import (
     at_least,
-    centred_rows,
     count_points,
     first_point,
-    scale_of,
+    mean_variance,
     symmetric_products,
-    with_target,
     without_autocast,
 )
+from isoscore_star.backends.torch_target import Target, with_target
 
 
 def initialised() -> bool:
@@ -70,99 +70,110 @@ def all_max(tensor: Tensor, group: Any) -> Tensor:
     return tensor
 
 
-def common_anchor(own: Tensor, count: Any, group: Any) -> Tensor:
-    """Give the largest coordinates of the ranks' own anchors; ranks that count no point have no say.
+def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the largest coordinates of the ranks' own anchors, how far these lie apart, and the largest of the reaches.
 
-    Where all points are identical it is that point, so that differences from it are exactly zero.
+    Ranks that count no point have no say. Where all points are identical the anchor is that point, so that differences
+    from it are exactly zero.
     """
     some = torch.as_tensor(count > 0, device=own.device)
-    anchor = all_max(torch.where(some, own, -torch.inf), group)
-    return torch.where(anchor > -torch.inf, anchor, 0)
+    ends = torch.where(some, torch.stack([own, -own]), -torch.inf)
+    found = all_max(torch.cat([ends.reshape(-1), reach]), group)
+    anchor, opposite, reach = found.tensor_split([len(own), 2 * len(own)])
+    any_point = anchor > -torch.inf
+    apart = torch.where(any_point, anchor + opposite, 0).amax()
+    return torch.where(any_point, anchor, 0), apart, reach
 
 
 def scatter_form_across(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor | None, fourth_order: bool, across: Any
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool, across: Any
 ) -> Invariants:
     """Compute the invariants of the union of the clouds of all ranks."""
     group = process_group(across)
-    count, scale, t, f, q, cross = _ScatterAcross.apply(  # type: ignore[no-untyped-call]
-        target, group, fourth_order, len(clouds), *clouds, *masks
+    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
+    count, unit, t, f, q, cross = _ScatterAcross.apply(  # type: ignore[no-untyped-call]
+        matrix, variance, group, fourth_order, len(clouds), *clouds, *masks
     )
-    return with_target(count, scale, t, f, q if fourth_order else None, cross, target)
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
 
 
 class _ScatterAcross(torch.autograd.Function):
-    """Invariants of S/σ from the points of all ranks; each rank's gradient is that of the sum of all ranks' losses."""
+    """Invariants of S/s² from the points of all ranks; each rank's gradient is that of the sum of all ranks' losses."""
 
     @staticmethod
     def forward(
-        ctx: Any, target: Tensor | None, group: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+        ctx: Any,
+        target: Tensor | None,
+        variance: float,
+        group: Any,
+        fourth_order: bool,
+        clouds_given: int,
+        *arrays: Any,
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
-        anchor = first_point(clouds, masks)
-        own_count = count_points(clouds, masks, anchor.dtype)
-        anchor = common_anchor(anchor, own_count, group)
-
-        def own_offset(block: Block) -> Tensor:
-            return centred_rows(block.rows, block.keep, anchor).sum(0)
-
-        sums = anchor.new_zeros(1 + anchor.shape[1])
-        sums[0] = own_count
-        for block_offset in map(own_offset, blocks()):
-            sums[1:] += block_offset
-        count, offset = all_sum(sums, group).tensor_split([1])
-        count = count[0].clone()
+        own = first_point(clouds, masks)
+        own_count = count_points(clouds, masks, own.dtype)
+        own_total, largest = sums_about(own, blocks())
+        first, apart, reach = common_anchor(own[0], own_count, largest[None], group)
+        wide = own_total.dtype
+        own_total = own_total + own_count * (own[0].to(wide) - first)
+        sums = all_sum(torch.cat([torch.as_tensor(own_count, dtype=wide, device=own.device)[None], own_total]), group)
+        count = sums[0].to(own.dtype)
         freedom = at_least(count - 1, 1)
-        mean = anchor[0] + offset / at_least(count, 1)
+        frame = frame_about(first[None], sums[1:], reach[0] + apart, count)
 
         def centred_block(block: Block) -> Tensor:
-            return centred_rows(block.rows, block.keep, mean)
+            return frame.centred(block.rows, block.keep)
 
-        dim = len(mean)
-        scatter = mean.new_zeros(dim, dim)
+        dim = len(first)
+        scatter = first.new_zeros(dim, dim)
         if any(len(cloud) for cloud in clouds):
-            scatter = symmetric_products(map(centred_block, blocks()))
+            scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
         all_sum(scatter, group)
         total = scatter.trace() / freedom
-        scale = scale_of(total, target, dim)
-        cov = scatter / (freedom * scale)
+        mean, divisor = mean_variance(total, dim)
+        cov = scatter / (freedom * divisor)
 
-        fourth = mean.new_zeros(1 + dim)
+        fourth = first.new_zeros(1 + dim)
         if fourth_order:
             for centred in map(centred_block, blocks()):
-                squared_norms = centred.square().sum(1) / scale
+                squared_norms = centred.square().sum(1) / divisor
                 fourth[0] += squared_norms.square().sum()
                 fourth[1:] += squared_norms @ centred
                 del centred
             all_sum(fourth, group)
-        cross = mean.new_zeros(()) if target is None else (cov * (target / scale)).sum()
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
 
-        ctx.group, ctx.fourth_order, ctx.clouds_given = group, fourth_order, clouds_given
-        ctx.save_for_backward(target, count, scale, mean, cov, fourth[1:], *arrays)
-        ctx.mark_non_differentiable(count, scale)
-        return count, scale, total / scale, (cov * cov).sum(), fourth[0] / freedom, cross
+        ctx.group, ctx.fourth_order, ctx.clouds_given, ctx.variance = group, fourth_order, clouds_given, variance
+        ctx.save_for_backward(target, count, divisor, *frame, cov, fourth[1:], *arrays)
+        ctx.mark_non_differentiable(count, unit)
+        return count, unit, total / divisor, (cov * cov).sum(), fourth[0] / freedom, cross
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        target, count, scale, mean, cov, z, *arrays = ctx.saved_tensors
+        target, count, divisor, anchor, rest, inverse, cov, z, *arrays = ctx.saved_tensors
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        frame = Frame(anchor, rest, inverse)
         _, _, gt, gf, gq, g_cross = grads
-        with torch.no_grad(), without_autocast(mean.device.type):
-            summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / scale
+        with torch.no_grad(), without_autocast(divisor.device.type):
+            summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / divisor
+            if inverse is not None:  # points are in the unit, their gradient is in one over it
+                summed = summed * inverse
             freedom = at_least(count - 1, 1)
             given: list[Any] = list(summed)
             on_points, on_cov, on_target, on_norms = _formulas.point_gradient_factors(freedom + 1, *given)
             weight = cov * on_cov
             if target is not None:
-                weight += (target / scale) * on_target
+                weight.addcmul_(target, torch.as_tensor(on_target / ctx.variance))
             weight.diagonal().add_(on_points)
 
             def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
-                centred = centred_rows(rows, keep, mean)
+                centred = frame.centred(rows, keep)
                 result: Tensor = centred @ weight
                 if ctx.fourth_order:
-                    norms = (centred.square().sum(1) / scale)[:, None]
+                    norms = (centred.square().sum(1) / divisor)[:, None]
                     result = result + on_norms * (norms * centred - z / at_least(count, 1))
                     result = result if keep is None else torch.where(keep[:, None], result, 0)
                 return result
@@ -171,11 +182,13 @@ class _ScatterAcross(torch.autograd.Function):
             blocks = row_blocks(clouds, masks, whole=whole, share=share)
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
             # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
-            target_grad = (g_cross / scale) * cov if target is not None and ctx.needs_input_grad[0] else None
+            target_grad = None
+            if target is not None and ctx.needs_input_grad[0]:
+                target_grad = (g_cross / ctx.variance) * cov
         if torch.is_grad_enabled():
             sources = (*grads, *(a for a in (target, *clouds) if a is not None))
             cloud_grads = [_OnlyOnce.apply(gradient, *sources) for gradient in cloud_grads]  # type: ignore[no-untyped-call]
-        return target_grad, None, None, None, *cloud_grads, *(None for _ in masks)
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 
 
 class _OnlyOnce(torch.autograd.Function):

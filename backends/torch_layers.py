@@ -47,7 +47,8 @@ def select_layers(
     Raises
     ------
     InvalidValueError
-        If the masks are not as many as the entries, a place does not exist or is None, or nothing is left.
+        If the masks are not as many as the entries, a place does not exist, is None or is named twice, as by -1 and 1
+        where there are two, or nothing is left.
     """
     states = list(hidden_states) if isinstance(hidden_states, Sequence) else [hidden_states]
     masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
@@ -59,6 +60,7 @@ def select_layers(
     indices = list(range(1 if skip_embeddings else 0, len(states)))
     if layers is not None:
         indices = [_place(layer, states) for layer in layers]
+        _require_distinct(layers, indices)
     indices = [index for index in indices if states[index] is not None]
     if not indices:
         raise InvalidValueError(
@@ -78,6 +80,17 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     if not places or len(set(places)) < len(places):
         raise InvalidValueError(f"layers: expected at least one place, none of them twice; got {layers!r}")
     return places
+
+
+def _require_distinct(layers: Sequence[int], indices: list[int]) -> None:
+    seen: dict[int, int] = {}
+    for layer, index in zip(layers, indices, strict=True):
+        if index in seen:
+            raise InvalidValueError(
+                f"layers: {seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
+                "twice. Leave one of them out"
+            )
+        seen[index] = layer
 
 
 def _is_place(layer: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,8 @@ class TrainingLog(nn.Module):
     Attributes
     ----------
     start : Tensor of shape () or None
-        The watched value when it was first recorded, a buffer that is saved, so that a run that goes on from a
-        checkpoint compares with the same start.
+        The watched value when it was first recorded in training mode, a buffer that is saved, so that a run that goes
+        on from a checkpoint compares with the same start. One that is not above 0 (NaN, say) is given up for the next.
     """
 
     start: Tensor | None
@@ -48,7 +49,7 @@ class TrainingLog(nn.Module):
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
-        if self.start is None and self.watched is not None and self.watched in values:
+        if self.training and self.start is None and self.watched is not None and self.watched in values:
             self.start = values[self.watched].detach().clone()
 
     def collect(self) -> dict[str, float]:
@@ -72,7 +73,9 @@ class TrainingLog(nn.Module):
         if self._warned or self.start is None or self.watched is None or self.watched not in means:
             return
         start, now = float(self.start), means[self.watched]
-        if now < COLLAPSE * start:
+        if not 0 < start < math.inf:
+            self.start = None  # nothing can be compared with it
+        elif now < COLLAPSE * start:
             self._warned = True
             LOGGER.warning(
                 "%s fell from %.3g at the start to %.3g: the states are collapsing into few directions. Take a smaller "

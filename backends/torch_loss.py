@@ -43,7 +43,8 @@ class IStarLoss(nn.Module):
         Leave out the first entry of `hidden_states`, which for transformers is the embedding layer's (as in the
         paper). Has no say where `layers` are chosen.
     layers : sequence of int, optional
-        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default.
+        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default. No place may
+        be named twice, be it as 1 and as -1.
     target : float, optional
         A wanted score in [0, 1]. The loss is then λ·(log PR/PR*)², with PR the effective dimensions of the score and
         PR* those of the target: it pulls from either side and rests at the target, with zero gradient there. λ > 0.
@@ -131,12 +132,17 @@ class IStarLoss(nn.Module):
     def set_shrinkage_cov(self, cov: Any) -> None:
         """Set Σ_S, checking its values.
 
+        Where a `ShrinkageCovariance` was given it is that one's Σ_S (see its `set`), until its policy makes another.
+
         Parameters
         ----------
         cov : array of shape (d, d)
             NumPy or torch. Kept in its floating-point dtype (half precision as float32), on the device of the one it
             replaces, or else its own.
         """
+        if self.shrinkage is not None:
+            self.shrinkage.set(cov)
+            return
         backend = get_backend("torch")
         matrix = _checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
         _value_checks.covariance_values("shrinkage_cov", matrix, backend)
@@ -162,7 +168,7 @@ class IStarLoss(nn.Module):
         Raises
         ------
         InvalidValueError
-            If ζ > 0 and Σ_S was never set, or shapes do not fit.
+            If ζ > 0 and Σ_S was never set (or was assigned beside a `ShrinkageCovariance`), or shapes do not fit.
         """
         chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
         for state in chosen.states:
@@ -210,6 +216,11 @@ class IStarLoss(nn.Module):
         )
 
     def _covariance(self) -> Tensor | None:
+        if self.shrinkage is not None and self.shrinkage_cov is not None:
+            raise InvalidValueError(
+                "shrinkage_cov: it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
+                "Call set_shrinkage_cov, or set the loss's shrinkage to None"
+            )
         if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None):
             return None
         return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()

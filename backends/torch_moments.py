@@ -12,17 +12,20 @@ from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._moments import BLOCK_ROWS
 from isoscore_star._protocol import Invariants
 from isoscore_star.backends import torch_distributed as ranks
+from isoscore_star.backends.torch_frame import inverse_unit, largest_entry
 from isoscore_star.backends.torch_points import (
     at_least,
     centred_rows,
     compute_dtype,
     count_points,
     first_point,
-    scale_of,
+    mean_variance,
+    product_dtype,
     symmetric_products,
-    with_target,
+    widest,
     without_autocast,
 )
+from isoscore_star.backends.torch_target import target_of, with_target
 
 
 class StreamingMoments:
@@ -60,29 +63,44 @@ class StreamingMoments:
         self.dim = _checks.dimensions(dim, "dim")
         self.fourth_order = fourth_order
         self._placed = device is not None
-        size = 1 + dim + dim * dim + (2 + dim if fourth_order else 0)
         place = torch.device("cpu" if device is None else device)
-        self._packed = torch.zeros(size, dtype=_widest(place), device=place)
+        # n, the unit, an anchor, the mean's offset from it, and in powers of the unit the scatter and, with the fourth
+        # order, Σa² and z = Σa·x about the mean (a = ‖x‖²).
+        size = 2 + 2 * dim + dim * dim + (1 + dim if fourth_order else 0)
+        self._packed = torch.zeros(size, dtype=widest(place), device=place)
 
     @property
     def mean(self) -> Tensor:
         """Mean of the points, shape (d,); zeros before any."""
-        return self._packed[1 : 1 + self.dim]
+        return self._anchor + self._offset
 
     @property
     def scatter(self) -> Tensor:
         """Σ(x − μ)(x − μ)ᵀ, shape (d, d)."""
-        start = 1 + self.dim
-        return self._packed[start : start + self.dim**2].view(self.dim, self.dim)
-
-    @property
-    def _fourth_and_on(self) -> Tensor:
-        """Σa² and z = Σa·x, in powers of a unit of length since they leave the range before squares do; then that."""
-        return self._packed[-2 - self.dim :]
+        return self._scatter * self._unit * self._unit
 
     @property
     def _unit(self) -> Tensor:
-        return self._packed[-1]
+        """A power of two, so that no square leaves the range: 1 for points of usual size, 0 where none differs."""
+        return self._packed[1]
+
+    @property
+    def _anchor(self) -> Tensor:
+        """A point, from which the mean is kept, so that its digits need not be those of the spread too."""
+        return self._packed[2 : 2 + self.dim]
+
+    @property
+    def _offset(self) -> Tensor:
+        return self._packed[2 + self.dim : 2 + 2 * self.dim]
+
+    @property
+    def _scatter(self) -> Tensor:
+        start = 2 + 2 * self.dim
+        return self._packed[start : start + self.dim**2].view(self.dim, self.dim)
+
+    @property
+    def _fourth_and_third(self) -> Tensor:
+        return self._packed[-1 - self.dim :]
 
     @property
     def count(self) -> int:
@@ -95,7 +113,8 @@ class StreamingMoments:
         count = self.count
         _value_checks.enough_points(count)
         # A processor's product XᵀX may differ from its mirror image by rounding of the points' own, narrower dtype.
-        return (self.scatter + self.scatter.T) / (2 * (count - 1))
+        scatter = self.scatter
+        return (scatter + scatter.T) / (2 * (count - 1))
 
     def __repr__(self) -> str:
         return f"StreamingMoments(count={self.count}, dim={self.dim})"
@@ -156,7 +175,7 @@ class StreamingMoments:
                 f"other: expected moments of {self.dim} dimensions{' with fourth_order' * self.fourth_order}; got "
                 f"{other.dim} dimensions{' without it' * (other.dim == self.dim)}"
             )
-        self._place(other.scatter)
+        self._place(other._packed)
         self._merge(other)
         return self
 
@@ -164,7 +183,7 @@ class StreamingMoments:
     def reduce(self, group: Any = None) -> StreamingMoments:
         """Replace by the moments of what all ranks have seen; every rank has to call it, once.
 
-        It sends d² + 2d + 1 numbers (d + 2 more with the fourth order) and never a point. Without torch.distributed it
+        It sends d² + 3d + 3 numbers (d + 1 more with the fourth order) and never a point. Without torch.distributed it
         does nothing.
 
         Parameters
@@ -180,24 +199,25 @@ class StreamingMoments:
         if not ranks.initialised():
             return self
         group = None if group is None else ranks.process_group(group)
-        own_count = self._packed[0]
-        anchor = ranks.common_anchor(self.mean, own_count, group)
-        sums = ranks.all_sum(torch.cat([own_count[None], own_count * (self.mean - anchor)]), group)
-        mean = anchor + sums[1:] / sums[0].clamp(min=1)
-        delta = torch.where(own_count > 0, mean - self.mean, 0)
-        about = [torch.addr(self.scatter, own_count * delta, delta).reshape(-1)]
+        own_count = self._packed[0].clone()
+        reach = torch.stack([self._unit, self._offset.abs().amax()])
+        anchor, apart, (unit, reach) = ranks.common_anchor(self._anchor, own_count, reach, group)
+        own_offset = torch.where(own_count > 0, (self._anchor - anchor) + self._offset, 0)
+        sums = ranks.all_sum(torch.cat([own_count[None], own_count * own_offset]), group)
+        offset = sums[1:] / sums[0].clamp(min=1)
+        unit = torch.maximum(unit, _unit_for(apart + 2 * reach))
+        h = torch.where(own_count > 0, (offset - own_offset) / _safe(unit), 0)
         if self.fourth_order:
-            spread = (about[0][:: self.dim + 1].sum() / (own_count.clamp(min=1) * self.dim)).sqrt()
-            unit = ranks.all_max(torch.maximum(self._unit, spread), group)
-            about.append(self._fourth_and_third(mean, unit))
-            self._unit.copy_(unit)
-        about_mean = ranks.all_sum(torch.cat(about), group)
-        self._packed[0], self._packed[1 : 1 + self.dim] = sums[0], mean
-        self._packed[1 + self.dim :][: len(about_mean)] = about_mean
+            self._fourth_and_third.copy_(self._fourth_and_third_about(h, unit))
+        self._move(h, unit)
+        ranks.all_sum(self._packed[2 + 2 * self.dim :], group)
+        self._packed[0] = sums[0]
+        self._anchor.copy_(anchor)
+        self._offset.copy_(offset)
         return self
 
     def packed(self) -> Tensor:
-        """Give all as one vector: n, mean, scatter row by row (with the fourth order then Σa², z, unit)."""
+        """Give all as one vector, for `from_packed`; its first entry is n."""
         return self._packed.clone()
 
     @classmethod
@@ -221,79 +241,95 @@ class StreamingMoments:
         """Give the invariants that scores are made of, as tensors, for code that builds on moments."""
         count = self._packed[0]
         freedom = (count - 1).clamp(min=1)
-        total = self.scatter.trace() / freedom
-        scale = scale_of(total, shrinkage_cov, self.dim)
-        cov = self.scatter / (freedom * scale)
-        q = None
-        if self.fourth_order:
-            # In two steps, since unit⁴/σ² is in range though neither of its parts need be.
-            squared_unit = self._unit.square() / scale
-            q = self._fourth_and_on[0] * squared_unit * squared_unit / freedom
-        cross = count.new_zeros(()) if shrinkage_cov is None else (cov * (shrinkage_cov / scale)).sum()
-        return with_target(count, scale, total / scale, (cov * cov).sum(), q, cross, shrinkage_cov)
+        total = self._scatter.trace() / freedom
+        mean, divisor = mean_variance(total, self.dim)
+        cov = self._scatter / (freedom * divisor)
+        q = self._fourth_and_third[0] / (freedom * divisor) / divisor if self.fourth_order else None
+        target = target_of(shrinkage_cov, cov.dtype)
+        cross = count.new_zeros(()) if target is None else (cov * target.matrix).sum() / target.variance
+        unit = self._unit * mean.sqrt()
+        found = with_target(count, unit, total / divisor, (cov * cov).sum(), q, cross, target)
+        coarsest = product_dtype(cov.new_empty((0, self.dim), dtype=torch.float32))  # in which blocks may have come
+        return found._replace(precision=torch.finfo(coarsest).eps)
 
     def _place(self, like: Tensor) -> None:
         if not self._placed:
-            self._packed, self._placed = self._packed.to(like.device, _widest(like.device)), True
+            self._packed, self._placed = self._packed.to(like.device, widest(like.device)), True
 
     def _absorb(self, rows: Tensor, keep: Tensor | None) -> None:
         """Take in one block of rows."""
         self._place(rows)
         block = StreamingMoments(self.dim, self._packed.device, fourth_order=self.fourth_order)
         count = count_points([rows], [keep], compute_dtype(rows))
-        some = at_least(count, 1)
         anchor = first_point([rows], [keep])
         shifted = centred_rows(rows, keep, anchor)
-        offset = shifted.sum(0) / some
+        largest = largest_entry(shifted)
+        inverse = inverse_unit(largest, _USUAL)
+        shifted = shifted if inverse is None else shifted * inverse
+        offset = shifted.sum(0) / at_least(count, 1)
         centred = centred_rows(shifted, keep, offset)
-        scatter = symmetric_products([centred])
-        block._packed[0] = count
-        # Added in the state's own precision, since the sum may need more digits than either of its parts.
-        block.mean.copy_(anchor[0]).add_(offset.to(block.mean))
-        block.scatter.copy_(scatter)
+        # Converted before anything is added, since a sum may need more digits than either of its parts.
+        unit, offset = (largest > 0).to(block._packed), offset.to(block._packed)
+        if inverse is not None:
+            unit, offset = unit / inverse, offset / inverse
+        block._packed[0], block._packed[1] = count, unit
+        block._anchor.copy_(anchor[0])
+        block._offset.copy_(offset)
+        block._scatter.copy_(symmetric_products([centred]))
         if self.fourth_order:
-            unit = (scatter.trace() / (some * self.dim)).sqrt()
-            points = centred / (unit + (unit == 0))
-            squared_norms = points.square().sum(1)
-            parts = [squared_norms.square().sum()[None], squared_norms @ points, unit[None]]
-            block._fourth_and_on.copy_(torch.cat(parts))
+            squared_norms = centred.square().sum(1)
+            fourth = squared_norms.to(block._packed).square().sum()
+            block._fourth_and_third.copy_(torch.cat([fourth[None], squared_norms @ centred]))
         self._merge(block)
 
     def _merge(self, other: StreamingMoments) -> None:
-        theirs = other._packed.to(self._packed)[: len(self._packed)]
-        if theirs.data_ptr() == self._packed.data_ptr():
-            theirs = theirs.clone()
-        count, mean, scatter = theirs[0], theirs[1 : 1 + self.dim], theirs[1 + self.dim :][: self.dim**2]
+        theirs = StreamingMoments(self.dim, self._packed.device, fourth_order=self.fourth_order)
+        theirs._packed.copy_(other._packed[: len(self._packed)])
+        before, count = self._packed[0].clone(), theirs._packed[0]
         # The number of points before, or 1 where neither side has any, so that nothing is divided by zero.
-        before = (self._packed[0] + count).clamp(min=1) - count
-        merged: Any = _formulas.merged_mean(before, self.mean, count, mean)  # type: ignore[arg-type]
-        delta = mean - self.mean
-        outer = delta * _formulas.merged_outer_factor(before, count)  # type: ignore[arg-type]
+        n1: Any = (before + count).clamp(min=1) - count
+        # Anchors are points: their difference has all the digits that the means, far from zero, have not.
+        delta = (theirs._anchor - self._anchor) + (theirs._offset - self._offset)
+        delta = torch.where((before > 0) & (count > 0), delta, 0)
+        unit = torch.maximum(self._unit, theirs._unit).maximum(_unit_for(delta.abs().amax()))
+        moved: Any = _formulas.merged_mean(n1, torch.zeros_like(delta), count, delta)  # type: ignore[arg-type]
+        h1, h2 = moved / _safe(unit), (moved - delta) / _safe(unit)
         if self.fourth_order:
-            # A unit of the spread about the common mean, since either side alone may have none.
-            total = self.scatter.trace() + theirs[1 + self.dim :: self.dim + 1][: self.dim].sum() + outer @ delta
-            unit = torch.maximum(self._unit, theirs[-1]).maximum((total / ((before + count) * self.dim)).sqrt())
-            both = self._fourth_and_third(merged, unit) + other._fourth_and_third(merged, unit)
-            self._fourth_and_on.copy_(torch.cat([both, unit[None]]))
-        self.scatter.add_(scatter.view_as(self.scatter)).addr_(outer, delta)
-        self.mean.copy_(merged)
+            own, its = self._fourth_and_third_about(h1, unit), theirs._fourth_and_third_about(h2, unit)
+            self._fourth_and_third.copy_(own + its)
+        self._move(h1, unit)
+        theirs._move(h2, unit)
+        self._scatter.add_(theirs._scatter)
+        self._offset.copy_(torch.where(before > 0, self._offset + moved, theirs._offset))
+        self._anchor.copy_(torch.where(before > 0, self._anchor, theirs._anchor))
         self._packed[0] += count
 
-    def _fourth_and_third(self, mean: Tensor, unit: Tensor) -> Tensor:
-        """Give Σaᵢ² and z = Σaᵢxᵢ about another mean, in powers of another (larger) unit, as one vector."""
-        safe = unit + (unit == 0)
-        count, own_mean, scatter = self._packed[0].to(mean), self.mean.to(mean), self.scatter.to(mean)
-        fourth, third, own_unit = self._fourth_and_on.to(mean).tensor_split([1, 1 + self.dim])
-        ratio = own_unit / safe
-        fourth, third = fourth[0] * ratio[0] ** 4, third * ratio**3
-        h = torch.where(count > 0, (mean - own_mean) / safe, 0)
-        ah = (scatter / safe) @ (h / safe)
-        t = scatter.trace() / safe / safe
-        hh, hah, hz = h @ h, h @ ah, h @ third
-        moved: Any = _formulas.recentred_fourth(fourth, count, t, hh, hah, hz)  # type: ignore[arg-type]
-        third_moved: Any = _formulas.recentred_third(third, count, t, h, ah, hh)  # type: ignore[arg-type]
-        return torch.cat([moved[None], third_moved])
+    def _move(self, h: Tensor, unit: Tensor) -> None:
+        """Turn the scatter into that about a point at h from the mean, in powers of another (larger) unit."""
+        self._scatter.mul_((self._unit / _safe(unit)).square()).addr_(self._packed[0] * h, h)
+        self._unit.copy_(unit)
+
+    def _fourth_and_third_about(self, h: Tensor, unit: Tensor) -> Tensor:
+        """Give Σa² and z likewise, as one vector; before the scatter is moved."""
+        count, ratio = self._packed[0], self._unit / _safe(unit)
+        fourth, third = self._fourth_and_third.tensor_split([1])
+        fourth, third, squared = fourth * ratio**4, third * ratio**3, ratio * ratio
+        t, ah, hh = self._scatter.trace() * squared, (self._scatter @ h) * squared, h @ h
+        given: Any = (fourth, count, t, hh, h @ ah, h @ third)
+        third_given: Any = (third, count, t, h, ah, hh)
+        moved: list[Any] = [_formulas.recentred_fourth(*given), _formulas.recentred_third(*third_given)]
+        return torch.cat(moved)
 
 
-def _widest(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
+_USUAL = 16
+"""Entries between 2⁻ⁿ and 2ⁿ are in units of 1: fourth powers, and sums of them, are in float32's range then."""
+
+
+def _unit_for(length: Tensor) -> Tensor:
+    """Give the unit for lengths up to the given one, 0 for none."""
+    inverse = inverse_unit(length, _USUAL)
+    return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
+
+
+def _safe(unit: Tensor) -> Tensor:
+    return unit + (unit == 0)

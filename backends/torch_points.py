@@ -6,13 +6,12 @@ Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from isoscore_star._protocol import Invariants
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 _DEVICE_ERRORS = tuple(
     getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
@@ -21,6 +20,12 @@ _DEVICE_ERRORS = tuple(
 
 _PANEL = 192
 """Columns below which a product of panels is slower than the work that it saves."""
+
+_NARROW = 128
+"""Dimensions below which float32 points are multiplied in float64; see `product_dtype`."""
+
+_ROWS_PER_DIM = 16
+"""Rows, for each dimension, over which products are summed in float32; see `product_dtype`."""
 
 
 def values_at_hand(tensor: Tensor) -> bool:
@@ -69,6 +74,22 @@ def compute_dtype(points: Tensor) -> torch.dtype:
     return torch.float64 if wide and points.device.type != "mps" else torch.float32
 
 
+def product_dtype(points: Tensor) -> torch.dtype:
+    """Give the dtype in which points are centred and multiplied: of float32 points of few dimensions float64.
+
+    One far point can make the entries of XᵀX so large that all that other rows add to them is lost in float32. Of the
+    score that is up to 2·rows/(2²⁴·d) then, so that float32 sums run over at most 16·d rows, 2e-6, and sums of those
+    in float64. With few dimensions that would be few rows, and float64 costs little.
+    """
+    narrow = points.shape[-1] < _NARROW and points.device.type != "mps"
+    return torch.float64 if narrow else compute_dtype(points)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Give the dtype for sums of sums: Apple's devices have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _has_autocast(device_type: str) -> bool:
     try:
         return torch.amp.is_autocast_available(device_type)
@@ -100,12 +121,19 @@ def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype
             total = total + own
         else:
             total = total + own
+    if torch.compiler.is_compiling():  # a number that branches and bounds would tie the compiled code to
+        return clouds[0].new_full((), total, dtype=dtype) if not isinstance(total, Tensor) else total
     return total
 
 
 def at_least(count: Any, least: int) -> Any:
     """Bound a count from below, be it an int or a tensor."""
     return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
+
+
+def fewer(rows: int, dim: int) -> bool:
+    """Tell whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
+    return statically_known_true(rows < dim) if torch.compiler.is_compiling() else rows < dim
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
@@ -118,13 +146,13 @@ def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Ten
     anchor = None
     for cloud, mask in zip(clouds, masks, strict=True):
         if len(cloud) and mask is None:
-            anchor = cloud.detach()[:1].to(compute_dtype(cloud))
+            anchor = cloud.detach()[:1].to(product_dtype(cloud))
             break
         # Where a mask has left out all of one cloud it does so of the next, too.
         if len(cloud) and mask is not None and not (masked and mask is masked[-1][1]):
             masked.append((cloud.detach(), mask))
     if anchor is None:
-        anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=compute_dtype(clouds[0]))
+        anchor = clouds[0].new_zeros((1, clouds[0].shape[1]), dtype=product_dtype(clouds[0]))
     for cloud, mask in reversed(masked):
         first = mask.to(torch.uint8).argmax().reshape(1)
         row = cloud.index_select(0, first).to(anchor.dtype)
@@ -139,32 +167,66 @@ def centred_rows(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Ten
 
 
 def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
-    """Sum XᵀX over parts: on a CPU by panels of the upper triangle, 5/8 of the work for four (torch has no syrk)."""
-    scatter: Any = None
-    panels: list[slice] = []
-    for part in parts:
-        if scatter is None:
-            dim = part.shape[1]
-            if part.device.type != "cpu" or dim < 2 * _PANEL or torch.compiler.is_compiling():
-                scatter = part.T @ part
-                continue
-            scatter = part.new_zeros(dim, dim)
-            width = dim // min(4, dim // _PANEL)
-            panels = [slice(start, min(start + width, dim)) for start in range(0, dim, width)]
-        if not panels:
-            scatter.addmm_(part.T, part)
-        for panel in panels:
-            scatter[panel, panel.start :].addmm_(part[:, panel].T, part[:, panel.start :])
-    for panel in panels:
-        scatter[panel.stop :, panel] = scatter[panel, panel.stop :].T
-    result: Tensor = scatter
+    """Sum XᵀX over parts, in float64 where one float32 sum would run over too many rows; see `product_dtype`."""
+    total: Any = None
+    for product in _products(parts):
+        total = product if total is None else total.to(widest(product.device)) + product
+        del product
+    result: Tensor = total
     return result
 
 
-def scale_of(total: Tensor, target: Tensor | None, dim: int) -> Tensor:
-    """Give σ, the mean variance of S and Σ_S together, or 1 where that is zero."""
-    scale = (total if target is None else total + target.trace()) / dim
-    return scale + (scale == 0)
+def _products(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Give products of some rows: on a CPU by panels of the upper triangle, 5/8 of the work for four.
+
+    (torch has no syrk.)
+    """
+    waiting: Tensor | None = None
+    rows = 0
+    for part in parts:
+        dim = part.shape[1]
+        if part.device.type != "cpu" or dim < 2 * _PANEL or torch.compiler.is_compiling():
+            yield _product(part)
+            continue
+        most = _ROWS_PER_DIM * dim if part.dtype == torch.float32 else len(part)
+        for piece in torch.split(part, most):
+            if waiting is not None and part.dtype == torch.float32 and rows + len(piece) > most:
+                yield _mirrored(waiting)
+                waiting = None
+            if waiting is None:
+                waiting, rows = piece.new_zeros(dim, dim), 0
+            for panel in _panels(dim):
+                waiting[panel, panel.start :].addmm_(piece[:, panel].T, piece[:, panel.start :])
+            rows += len(piece)
+    if waiting is not None:
+        yield _mirrored(waiting)
+
+
+def _panels(dim: int) -> list[slice]:
+    width = dim // min(4, dim // _PANEL)
+    return [slice(start, min(start + width, dim)) for start in range(0, dim, width)]
+
+
+def _mirrored(upper: Tensor) -> Tensor:
+    for panel in _panels(len(upper)):
+        upper[panel.stop :, panel] = upper[panel, panel.stop :].T
+    return upper
+
+
+def _product(part: Tensor) -> Tensor:
+    """Give XᵀX; of many rows in float32 as a sum of products, made together."""
+    rows, dim = part.shape
+    if part.dtype != torch.float32 or torch.compiler.is_compiling() or rows <= (most := _ROWS_PER_DIM * dim):
+        return part.T @ part
+    whole = rows - rows % most
+    pieces, left = part[:whole].reshape(-1, most, dim), part[whole:]
+    return (pieces.mT @ pieces).sum(0, dtype=widest(part.device)) + left.T @ left
+
+
+def mean_variance(total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Give tr S/d, and the same or 1 where it is zero, to divide by."""
+    mean = total / dim
+    return mean, mean + (mean == 0)
 
 
 def squared_lengths(rows: Tensor) -> Tensor:
@@ -178,27 +240,3 @@ def squared_lengths(rows: Tensor) -> Tensor:
 def squared_norm(matrix: Tensor) -> Tensor:
     """Give ‖matrix‖²_F, row by row."""
     return squared_lengths(matrix).sum()
-
-
-def with_target(
-    count: Any, scale: Tensor, t: Tensor, f: Tensor, q: Tensor | None, cross: Tensor, target: Tensor | None
-) -> Invariants:
-    """Put the invariants together, with those of Σ_S if there is one."""
-    if target is None:
-        return Invariants(count, scale, t, f, q)
-    numbers = _on_host(target, scale)
-    if numbers is not None:
-        return Invariants(count, scale, t, f, q, cross, *numbers)
-    scaled = target / scale
-    return Invariants(count, scale, t, f, q, cross, scaled.trace(), (scaled * scaled).sum())
-
-
-def _on_host(target: Tensor, scale: Tensor) -> tuple[float, float] | None:
-    """Give tr Σ_S/σ and ‖Σ_S/σ‖²_F as numbers, without a copy of Σ_S, on a CPU, where looking at a value is free."""
-    if not values_at_hand(target) or (unit := concrete(scale)) is None or may_be_tracked(target):
-        return None
-    norms = torch.linalg.vector_norm(target, dim=1)
-    size = concrete(norms.sum())
-    if size is None or not 1e-15 < size < 1e15:  # then no square that matters leaves float32's range
-        return None
-    return target.trace().item() / unit, norms.double().square().sum().item() / unit**2

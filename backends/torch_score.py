@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isoscore_star import _formulas
 from isoscore_star._protocol import Invariants
+from isoscore_star._score import shares
 from isoscore_star.backends.torch_points import concrete, transformed, values_at_hand
 
 
@@ -33,9 +34,13 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
     t, f, cross, t0, f0 = invariants.t, invariants.f, invariants.cross, invariants.t0, invariants.f0
     if not isinstance(zeta, float) or not _may_be_one_step(t, f, t0, f0):
         return NotImplemented
-    if cross is None:
-        cross, t0, f0, zeta = t.new_zeros(()), 0.0, 0.0, 0.0
-    score, *_ = _ShrunkScore.apply(t, f, cross, t0, f0, zeta, dim)  # type: ignore[no-untyped-call]
+    a, b = 1.0, 0.0
+    if cross is None or zeta == 0:
+        cross, t0, f0 = t.new_zeros(()), 0.0, 0.0
+    else:
+        unit, target_unit = _looked_at(invariants.unit, invariants.target_unit)
+        a, b = shares(zeta, unit, target_unit, _where)
+    score, *_ = _ShrunkScore.apply(t, f, cross, t0, f0, a, b, dim)  # type: ignore[no-untyped-call]
     return score
 
 
@@ -77,51 +82,52 @@ class _ShrunkScore(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(t: Tensor, f: Tensor, cross: Tensor, t0: Any, f0: Any, zeta: float, dim: int) -> tuple[Tensor, ...]:
+    def forward(t: Tensor, f: Tensor, cross: Tensor, t0: Any, f0: Any, a: Any, b: Any, dim: int) -> tuple[Tensor, ...]:
         given = _looked_at(t, f, cross, t0, f0)
-        mixed_t, mixed_f = _mixed(given, zeta)
+        mixed_t, mixed_f = _mixed(given, a, b)
         safe = _safe(mixed_f)
-        numerator, _ = _formulas.score_fraction(mixed_t, mixed_f, dim)
-        score = numerator / ((dim - 1) * safe)
-        return _with_slopes(score, t, lambda: _shrunk_slopes(mixed_t, safe, zeta, dim))
+        numerator, denominator = _formulas.score_fraction(mixed_t, mixed_f, dim)
+        score = numerator / _where(mixed_f != 0, denominator, 1.0)
+        return _with_slopes(score, t, lambda: _shrunk_slopes(mixed_t, safe, a, b, dim))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, t0, f0, ctx.zeta, ctx.dim = inputs
+        *given, ctx.dim = inputs
         _, *slopes = output
-        ctx.numbers = [None if isinstance(a, Tensor) else a for a in (t0, f0)]
+        ctx.numbers = [None if isinstance(number, Tensor) else number for number in given]
         ctx.mark_non_differentiable(*slopes)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *(a if isinstance(a, Tensor) else None for a in (t0, f0)), *slopes)
+        ctx.save_for_backward(*(tensor if isinstance(tensor, Tensor) else None for tensor in given), *slopes)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
         if grad is None:
-            return (None,) * 7
-        t, f, cross, t0, f0, *slopes = ctx.saved_tensors
+            return (None,) * 8
+        saved = ctx.saved_tensors
+        given, slopes = saved[:7], saved[7:]
         if not slopes or torch.is_grad_enabled():
-            t0, f0 = (number if a is None else a for a, number in zip((t0, f0), ctx.numbers, strict=True))
-            given = (t, f, cross, t0, f0)
-            mixed_t, mixed_f = _mixed(given if torch.is_grad_enabled() else _looked_at(*given), ctx.zeta)
-            slopes = _shrunk_slopes(mixed_t, _safe(mixed_f), ctx.zeta, ctx.dim)
-        return *(grad * slope for slope in slopes), *(None,) * (7 - len(slopes))
+            given = [number if a is None else a for a, number in zip(given, ctx.numbers, strict=True)]
+            given = given if torch.is_grad_enabled() else _looked_at(*given)
+            *given, a, b = given
+            mixed_t, mixed_f = _mixed(given, a, b)
+            slopes = _shrunk_slopes(mixed_t, _safe(mixed_f), a, b, ctx.dim)
+        return *(grad * slope for slope in slopes), *(None,) * (8 - len(slopes))
 
 
-def _mixed(given: Sequence[Any], zeta: float) -> tuple[Any, Any]:
-    """Give T and F of Σ, from T, F, C, T₀ and F₀."""
+def _mixed(given: Sequence[Any], a: Any, b: Any) -> tuple[Any, Any]:
+    """Give T and F of Σ = a·S + b·Σ_S, from T, F, C, T₀ and F₀; for b = 0 those of S itself."""
     t, f, cross, t0, f0 = given
-    if zeta == 0:
+    if isinstance(b, float) and b == 0:
         return t, f
-    return _formulas.shrink(zeta, t, t0), _formulas.shrink_squared(zeta, f, cross, f0)
+    return _formulas.mixed(a, b, t, t0), _formulas.mixed_squares(a, b, f, cross, f0)
 
 
-def _shrunk_slopes(mixed_t: Any, safe_f: Any, zeta: float, dim: int) -> list[Any]:
+def _shrunk_slopes(mixed_t: Any, safe_f: Any, a: Any, b: Any, dim: int) -> list[Any]:
     """Give slopes in T, F and, where it has a say, C of the points. Where F of Σ is zero T is too, and so are they."""
     on_t, on_f = _formulas.score_slopes(mixed_t, safe_f, dim)
-    if zeta == 0:
+    if isinstance(b, float) and b == 0:
         return [on_t, on_f]
-    keep = 1 - zeta
-    return [on_t * keep, on_f * (keep * keep), on_f * (2 * zeta * keep)]
+    return [on_t * a, on_f * (a * a), on_f * (2 * a * b)]
 
 
 class _UnbiasedScore(torch.autograd.Function):
@@ -131,7 +137,8 @@ class _UnbiasedScore(torch.autograd.Function):
     def forward(t: Tensor, f: Tensor, q: Tensor, count: Any, dim: int) -> tuple[Tensor, ...]:
         given = _looked_at(t, f, q, count)
         found = _unbiased(given, dim)
-        score = _where(found.defined, (found.ratio - 1) / (dim - 1), 0.0)
+        # 0·F, which is NaN for points that are not finite, however few they are.
+        score = _where(found.defined, (found.ratio - 1) / (dim - 1), 0.0 * given[1])
         return _with_slopes(score, t, lambda: _unbiased_slopes(given, found, dim))
 
     @staticmethod

@@ -256,9 +256,8 @@ class ShrinkageCovariance(nn.Module):
         if self._together():
             moments.reduce()
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
-        packed = moments.packed()
-        count, scatter = packed[0], packed[1 + self.dim :].reshape(self.dim, self.dim)
-        cov = self._shaped(scatter / (count - 1).clamp(min=1))
+        count = moments.packed()[0]
+        cov = self._shaped(moments.scatter / (count - 1).clamp(min=1))
         if self.cov is None or self.averaged is None:
             self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
         old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)

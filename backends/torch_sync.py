@@ -9,7 +9,7 @@ from isoscore_star._errors import InvalidValueError
 
 def checked_sync(sync: str | bool) -> str | bool:
     """Require one of "auto", True and False."""
-    if sync in ("auto", True, False):
+    if isinstance(sync, bool) or (isinstance(sync, str) and sync == "auto"):  # 1 == True, but it is neither
         return sync
     raise InvalidValueError(f'sync: expected "auto", True or False; got {sync!r}')
 

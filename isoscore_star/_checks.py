@@ -213,7 +213,8 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         number = float(value)
     except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
         number = math.nan
-    if not math.isfinite(number) or not low <= number <= high or not low <= value <= high:
+    # Not math.isfinite, which torch.compile does not trace.
+    if not (low <= number <= high and low <= value <= high and abs(number) < math.inf):
         raise InvalidValueError(f"{name}: expected {allowed}; got {shown(value)}")
     return number
 

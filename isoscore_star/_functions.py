@@ -141,9 +141,8 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     """
     share = _checks.zeta(zeta, shrinkage_cov, backend_of(X))
     cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=True)
-    return _bounded(
-        cloud.backend.result(shrunk_score(invariants, _beside(share, cloud), cloud.dim, cloud.backend.where))
-    )
+    score = shrunk_score(invariants, _beside(share, cloud), cloud.dim, cloud.backend.where)
+    return _bounded(cloud.backend.result(_beside(score, cloud)))
 
 
 @_deferrable
@@ -191,7 +190,8 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     """
     cloud, invariants = _sample_invariants(X, mask, across, check_values=True)
     known = cloud.backend.concrete(invariants.f) is not None
-    return cloud.backend.result(unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=not known))
+    score = unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=not known)
+    return cloud.backend.result(_beside(score, cloud))
 
 
 def isoscore_from_cov(cov: Any) -> Any:
@@ -398,10 +398,10 @@ def training_score(
     """Compute the score of which `istar_loss` is made, with the same arguments."""
     if _checks.choice("estimator", estimator, _checks.ESTIMATORS) == "unbiased":
         cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
-        return cloud, _floored_score(cloud, invariants)
+        return cloud, _beside(_floored_score(cloud, invariants), cloud)
     share = _checks.zeta(zeta, shrinkage_cov, backend_of(X))
     cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
-    return cloud, _shrunk_score(cloud, invariants, share)
+    return cloud, _beside(_shrunk_score(cloud, invariants, share), cloud)
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
@@ -424,7 +424,7 @@ def _in_one_step(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
 
 
 def _beside(weight: Any, cloud: Points) -> Any:
-    """Bring an array for ζ or λ to the dtype of computation; numbers have none."""
+    """Bring an array for ζ, λ or the score to the dtype of computation; numbers have none."""
     return weight if isinstance(weight, float) else cloud.backend.constant(weight, cloud.clouds[0])
 
 
@@ -442,6 +442,7 @@ def _shrinkage_invariants(
             target = backend.constant(matrix, cloud.clouds[0])
     invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
     if check_values:
+        _value_checks.share_value("zeta", zeta, backend)
         _value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
         if target is not None:
             _value_checks.target_in_range(backend, target, invariants)

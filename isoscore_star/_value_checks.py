@@ -114,6 +114,13 @@ def _covariance_tolerance(dtype: str) -> float:
     return math.sqrt(float(np.finfo(dtype if dtype in _checks.FLOATS else np.float64).eps))
 
 
+def share_value(name: str, share: Any, backend: Backend) -> None:
+    """Require a number in [0, 1] of a scalar of some framework, if its value is known."""
+    value = None if isinstance(share, float) else backend.concrete(share)
+    if value is not None:
+        _checks.number(name, value, 0.0, 1.0)
+
+
 def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
     """Check Σ_S wholly, values too, and give it in float64 (for code that works in NumPy)."""
     owner = backend_of(cov, "shrinkage_cov")

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from torch_memory import Peak  # noqa: E402
 
 from isoscore_star.backends import torch as torch_backend  # noqa: E402
-from isoscore_star.backends import torch_blocks, torch_points, torch_score  # noqa: E402
+from isoscore_star.backends import torch_blocks, torch_frame, torch_points, torch_score, torch_target  # noqa: E402
 
 DIM = 7
 LENGTHS = {"small": (5, 3, 0, 9, 4), "one large": (40, 3, 90, 2), "fewer than dimensions": (2, 3)}
@@ -30,9 +30,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a value was looked at")
 
     monkeypatch.setitem(torch_blocks._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
-    for module in (torch_points, torch_blocks, torch_score):
+    for module in (torch_backend, torch_points, torch_blocks, torch_score, torch_frame, torch_target):
         monkeypatch.setattr(module, "values_at_hand", lambda tensor: False)
-    for module in (torch_backend, torch_score, torch_points):
+    for module in (torch_backend, torch_score, torch_points, torch_frame, torch_target):
         monkeypatch.setattr(module, "concrete", refuse)
 
 
@@ -124,7 +124,7 @@ def test_vmap(as_on_a_gpu: None, given: Any) -> None:
 def test_few_blocks_at_a_time(
     as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch, estimator: str, joined: bool, masked: bool
 ) -> None:
-    rows, dim = 1000, 64
+    rows, dim = 4000, 128  # of fewer dimensions float32 blocks are computed in float64
     monkeypatch.setitem(torch_blocks._ENTRIES, "device", rows * dim)
     clouds = [
         torch.randn(rows // 4 if joined else 3 * rows, dim, requires_grad=True) for _ in range(12 if joined else 1)

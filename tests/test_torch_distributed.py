@@ -417,7 +417,7 @@ def test_streaming_moments_of_all_ranks(found: list[dict[str, np.ndarray]]) -> N
             assert np.allclose(got.mean, POINTS.mean(0), rtol=0, atol=1e-13)
             assert np.allclose(got.cov, np.cov(POINTS.T), rtol=0, atol=1e-13)
             centred = POINTS - POINTS.mean(0)
-            q = got.invariants().q * got.invariants().scale ** 2
+            q = got.invariants().q * got.invariants().unit ** 4
             assert float(q) == pytest.approx(float(((centred**2).sum(1) ** 2).sum() / 31), rel=1e-12)
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch_memory import Peak  # noqa: E402
 
 from isoscore_star.backends import torch as torch_backend  # noqa: E402
-from isoscore_star.backends import torch_points  # noqa: E402
+from isoscore_star.backends import torch_frame, torch_points, torch_target  # noqa: E402
 from isoscore_star.backends.torch import IStarLoss  # noqa: E402
 
 
@@ -209,7 +209,7 @@ def test_the_training_path_never_waits_for_the_device(
 
     step()  # whatever a device does once only
     # Of a tensor without a value `concrete` says so without looking, so that a meta tensor alone would not notice it.
-    for file in (torch_backend, torch_points):
+    for file in (torch_backend, torch_points, torch_frame, torch_target):
         monkeypatch.setattr(file, "concrete", _refuse)
     previous = torch.cuda.get_sync_debug_mode() if device == "cuda" else 0
     try:
