@@ -289,10 +289,11 @@ def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
     """
     count = _count(clouds, masks, axes)
     anchor, spread = _extent(clouds, masks, axes)
-    # The power of two that is nearest to an eighth of it: dividing by that rounds nothing, and it is in range itself, as
-    # is its reciprocal, by which XLA multiplies.
-    some = jnp.where(jnp.isfinite(spread) & (spread > 0), spread / 8, 1)
-    length = jax.lax.reduce_precision(some, jnp.finfo(some.dtype).nexp, 0)
+    # The power of two nearest to an eighth of it: dividing by that rounds nothing, and it is in range itself, as is its
+    # reciprocal, by which XLA multiplies.
+    bits = jnp.finfo(anchor.dtype)
+    length = jax.lax.reduce_precision(jnp.maximum(spread / 8, bits.tiny), bits.nexp, 0)
+    length = jnp.where(jnp.isfinite(spread) & (spread > 0), length, 1)
     rows = [
         (_kept(c.astype(anchor.dtype), keep, anchor) - anchor) / length for c, keep in zip(clouds, masks, strict=True)
     ]

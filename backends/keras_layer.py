@@ -217,6 +217,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             if not self._has_cov:
                 raise self._missing_cov()
             if self.running_average is not None and averages:
+                _checks.points(inputs, mask)
                 masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(clouds)
                 self._follow(clouds, list(masks), 1 - self.running_average)
             narrow = all(keras.backend.standardize_dtype(cloud.dtype) in _NARROW for cloud in clouds)

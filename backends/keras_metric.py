@@ -66,6 +66,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         dtype: Any = None,
     ) -> None:
         wide = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype == "float64"
+        if wide:
+            _require_float64()
         super().__init__(name=name, dtype="float64" if wide else "float32")
         unknown: Any = dim
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
@@ -218,6 +220,18 @@ def _tensor(name: str, array: Any, dtype: str) -> Any:
         return ops.convert_to_tensor(array, dtype)  # Keras would make float32 of NumPy's float64
     _checks.check_dtype(name, keras.backend.standardize_dtype(array.dtype))
     return array
+
+
+def _require_float64() -> None:
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise InvalidValueError(
+            'dtype: JAX has no float64 unless it is enabled, by jax.config.update("jax_enable_x64", True) before any '
+            "array is made. Else leave dtype out"
+        )
 
 
 def _refuse_replicas() -> None:

@@ -225,9 +225,7 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
         count, highest = _of_all(count, highest, replicas)
     anchor = tf.where(highest[0] > -np.inf, highest[0], tf.zeros([], dtype))
     zero = tf.zeros_like(anchor)
-    union = _Union(
-        clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1]) / 8), zero, zero, replicas
-    )
+    union = _Union(clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1])), zero, zero, replicas)
     pairs = list(zip(clouds, masks, strict=True))
     total = _summed(sum(_sum_from_anchor(*pair, union) for pair in pairs), replicas)
     union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
@@ -280,12 +278,11 @@ def _highest(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: An
 
 
 def _length(spread: Tensor) -> Tensor:
-    """Give a power of two, by which to divide rounds nothing, and whose reciprocal is in range, too."""
+    """Give the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
     integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
-    power = tf.bitcast(
-        tf.bitwise.bitwise_and(tf.bitcast(spread, integer), tf.constant(exponent, integer)), spread.dtype
-    )
-    return tf.where((spread > 0) & (power > 0) & (power < np.inf), power, tf.ones_like(power))
+    least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
+    power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
+    return tf.where((spread > 0) & (spread < np.inf), power, tf.ones_like(power))
 
 
 def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
