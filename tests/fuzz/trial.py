@@ -69,7 +69,14 @@ class Trial:
     def value(self, function: Callable[[Any], Any]) -> Callable[[], float]:
         if self.adapter.name == "torch":
             return lambda: float(function(self.parts(self.X)).detach())
-        return lambda: self.adapter.value(lambda X: function(self.parts(X)), self.X)
+
+        def value() -> float:
+            # autograd has no value without a gradient, which of points so small no float can hold.
+            fits = self.degenerate or not self.sample.finite or self.sample.spread > 1e-30
+            with np.errstate(over="warn" if fits or self.inside else "ignore"):
+                return self.adapter.value(lambda X: function(self.parts(X)), self.X)
+
+        return value
 
     def traced(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if self.adapter.name == "jax":
