@@ -27,6 +27,9 @@ _NARROW = 128
 _ROWS_PER_DIM = 16
 """Rows, for each dimension, over which products are summed in float32; see `product_dtype`."""
 
+_MOST_ROWS = 8192
+"""Rows over which they are summed in float64: equal rows round the same way each time, up to rows·ε in all."""
+
 
 def values_at_hand(tensor: Tensor) -> bool:
     """Tell whether looking at a value costs nothing; on devices it has to be waited for."""
@@ -214,9 +217,10 @@ def _mirrored(upper: Tensor) -> Tensor:
 
 
 def _product(part: Tensor) -> Tensor:
-    """Give XᵀX; of many rows in float32 as a sum of products, made together."""
+    """Give XᵀX; of many rows as a sum of products, made together."""
     rows, dim = part.shape
-    if part.dtype != torch.float32 or torch.compiler.is_compiling() or rows <= (most := _ROWS_PER_DIM * dim):
+    most = _ROWS_PER_DIM * dim if part.dtype == torch.float32 else _MOST_ROWS
+    if torch.compiler.is_compiling() or rows <= most:
         return part.T @ part
     whole = rows - rows % most
     pieces, left = part[:whole].reshape(-1, most, dim), part[whole:]

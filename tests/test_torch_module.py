@@ -19,7 +19,7 @@ from torch_memory import Peak  # noqa: E402
 
 from isoscore_star.backends import torch as torch_backend  # noqa: E402
 from isoscore_star.backends import torch_frame, torch_points, torch_target  # noqa: E402
-from isoscore_star.backends.torch import IStarLoss  # noqa: E402
+from isoscore_star.backends.torch import CosineRegularizer, IStarLoss, ShrinkageCovariance  # noqa: E402
 
 
 @pytest.fixture
@@ -95,6 +95,32 @@ def test_errors(layers: list[torch.Tensor]) -> None:
         checking(torch.full((4, 6), torch.nan))
     with pytest.raises(iso.DegenerateDataError, match="identical"):
         checking(torch.ones(4, 6))
+
+
+def test_a_layer_counts_once_however_it_is_named(layers: list[torch.Tensor]) -> None:
+    for module in (IStarLoss(6, zeta=0.0, layers=[-1, 1]), CosineRegularizer(layers=[1, -1])):
+        with pytest.raises(iso.InvalidValueError, match=r"layers: (-1 and 1|1 and -1) are the same entry 1"):
+            module(layers[:2], MASK)
+        assert torch.isfinite(module(layers, MASK))  # two layers of four
+
+
+@pytest.mark.parametrize("sync", [1, 0, 1.0, None, "true", np.True_])
+def test_sync_is_a_bool_or_auto(sync: object) -> None:
+    for module in (lambda: IStarLoss(6, sync=sync), lambda: ShrinkageCovariance(6, sync=sync)):
+        with pytest.raises(iso.InvalidValueError, match=r'sync: expected "auto", True or False'):
+            module()
+
+
+def test_setting_the_covariance_of_a_loss_that_has_a_shrinkage_covariance(layers: list[torch.Tensor]) -> None:
+    penalty = IStarLoss(6, zeta=0.3, shrinkage_cov=ShrinkageCovariance(6, "fixed"))
+    penalty.set_shrinkage_cov(COV)
+    assert torch.equal(penalty.shrinkage.current(), COV)
+    assert torch.equal(penalty(layers, MASK), IStarLoss(6, zeta=0.3, shrinkage_cov=COV)(layers, MASK))
+    with pytest.raises(iso.InvalidValueError, match="mirror image"):
+        penalty.set_shrinkage_cov(torch.ones(6, 6).triu())
+    penalty.shrinkage_cov = torch.eye(6)
+    with pytest.raises(iso.InvalidValueError, match=r"assigned.*set_shrinkage_cov"):
+        penalty(layers, MASK)
 
 
 def test_training_raises_and_lowers_isotropy() -> None:

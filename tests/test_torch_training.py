@@ -160,6 +160,25 @@ def test_a_collapse_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage().startswith(expected) for record in caplog.records] == [True, True]
 
 
+@pytest.mark.parametrize("first", ["evaluation", "not finite", "negative"])
+def test_the_start_is_that_of_a_batch_that_can_be_fallen_from(caplog: pytest.LogCaptureFixture, first: str) -> None:
+    torch.manual_seed(0)
+    points = torch.randn(50, 8)
+    line = points[:, :1] * torch.ones(8)
+    penalty = IStarLoss(8, -1.0, 0.0)
+    if first == "evaluation":
+        penalty.eval()(line + 0.01 * points)
+        penalty.train()
+    else:
+        penalty.log.record({"isoscore_star": torch.tensor(-0.01 if first == "negative" else torch.nan)})
+    penalty.collect()
+    with caplog.at_level(logging.WARNING, logger="isoscore_star"):
+        for states in (points, line):
+            penalty(states)
+            penalty.collect()
+    assert [f"from {score_of(points):.3g} at" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_schedules() -> None:
     cosine = iso.LambdaSchedule(2.0, 110, warmup_steps=10, shape="cosine", final=1.0)
     assert [cosine(step) for step in (0, 5, 10, 60, 110, 500)] == pytest.approx([0, 1, 2, 1.5, 1, 1])
