@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 _DEVICE_ERRORS = tuple(
     getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
@@ -136,7 +135,11 @@ def at_least(count: Any, least: int) -> Any:
 
 def fewer(rows: int, dim: int) -> bool:
     """Tell whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
-    return statically_known_true(rows < dim) if torch.compiler.is_compiling() else rows < dim
+    if not torch.compiler.is_compiling():
+        return rows < dim
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # which takes long to import
+
+    return statically_known_true(rows < dim)
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:

@@ -214,7 +214,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
         number = math.nan
     # Not math.isfinite, which torch.compile does not trace.
-    if not (low <= number <= high and low <= value <= high and abs(number) < math.inf):
+    if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
         raise InvalidValueError(f"{name}: expected {allowed}; got {shown(value)}")
     return number
 

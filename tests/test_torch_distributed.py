@@ -27,6 +27,7 @@ dist = pytest.importorskip("torch.distributed")
 
 fsdp = pytest.importorskip("torch.distributed.fsdp")
 
+from isoscore_star._score import shrunk_score, unbiased_score  # noqa: E402
 from isoscore_star.backends.torch import IStarLoss  # noqa: E402
 from isoscore_star.backends.torch_moments import StreamingMoments  # noqa: E402
 
@@ -63,6 +64,8 @@ CLOUDS: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
     "no point at all": (np.zeros((0, 6)), 0, {"zeta": 0.0}),
     "one point each": (POINTS[:2], 1, {"shrinkage_cov": np.diag(np.arange(1.0, 7)), "zeta": 0.4}),
 }
+
+EXTREMES = {"far": POINTS + 1e8, "large": (POINTS - 4) * 1e200, "small": (POINTS - 4) * 1e-200}
 
 
 class Network(torch.nn.Module):
@@ -175,6 +178,14 @@ def clouds(rank: int) -> Iterator[tuple[str, Any]]:
     far = part_of(far_points(), 20, rank)
     for name in ("isoscore", "isoscore_unbiased"):
         yield f"far/{name}", getattr(iso, name)(far, across="world")
+    for name, points in EXTREMES.items():
+        X = part_of(points, 20, rank).requires_grad_()
+        score = iso.isoscore(X, across="world")
+        yield f"extreme {name}/score", score.detach()
+        yield f"extreme {name}/gradient", torch.autograd.grad(score, X)[0]
+        reduced = StreamingMoments(6, "cpu", fourth_order=True).update(X.detach()).reduce().invariants()
+        yield f"extreme {name}/moments", shrunk_score(reduced, 0.0, 6, torch.where)
+        yield f"extreme {name}/unbiased moments", unbiased_score(reduced, 6, torch.where, floored=True)
     yield "half/isoscore", iso.isoscore(part_of(POINTS, 20, rank).bfloat16(), across="world")
     yield "group/isoscore", iso.isoscore(part_of(POINTS, 20, rank), across=dist.new_group([0, 1]))
     first = dist.new_group([0])
@@ -395,6 +406,22 @@ def test_a_mean_far_away_costs_float32_no_digits(found: list[dict[str, np.ndarra
     for rank in found:
         assert float(rank["far/isoscore"]) == pytest.approx(reference.isoscore_star(points), abs=1e-5)
         assert float(rank["far/isoscore_unbiased"]) == pytest.approx(iso.isoscore_unbiased(points), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_neither_a_mean_far_away_nor_any_scale_costs_digits(found: list[dict[str, np.ndarray]], name: str) -> None:
+    points = EXTREMES[name] - EXTREMES[name][0]  # exact
+    unit = np.abs(points).max()
+    X = torch.tensor(points / unit, requires_grad=True)
+    (gradient,) = torch.autograd.grad(iso.isoscore(X), X)
+    for rank in found:
+        for kind in ("score", "moments"):
+            assert float(rank[f"extreme {name}/{kind}"]) == pytest.approx(
+                reference.isoscore_star(points / unit), abs=1e-12
+            )
+        unbiased = iso.isoscore_unbiased(points / unit)
+        assert float(rank[f"extreme {name}/unbiased moments"]) == pytest.approx(unbiased, abs=1e-11)
+    assert same_gradient(whole(found, f"extreme {name}/gradient") * unit / 2, gradient.numpy())
 
 
 def test_measuring(found: list[dict[str, np.ndarray]]) -> None:
