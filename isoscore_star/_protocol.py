@@ -32,7 +32,7 @@ class Invariants(NamedTuple):
     cross, t0, f0 : 0-d array or None
         ⟨S, Σ_S⟩/(s²s₀²), tr Σ_S/s₀² and ‖Σ_S/s₀²‖²_F, only when a shrinkage covariance was given.
     target_unit : 0-d array or None
-        s₀ = √(tr Σ_S/d). Without gradient.
+        s₀, the root of a unit of variance: of the mean, √(tr Σ_S/d), or of the largest. Without gradient.
     precision : float
         Machine epsilon of the numbers that the products were made of.
     """
