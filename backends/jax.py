@@ -45,6 +45,7 @@ class JaxBackend:
     name = "jax"
     differentiable = True
     distributed = True
+    flushes_subnormals = True
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
@@ -67,7 +68,8 @@ class JaxBackend:
 
     def constant(self, array: Any, like: Array) -> Array:
         """Bring to the dtype of computation and the device."""
-        return _beside(jnp.asarray(array, dtype=_compute_dtype(like)), like)
+        with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+            return _beside(jnp.asarray(array, dtype=_compute_dtype(like)), like)
 
     def invariants(
         self,
@@ -287,9 +289,11 @@ def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
     """
     count = _count(clouds, masks, axes)
     anchor, spread = _extent(clouds, masks, axes)
-    # The power of two that is nearest to half of it: dividing by that rounds nothing, and it is in range itself.
-    some = jnp.where(jnp.isfinite(spread) & (spread > 0), spread / 2, 1)
-    length = jax.lax.reduce_precision(some, jnp.finfo(some.dtype).nexp, 0)
+    # The power of two nearest to an eighth of it: dividing by that rounds nothing, and it is in range itself, as is its
+    # reciprocal, by which XLA multiplies.
+    bits = jnp.finfo(anchor.dtype)
+    length = jax.lax.reduce_precision(jnp.maximum(spread / 8, bits.tiny), bits.nexp, 0)
+    length = jnp.where(jnp.isfinite(spread) & (spread > 0), length, 1)
     rows = [
         (_kept(c.astype(anchor.dtype), keep, anchor) - anchor) / length for c, keep in zip(clouds, masks, strict=True)
     ]
@@ -388,12 +392,19 @@ def _with_target(found: Invariants, target: Array | None, product: Callable[[Arr
     """Add what depends on Σ_S, given its product with S."""
     if target is None:
         return found
-    dim = len(target)
-    # Divided by d first: a trace may leave the range of floats where no variance does.
-    square, divisor = _squared_unit((_diagonal(target) / dim).sum(), 1)
-    target = target / divisor
+    # By the largest variance first, and by roots: neither a trace nor the reciprocal of one need be in range.
+    variances = jax.lax.stop_gradient(_diagonal(target))
+    largest = variances.max()
+    root = jnp.sqrt(jnp.where(largest == 0, 1, largest))
+    inverse = 1 / root
+    share, divisor = _squared_unit((variances * inverse * inverse).sum(), len(target))
+    inverse = inverse / jnp.sqrt(divisor)
+    target = target * inverse * inverse
     return found._replace(
-        cross=product(target), t0=_diagonal(target).sum(), f0=(target * target).sum(), target_unit=jnp.sqrt(square)
+        cross=product(target),
+        t0=_diagonal(target).sum(),
+        f0=(target * target).sum(),
+        target_unit=root * jnp.sqrt(share),
     )
 
 

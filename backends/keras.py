@@ -50,6 +50,7 @@ class KerasBackend:
         self.framework = get_backend(chosen)
         self.differentiable = self.framework.differentiable
         self.distributed = self.framework.distributed
+        self.flushes_subnormals = getattr(self.framework, "flushes_subnormals", False)
         self.takes: tuple[str, ...] = (chosen,)
 
     def owns(self, array: object) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from isoscore_star import _checks
 from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star._moments import Moments
 from isoscore_star.backends.keras_layer import IStarRegularizer
@@ -85,6 +86,10 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def refresh(self) -> None:
         """Run the model over the data now, and set Σ_S."""
         model = self.model
+        if model is None or self.data is None:
+            raise InvalidValueError(
+                "data: to refresh, the callback needs data, and a model: that of the fit that it was given to"
+            )
         observed = {name: layer for name, layer in self._layers.items() if layer.mixes}
         self.moments = {name: Moments() for name in observed}
         with _kept_in_mode(model), contextlib.ExitStack() as stack:
@@ -182,9 +187,9 @@ def _kept_in_mode(model: Any) -> Iterator[None]:
 
 
 def _interval(every: str | int) -> str | int:
-    if every == "epoch" or (type(every) is int and every > 0):
+    if (isinstance(every, str) and every == "epoch") or (type(every) is int and every > 0):
         return every
-    raise InvalidValueError(f'every: expected "epoch" or a positive number of steps; got {every!r}')
+    raise InvalidValueError(f'every: expected "epoch" or a positive number of steps; got {_checks.shown(every)}')
 
 
 def _given_layers(layer: Any) -> list[IStarRegularizer]:

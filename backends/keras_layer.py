@@ -217,6 +217,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             if not self._has_cov:
                 raise self._missing_cov()
             if self.running_average is not None and averages:
+                _checks.points(inputs, mask)
                 masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(clouds)
                 self._follow(clouds, list(masks), 1 - self.running_average)
             narrow = all(keras.backend.standardize_dtype(cloud.dtype) in _NARROW for cloud in clouds)
@@ -235,7 +236,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         share = ops.cast(batch.count > 1, batch.count.dtype) * weight
         averaged = self._averaged * (1 - share) + share
         share = share / ops.where(averaged > 0, averaged, 1.0)
-        cov = batch.scatter / at_least(batch.count - 1, 1)
+        cov = batch.scatter / at_least(batch.count - 1, 1) * batch.frame.unit * batch.frame.unit
         self.shrinkage_cov.assign(self.shrinkage_cov + share * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 

@@ -12,7 +12,7 @@ from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidValueError
 from isoscore_star._protocol import Invariants
 from isoscore_star._score import shrunk_score, unbiased_score
-from isoscore_star.backends.keras_moments import BatchMoments, at_least, batch_moments
+from isoscore_star.backends.keras_moments import BatchMoments, Frame, at_least, batch_moments, safe
 
 
 @keras.saving.register_keras_serializable(package="isoscore_star")
@@ -66,6 +66,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         dtype: Any = None,
     ) -> None:
         wide = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype == "float64"
+        if wide:
+            _require_float64()
         super().__init__(name=name, dtype="float64" if wide else "float32")
         unknown: Any = dim
         self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
@@ -89,26 +91,34 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         """
         _refuse_replicas()
         mask = getattr(y_pred, "_keras_mask", None)
-        if not ops.is_tensor(y_pred):  # Keras would make float32 of NumPy's float64
-            y_pred = ops.convert_to_tensor(y_pred, self.dtype)
+        y_pred = _tensor("y_pred", y_pred, self.dtype)
+        if len(y_pred.shape) < 2 or y_pred.shape[-1] != (self.dim or y_pred.shape[-1]):
+            raise InvalidValueError(
+                f"y_pred: expected points as rows, shape (..., {self.dim or 'dimensions'}); got {tuple(y_pred.shape)}"
+            )
         if self.dim is None:
             self._build(_checks.dimensions(y_pred.shape[-1], "y_pred"))
-        if len(y_pred.shape) < 2 or y_pred.shape[-1] != self.dim:
-            raise InvalidValueError(
-                f"y_pred: expected points as rows, shape (..., {self.dim}); got {tuple(y_pred.shape)}"
-            )
-        batch = batch_moments([y_pred], [_keep(y_pred, mask, sample_weight)], self.dtype)
-        count, old_mean, old_scatter = map(_read, (self.count, self.mean, self.scatter))
+        keep = _keep(y_pred, mask, sample_weight, self.dtype)
+        if 0 in y_pred.shape:
+            return
+        old = {name: _read(variable) for name, variable in self._states.items()}
+        count = old["count"]
+        batch = batch_moments([y_pred], [keep], self.dtype, count, Frame(old["anchor"], old["unit"]))
+        ratio = old["unit"] / safe(batch.frame.unit)
+        for name, power in _POWERS.items():
+            if name in old:
+                old[name] = old[name] * ratio**power
         before = at_least(count + batch.count, 1) - batch.count  # the count, but for 1 where neither has points
-        mean = _formulas.merged_mean(before, old_mean, batch.count, batch.mean)
-        delta = batch.mean - old_mean
+        delta = batch.mean - old["mean"] - old["mean_rest"]
+        new = {"count": count + batch.count, "anchor": batch.frame.anchor, "unit": batch.frame.unit}
+        step = _formulas.merged_mean(before, 0.0, batch.count, delta)
+        new["mean"], new["mean_rest"] = _added(old["mean"], step + old["mean_rest"])
         outer = (delta * _formulas.merged_outer_factor(before, batch.count))[:, None] * delta
-        scatter = old_scatter + batch.scatter + outer
+        new["scatter"], new["scatter_rest"] = _added(old["scatter"], batch.scatter + outer + old["scatter_rest"])
         if self.estimator == "unbiased":
-            self._merge_fourth_order(batch, mean, ops.trace(scatter) / (before + batch.count))
-        self.scatter.assign(scatter)
-        self.mean.assign(mean)
-        self.count.assign(count + batch.count)
+            new["third"], new["fourth"] = _third_and_fourth(old, batch, step, step - delta)
+        for name, value in new.items():
+            self._states[name].assign(value)
 
     def result(self) -> Any:
         """Compute the score of all points so far.
@@ -120,24 +130,24 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         """
         if self.dim is None:
             return ops.zeros((), self.dtype)
-        target = None if self.shrinkage_cov is None else ops.convert_to_tensor(self.shrinkage_cov, self.dtype)
-        count, scatter = _read(self.count), _read(self.scatter)
+        count, unit, scatter = (_read(self._states[name]) for name in ("count", "unit", "scatter"))
         freedom = at_least(count - 1, 1)
-        total = ops.trace(scatter) / freedom
-        target_total = 0.0 if target is None else ops.trace(target)
-        scale = (total + target_total) / self.dim
-        scale = ops.where(scale > 0, scale, 1.0)
-        sample = scatter / (freedom * scale)
-        invariants = Invariants(count, scale, total / scale, ops.sum(sample * sample))
+        square = ops.trace(scatter) / freedom / self.dim
+        divisor = ops.where(square == 0, 1.0, square)
+        sample = scatter / freedom / divisor
+        invariants = Invariants(count, unit * ops.sqrt(square), ops.trace(sample), ops.sum(sample * sample))
         if self.estimator == "unbiased":
-            # In two steps, since unit⁴/σ² is in range though neither of its parts need be.
-            squared = ops.square(_read(self.unit)) / scale
-            fourth = _read(self.fourth) * squared * squared / freedom
+            fourth = _read(self._states["fourth"]) / divisor / divisor / freedom
             return unbiased_score(invariants._replace(q=fourth), self.dim, ops.where, floored=True)
-        if target is not None:
-            target = target / scale
-            cross, squared_norm = ops.sum(sample * target), ops.sum(target * target)
-            invariants = invariants._replace(cross=cross, t0=target_total / scale, f0=squared_norm)
+        if self.shrinkage_cov is not None:
+            its_square = float(np.mean(np.diagonal(self.shrinkage_cov)))
+            target = ops.convert_to_tensor(self.shrinkage_cov / its_square, self.dtype)
+            invariants = invariants._replace(
+                cross=ops.sum(sample * target),
+                t0=ops.trace(target),
+                f0=ops.sum(target * target),
+                target_unit=ops.convert_to_tensor(np.sqrt(its_square), self.dtype),
+            )
         return shrunk_score(invariants, self.zeta, self.dim, ops.where)
 
     def get_config(self) -> dict[str, Any]:
@@ -160,32 +170,18 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         self.dim = dim
         if self.shrinkage_cov is not None:
             self.shrinkage_cov = _value_checks.shrinkage_target(self.shrinkage_cov, dim)
-        self.count = self._state("count", ())
-        self.mean = self._state("mean", (dim,))
-        self.scatter = self._state("scatter", (dim, dim))
+        shapes = {"count": (), "anchor": (dim,), "unit": (), "mean": (dim,), "mean_rest": (dim,)}
+        shapes |= {"scatter": (dim, dim), "scatter_rest": (dim, dim)}
         if self.estimator == "unbiased":
-            # Σa² and z are kept in powers of a unit of length, since fourth powers leave the range before squares do.
-            self.unit = self._state("unit", ())
-            self.third = self._state("third", (dim,))
-            self.fourth = self._state("fourth", ())
+            shapes |= {"third": (dim,), "fourth": ()}
+        self._states = {
+            name: self.add_variable(shape=shape, initializer="zeros", dtype=self.dtype, name=name)
+            for name, shape in shapes.items()
+        }
 
-    def _state(self, name: str, shape: tuple[int, ...]) -> Any:
-        return self.add_variable(shape=shape, initializer="zeros", dtype=self.dtype, name=name)
 
-    def _merge_fourth_order(self, batch: BatchMoments, mean: Any, variance: Any) -> None:
-        state = (self.unit, self.count, self.mean, self.scatter, self.third, self.fourth)
-        old_unit, count, old_mean, scatter, third, fourth = map(_read, state)
-        unit = at_least(ops.sqrt(variance), old_unit)
-        divisor = ops.where(unit > 0, unit, 1.0)
-        ratio = old_unit / divisor
-        past_third, past_fourth = _about(mean, count, old_mean, scatter, third * ratio**3, fourth * ratio**4, divisor)
-        points = batch.centred / divisor
-        squared_norms = ops.sum(points * points, axis=1)
-        third, fourth = ops.sum(squared_norms[:, None] * points, axis=0), ops.sum(squared_norms * squared_norms)
-        third, fourth = _about(mean, batch.count, batch.mean, batch.scatter, third, fourth, divisor)
-        self.third.assign(past_third + third)
-        self.fourth.assign(past_fourth + fourth)
-        self.unit.assign(unit)
+_POWERS = {"mean": 1, "mean_rest": 1, "scatter": 2, "scatter_rest": 2, "third": 3, "fourth": 4}
+"""Powers of the unit of length that the states are kept in."""
 
 
 def _read(variable: Any) -> Any:
@@ -193,14 +189,49 @@ def _read(variable: Any) -> Any:
     return ops.cast(variable, variable.dtype)
 
 
-def _about(mean: Any, count: Any, old_mean: Any, scatter: Any, third: Any, fourth: Any, unit: Any) -> tuple[Any, Any]:
-    """Move Σaᵢxᵢ and Σaᵢ² of centred points, in powers of a unit, to another mean."""
-    h = ops.where(count > 0, (mean - old_mean) / unit, 0.0)
-    ah = ops.sum(scatter / unit * (h / unit), axis=1)
-    t = ops.trace(scatter) / unit / unit
+def _added(total: Any, more: Any) -> tuple[Any, Any]:
+    """Add, and give what rounding has left out (Knuth's two-sum), which thousands of batches would add up to much."""
+    added = total + more
+    part = added - total
+    return added, (total - (added - part)) + (more - part)
+
+
+def _third_and_fourth(old: dict[str, Any], batch: BatchMoments, step: Any, back: Any) -> tuple[Any, Any]:
+    """Give Σaᵢxᵢ and Σaᵢ² about the common mean, by which the old one steps forward and the batch's own back."""
+    squared_norms = ops.sum(batch.centred * batch.centred, axis=1)
+    third, fourth = ops.sum(squared_norms[:, None] * batch.centred, axis=0), ops.sum(squared_norms * squared_norms)
+    third, fourth = _about(back, batch.count, batch.scatter, third, fourth)
+    past_third, past_fourth = _about(step, old["count"], old["scatter"], old["third"], old["fourth"])
+    return past_third + third, past_fourth + fourth
+
+
+def _about(h: Any, count: Any, scatter: Any, third: Any, fourth: Any) -> tuple[Any, Any]:
+    """Move Σaᵢxᵢ and Σaᵢ² of centred points to another mean, which lies h beside theirs."""
+    ah, t = ops.sum(scatter * h, axis=1), ops.trace(scatter)
     hh, hah, hz = ops.sum(h * h), ops.sum(h * ah), ops.sum(h * third)
     moved = _formulas.recentred_fourth(fourth, count, t, hh, hah, hz)
     return _formulas.recentred_third(third, count, t, h, ah, hh), moved
+
+
+def _tensor(name: str, array: Any, dtype: str) -> Any:
+    if not ops.is_tensor(array):
+        array = _checks.as_numpy(name, array)
+        _checks.check_dtype(name, array.dtype.name)
+        return ops.convert_to_tensor(array, dtype)  # Keras would make float32 of NumPy's float64
+    _checks.check_dtype(name, keras.backend.standardize_dtype(array.dtype))
+    return array
+
+
+def _require_float64() -> None:
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise InvalidValueError(
+            'dtype: JAX has no float64 unless it is enabled, by jax.config.update("jax_enable_x64", True) before any '
+            "array is made. Else leave dtype out"
+        )
 
 
 def _refuse_replicas() -> None:
@@ -215,11 +246,29 @@ def _refuse_replicas() -> None:
         )
 
 
-def _keep(points: Any, mask: Any, sample_weight: Any) -> Any:
+def _keep(points: Any, mask: Any, sample_weight: Any, dtype: str) -> Any:
+    """Give the mask of the points, from the one that Keras carries along and from weights."""
     if sample_weight is None:
         return mask
-    weighted = ops.not_equal(sample_weight, 0)
-    while len(weighted.shape) < len(points.shape) - 1:
+    expected = tuple(points.shape[:-1])
+    weighted = ops.not_equal(_weights(sample_weight, dtype), 0)
+    if len(weighted.shape) == len(expected) + 1 and weighted.shape[-1] == 1:
+        weighted = weighted[..., 0]
+    while len(weighted.shape) < len(expected):
         weighted = weighted[..., None]
+    sizes = zip(weighted.shape, expected, strict=False)
+    if len(weighted.shape) > len(expected) or not all(None in pair or pair[0] in (1, pair[1]) for pair in sizes):
+        raise InvalidValueError(
+            f"sample_weight: expected shape {expected} of the points in y_pred, or fewer of its axes; got "
+            f"{tuple(sample_weight.shape)}"
+        )
     weighted = ops.broadcast_to(weighted, ops.shape(points)[:-1])
     return weighted if mask is None else ops.logical_and(weighted, mask)
+
+
+def _weights(sample_weight: Any, dtype: str) -> Any:
+    kind = getattr(sample_weight, "dtype", None)
+    is_mask = ops.is_tensor(sample_weight) and keras.backend.standardize_dtype(kind) == "bool"
+    if is_mask or getattr(kind, "kind", "") == "b":
+        return ops.convert_to_tensor(sample_weight)
+    return _tensor("sample_weight", sample_weight, dtype)

@@ -9,38 +9,64 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+_BLOCK = 16
+"""Rows for each dimension that are summed at once. Of n rows, one far point lets rounding lose 2n/d·ε of the score."""
+
+
+class Frame(NamedTuple):
+    """Points are computed with as differences from an anchor, in units of a length: small ones of moderate size."""
+
+    anchor: Any
+    unit: Any
+
 
 class BatchMoments(NamedTuple):
-    """Count, mean and scatter of a batch, and its points themselves: centred, with zeros where a mask leaves out."""
+    """Count, mean and scatter of a batch in a frame, and its points there: centred, with zeros for masked ones."""
 
     count: Any
+    frame: Frame
     mean: Any
     scatter: Any
     centred: Any
 
 
-def batch_moments(clouds: Sequence[Any], masks: Sequence[Any], dtype: str) -> BatchMoments:
+def batch_moments(
+    clouds: Sequence[Any], masks: Sequence[Any], dtype: str, count: Any = None, frame: Frame | None = None
+) -> BatchMoments:
     """Compute the moments of the union of clouds, without gradient.
 
-    Differences from a point of the batch are exact for close points, so that a mean far from zero costs no digits.
+    Differences from a point are exact for close points, so that a mean far from zero costs no digits; and in units of
+    the largest of them no square leaves the range of floats. With the frame of `count` earlier points, the anchor is
+    that of those (if any), and the unit not smaller.
     """
     dim = clouds[0].shape[-1]
     points = _joined([ops.reshape(ops.cast(ops.stop_gradient(cloud), dtype), (-1, dim)) for cloud in clouds])
     keep = _joined([_kept(mask, cloud) for mask, cloud in zip(masks, clouds, strict=True)])[:, None]
     first = ops.argmax(ops.cast(keep[:, 0], "int32"))
-    anchor = ops.where(keep[first], points[first], 0.0)
-    count = ops.sum(ops.cast(keep, dtype))
+    anchor, unit = ops.where(keep[first], points[first], 0.0), 0.0
+    if frame is not None:
+        anchor, unit = ops.where(count > 0, frame.anchor, anchor), frame.unit
     shifted = ops.where(keep, points - anchor, 0.0)
-    offset = ops.sum(shifted, axis=0) / at_least(count, 1)
-    centred = ops.where(keep, shifted - offset, 0.0)
+    unit = at_least(ops.max(ops.absolute(shifted)), unit)
+    shifted = shifted / safe(unit)
+    own_count = ops.sum(ops.cast(keep, dtype))
+    mean = _sum_of_rows(shifted) / at_least(own_count, 1)
+    centred = ops.where(keep, shifted - mean, 0.0)
+    rest = _sum_of_rows(centred) / at_least(own_count, 1)  # what the rounding of the mean has left of it
+    centred = ops.where(keep, centred - rest, 0.0)
     with _full_precision():
-        scatter = ops.transpose(centred) @ centred
-    return BatchMoments(count, anchor + offset, scatter, centred)
+        scatter = _own_product(centred)
+    return BatchMoments(own_count, Frame(anchor, unit), mean + rest, scatter, centred)
 
 
 def at_least(x: Any, least: Any) -> Any:
     """Bound a scalar from below; `ops.maximum` and `ops.matmul` would make float32 of float64 on torch."""
     return ops.where(x > least, x, least)
+
+
+def safe(unit: Any) -> Any:
+    """Give what to divide by: 1 where the unit is zero, or no number."""
+    return ops.where(unit > 0, unit, 1.0)
 
 
 def _kept(mask: Any, cloud: Any) -> Any:
@@ -51,6 +77,43 @@ def _kept(mask: Any, cloud: Any) -> Any:
 
 def _joined(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else ops.concatenate(parts)
+
+
+def _own_product(rows: Any) -> Any:
+    """Give rowsᵀ·rows, by blocks."""
+    if keras.backend.backend() == "tensorflow":  # which may not know the number of rows yet
+        from isoscore_star.backends.tensorflow import own_product
+
+        return own_product(rows, rows.shape[1])
+    blocks = _in_blocks(rows, _BLOCK * rows.shape[1])
+    return _sum(ops.swapaxes(blocks, 1, 2) @ blocks)
+
+
+def _sum_of_rows(rows: Any) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        from isoscore_star.backends.tensorflow import sum_of_rows
+
+        return sum_of_rows(rows, rows.shape[1])
+    return _sum(ops.sum(_in_blocks(rows, _BLOCK * rows.shape[1]), axis=1))
+
+
+def _in_blocks(array: Any, most: int) -> Any:
+    """Cut rows into even blocks of at most so many, with zeros at the end where there is need."""
+    rows = array.shape[0]
+    if rows <= most:
+        return array[None]
+    count = -(-rows // most)
+    size = -(-rows // count)
+    if count * size > rows:
+        array = ops.pad(array, [(0, count * size - rows)] + [(0, 0)] * (len(array.shape) - 1))
+    return ops.reshape(array, (count, size, *array.shape[1:]))
+
+
+def _sum(parts: Any) -> Any:
+    """Sum over the first axis in stages of sixteen, so that rounding hardly grows with the number of parts."""
+    while parts.shape[0] > 1:
+        parts = ops.sum(_in_blocks(parts, 16), axis=1)
+    return parts[0]
 
 
 def _full_precision() -> Any:

@@ -37,6 +37,7 @@ class TensorFlowBackend:
     name = "tensorflow"
     differentiable = True
     distributed = True
+    flushes_subnormals = True
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
@@ -65,7 +66,8 @@ class TensorFlowBackend:
         """Bring to the dtype of computation."""
         dtype = _compute_dtype(like)
         if not tf.is_tensor(array):
-            array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
+            with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+                array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
         return tf.cast(array, dtype)
 
     def invariants(
@@ -229,7 +231,7 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
     union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
     if dtype == tf.float32:
         # What the rounding of the mean has left of it.
-        total = tf.stop_gradient(sum(_sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
+        total = tf.stop_gradient(sum(sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
         union = union._replace(rest=tf.stop_gradient(_summed(total, replicas)) / _at_least(count, 1))
     return union
 
@@ -276,12 +278,11 @@ def _highest(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: An
 
 
 def _length(spread: Tensor) -> Tensor:
-    """Round down to a power of two, by which to divide rounds nothing; to one where there is none."""
+    """Give the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
     integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
-    power = tf.bitcast(
-        tf.bitwise.bitwise_and(tf.bitcast(spread, integer), tf.constant(exponent, integer)), spread.dtype
-    )
-    return tf.where((spread > 0) & (power > 0) & (power < np.inf), power, tf.ones_like(power))
+    least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
+    power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
+    return tf.where((spread > 0) & (spread < np.inf), power, tf.ones_like(power))
 
 
 def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
@@ -318,11 +319,13 @@ def _one_block(rows: Tensor, dim: int) -> bool:
     return rows.shape[0] is not None and rows.shape[0] <= 16 * dim
 
 
-def _sum_of_rows(rows: Tensor, dim: int) -> Tensor:
+def sum_of_rows(rows: Tensor, dim: int) -> Tensor:
+    """Sum over the first axis, by blocks."""
     return tf.reduce_sum(rows, 0) if _one_block(rows, dim) else _sum(tf.reduce_sum(_in_blocks(rows, dim), 1))
 
 
-def _own_product(rows: Tensor, dim: int) -> Tensor:
+def own_product(rows: Tensor, dim: int) -> Tensor:
+    """Give rowsᵀ·rows, by blocks."""
     if _one_block(rows, dim):
         return tf.linalg.matmul(rows, rows, transpose_a=True)
     blocks = _in_blocks(rows, dim)
@@ -337,7 +340,7 @@ def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tenso
         def gradient(g: Tensor) -> Tensor:
             return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
 
-        return _sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
+        return sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
 
     return total(cloud)
 
@@ -396,7 +399,7 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
     square, divisor = _squared_unit(total / freedom / dim)
-    its_square, target = (None, None) if target is None else _in_own_unit(target)
+    target_unit, target = (None, None) if target is None else _in_own_unit(target)
     found = []
     if near is not None:
         found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
@@ -408,16 +411,19 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
     if target is None:
         return invariants
-    return invariants._replace(
-        cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=tf.sqrt(its_square)
-    )
+    return invariants._replace(cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=target_unit)
 
 
 def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give tr Σ_S/d and Σ_S divided by it."""
-    # Divided by d first: a trace may leave the range of floats where no variance does.
-    square, divisor = _squared_unit(tf.linalg.trace(target / target.shape[0]))
-    return square, target / divisor
+    """Give s₀ = √(tr Σ_S/d) and Σ_S/s₀²."""
+    # By the largest variance first, and by roots: neither a trace nor the reciprocal of one need be in range.
+    variances = tf.stop_gradient(tf.linalg.diag_part(target))
+    largest = tf.reduce_max(variances)
+    root = tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
+    inverse = 1 / root
+    share, divisor = _squared_unit(tf.reduce_mean(variances * inverse * inverse))
+    inverse = inverse / tf.sqrt(divisor)
+    return root * tf.sqrt(share), target * inverse * inverse
 
 
 def _squares(array: Tensor) -> Tensor:
@@ -494,7 +500,7 @@ def _scatter(union: _Union, width: Any) -> Tensor:
     parts = []
     for pair in zip(union.clouds, union.masks, strict=True):
         centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
-        parts.append(_own_product(centred, union.mean.shape[0]))
+        parts.append(own_product(centred, union.mean.shape[0]))
     return _summed(sum(parts), union.replicas)
 
 
@@ -540,10 +546,10 @@ def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: T
         def gradient(g: Tensor) -> Any:
             centred = _centred(rows, mask, union._replace(mean=mean))
             on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
-            return tf.cast(on_rows / union.length, rows.dtype), -_sum_of_rows(on_rows, dim)
+            return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows, dim)
 
         squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
-        return _sum_of_rows(squared_norms * squared_norms, dim), gradient
+        return sum_of_rows(squared_norms * squared_norms, dim), gradient
 
     return fourth(cloud, union.mean)
 

@@ -61,10 +61,10 @@ def _as_it_is(matrix: Tensor) -> Target | None:
 
 
 def _normalised(matrix: Tensor) -> Target:
-    """Divide by the largest variance before anything is squared or summed; no covariance is larger than that."""
+    """Divide by the largest variance before anything is squared or summed; no covariance is larger than that.
+
+    On devices each operation has a price of its own, so it is that, not the mean variance, that s₀ is the root of.
+    """
     largest = matrix.detach().diagonal().amax()
     scaled = matrix / (largest + (largest == 0))
-    mean = scaled.detach().trace() / len(matrix)
-    scaled = scaled / (mean + (mean == 0))
-    unit = largest.sqrt() * mean.sqrt()
-    return Target(scaled, 1.0, unit, scaled.trace(), (scaled * scaled).sum())
+    return Target(scaled, 1.0, largest.sqrt(), scaled.trace(), (scaled * scaled).sum())

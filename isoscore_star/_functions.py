@@ -460,13 +460,14 @@ def _sample_invariants(X: Any, mask: Any, across: Any, *, check_values: bool) ->
 
 
 def _score_of_sums(backend: Backend, variances: Array, entries: Array) -> Any:
-    """Score from T, the sum of the variances, and F, that of the squared entries, in units of T/d."""
+    """Score from T, the sum of the variances, and F, that of the squared entries, in units of a mean variance."""
     dim = int(variances.shape[0])
-    # Divided before the sum, which may leave the range of floats where no variance does.
-    unit = backend.detached(backend.total(variances / dim))
-    unit = backend.where(unit > 0, unit, 1.0)
-    scaled = entries / unit
-    t, f = backend.total(variances / unit), backend.total(scaled * scaled)
+    # By roots, in two steps: sums of variances leave the range of floats where no variance does, and what divides by a
+    # large number as XLA does, times its reciprocal, gives zero.
+    root = backend.total(abs(backend.detached(variances)) ** 0.5) / dim
+    inverse = 1.0 / backend.where(root > 0, root, 1.0)
+    scaled = entries * inverse * inverse
+    t, f = backend.total(variances * inverse * inverse), backend.total(scaled * scaled)
     numerator, denominator = _formulas.score_fraction(t, f, dim)
     return _bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))
 

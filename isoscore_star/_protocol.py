@@ -32,7 +32,7 @@ class Invariants(NamedTuple):
     cross, t0, f0 : 0-d array or None
         ⟨S, Σ_S⟩/(s²s₀²), tr Σ_S/s₀² and ‖Σ_S/s₀²‖²_F, only when a shrinkage covariance was given.
     target_unit : 0-d array or None
-        s₀ = √(tr Σ_S/d). Without gradient.
+        s₀, the root of a unit of variance: of the mean, √(tr Σ_S/d), or of the largest. Without gradient.
     precision : float
         Machine epsilon of the numbers that the products were made of.
     """
@@ -145,6 +145,7 @@ class Backend(Protocol):
         """Copy a NumPy array to a dtype and a device by their names; a TypeError where it does not exist."""
         ...
 
+    # A backend whose framework takes subnormal numbers for zero (XLA's do) says so by ``flushes_subnormals = True``.
     # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
     # records the call of a public function in the model being built, for all else it answers NotImplemented.
     # One that pays for every operation (torch) also has ``score_in_one_step(invariants, zeta, dim)``: IsoScore*, or for

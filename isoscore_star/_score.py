@@ -37,14 +37,16 @@ def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, A
     They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the only one that counts, so that the other one
     cannot drive it out of range; the other's ratio is bounded there, since 0·∞ would be NaN.
     """
+    known = isinstance(zeta, float)
+    if known and zeta in (0, 1):
+        return 1 - zeta, zeta
     larger = where(unit > target_unit, unit, target_unit)
-    if isinstance(zeta, float):
-        larger = unit if zeta == 0 else target_unit if zeta == 1 else larger
-    else:
+    if not known:
         larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
     larger = where(larger != 0, larger, 1.0)
     own, its = unit / larger, target_unit / larger
-    own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
+    if not known:
+        own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
     return _formulas.shares(zeta, own, its)
 
 

@@ -151,11 +151,11 @@ class Scatter:
         twin.__dict__.update(self.__dict__, _matrix=self._matrix.copy())
         return twin
 
+    @np.errstate(over="ignore", invalid="ignore")  # as in `_centre`
     def merge(self, other: Scatter) -> None:
         """Take in the points of another one, exactly (`isoscore_star._formulas`); it stays as it is."""
         n1, n2 = self.count, other.count
-        with np.errstate(over="ignore", invalid="ignore"):
-            between = other.anchor - self.anchor
+        between = other.anchor - self.anchor
         unit = max(self.unit, other.unit, _unit_of(float(np.abs(between).max())))
         self._in_unit(unit)
         matrix, third, fourth, offset = other._matrix, other.third, other.fourth, other.offset

@@ -21,9 +21,6 @@ from isoscore_star._registry import backend_of
 from isoscore_star._score import unbiased_margin
 from isoscore_star._spread import differences_overflow, largest_entry
 
-_LEAST_VARIANCE = 2.0**-1030
-"""All that a covariance holds is known to 2⁻¹⁰⁷⁵, which of a largest variance of this size is 3·10⁻¹⁴."""
-
 
 def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     """Require finite, symmetric values with variances that are not negative and not all zero, if values are known.
@@ -39,7 +36,8 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     values, tolerance = owner.to_numpy(matrix), _covariance_tolerance(owner.dtype_name(matrix))
     with np.errstate(over="ignore", invalid="ignore"):
         if not _plainly_a_covariance(values, tolerance):
-            _explain_covariance(name, values.astype(np.float64), tolerance)
+            least = _least_variance(owner, owner.dtype_name(owner.constant(matrix[:1, :1], matrix)))
+            _explain_covariance(name, values.astype(np.float64), tolerance, least)
 
 
 def _plainly_a_covariance(values: NDArray[Any], tolerance: float) -> bool:
@@ -66,7 +64,7 @@ def _probe(dim: int) -> NDArray[np.float64]:
     return probe
 
 
-def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float) -> None:
+def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float, least: float) -> None:
     if not np.isfinite(values).all():
         raise InvalidValueError(
             f"{name}: every entry has to be finite; got {_checks.count_of(~np.isfinite(values))} NaN or inf"
@@ -79,7 +77,7 @@ def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float
         )
     if not variances.any():
         raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
-    if variances.max() < _LEAST_VARIANCE:
+    if variances.max() < least:
         raise InvalidValueError(
             f"{name}: its values are too small for the digits of floats (the largest variance is {variances.max():g}). "
             "The score does not change with scale: multiply it, and X by the square root of that"
@@ -97,6 +95,16 @@ def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float
             f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
             f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov"
         )
+
+
+def _least_variance(backend: Backend, dtype: str) -> float:
+    """Give the largest variance below which the other entries of a covariance are not known well enough.
+
+    They are known to half the least number that counts: 2⁻⁴⁴ of this, 6·10⁻¹⁴, in float64 and 2⁻¹⁶ in float32.
+    """
+    info = np.finfo(dtype)
+    least, digits = float(info.tiny), 2.0**44 if info.bits > 32 else 2.0**16
+    return digits * (least if getattr(backend, "flushes_subnormals", False) else least * float(info.eps))
 
 
 def _covariance_tolerance(dtype: str) -> float:
@@ -144,7 +152,7 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
             )
         if not values.any():
             raise DegenerateDataError(f"{name}: all are zero, so there is no direction to compare")
-        if values.max() < _LEAST_VARIANCE:
+        if values.max() < _least_variance(backend, backend.dtype_name(backend.constant(eigenvalues[:1], eigenvalues))):
             raise InvalidValueError(
                 f"{name}: too small for the digits of floats (the largest is {values.max():g}). The score does not "
                 "change with scale: multiply them all"
@@ -179,9 +187,10 @@ def rounding_of_margin(count: int, precision: float) -> float:
 
     Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
     by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
-    and their coefficients by a few ε: λ = 8, and 8ε more.
+    and their coefficients by a few ε: λ = 8, and 8ε more. Equal rows all round the same way, which makes m·ε of it, by
+    float64's ε, since longer sums are kept in that.
     """
-    return 8 * precision * (1 + math.sqrt(count))
+    return 8 * precision * (1 + math.sqrt(count)) + count * 2.0**-52
 
 
 def positive_margin(margin: float, count: int, precision: float) -> None:
@@ -203,14 +212,40 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
     enough_points(int(count), least, why)
     if not (math.isfinite(spread) and math.isfinite(unit)):
         explain_non_finite(cloud)
+    if unit < _least_unit(cloud.backend, invariants.f) and _differ(cloud):
+        raise InvalidValueError(
+            f"X: the differences of these values are too small for the digits of {cloud.backend.name}'s numbers (their "
+            f"standard deviation is about {unit:.1g}). The score does not change with scale: multiply X (and "
+            "shrinkage_cov by the square of that)"
+        )
     if spread == 0:
         raise identical_points(int(count))
 
 
+def _least_unit(backend: Backend, invariant: Array) -> float:
+    """Give the standard deviation below which digits are missing, if only where subnormal numbers count as zero.
+
+    What that makes of a difference is up to `tiny`, some share δ of the standard deviation; and so small a difference
+    is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
+    """
+    info = np.finfo(backend.dtype_name(invariant))
+    least = float(info.tiny) * (1e6 if info.bits > 32 else 1e3)
+    return least if getattr(backend, "flushes_subnormals", False) else 5e-324
+
+
+def _differ(cloud: Points) -> bool:
+    rows = [cloud.backend.to_numpy(array) for array in cloud.clouds]
+    masks = [None if mask is None else cloud.backend.to_numpy(mask) for mask in cloud.masks]
+    kept = np.concatenate([part if mask is None else part[mask] for part, mask in zip(rows, masks, strict=True)])
+    return bool((kept != kept[:1]).any())
+
+
 def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> None:
     """Require that Σ_S, whose values were found right, kept them in the dtype in which X is computed."""
-    total = backend.concrete(invariants.t0)
-    if total is not None and (total == 0 or not math.isfinite(total)):
+    total, unit = backend.concrete(invariants.t0), backend.concrete(invariants.target_unit)
+    if total is None or unit is None:
+        return
+    if total == 0 or not math.isfinite(total) or unit * unit < _least_variance(backend, backend.dtype_name(target)):
         raise InvalidValueError(
             f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
             "X in float64, or divide X by a length (and shrinkage_cov by the square of that)"

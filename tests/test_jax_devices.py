@@ -175,6 +175,21 @@ class TestTwoDevices:
         if rows > DIM:
             assert not [array for array in gathered if array.startswith(f"f64[{rows},{DIM}]")]
 
+    @pytest.mark.parametrize("rows", [1004, 4004, 4096])
+    @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
+    def test_blocks_of_sharded_rows_stay_where_they_are(self, mesh: Any, rows: int, estimator: str) -> None:
+        def loss(x: Any) -> Any:
+            return iso.istar_loss(x, zeta=0.0, estimator=estimator)
+
+        X = jnp.asarray(np.random.default_rng(0).normal(size=(rows, 2)), jnp.float32)
+        sharded = jax.device_put(X, NamedSharding(mesh, P("data")))
+        step = jax.jit(jax.value_and_grad(loss))
+        exchanged = re.findall(
+            r"= \S*?\[([\d,]*)\]\S* (?:all|collective)-(?!reduce)", step.lower(sharded).compile().as_text()
+        )
+        assert all(np.prod([int(n) for n in shape.split(",")]) <= 64 for shape in exchanged)  # what fills up a block
+        assert float(step(sharded)[0]) == pytest.approx(float(loss(X)), abs=1e-5)
+
     def test_mask_and_target_follow_the_points(self, rng: np.random.Generator) -> None:
         first, second = jax.devices()
         points, cov, keep = rng.normal(size=(20, DIM)), random_cov(rng, DIM), np.arange(20) % 3 != 1

@@ -47,7 +47,7 @@ def _expected(name: str, seen: np.ndarray, precision: str) -> Expected:
     variances = seen.diagonal() if seen.ndim == 2 else seen
     if not np.isfinite(seen).all() or not variances.any():
         return MUST_RAISE
-    low, high = {"float64": (1e-290, 1e290)}.get(precision, (1e-30, 1e30))
+    low, high = {"float64": (1e-300, 1e300)}.get(precision, (1e-30, 1e30))
     inside = bool(low < variances.max() < high)
     with np.errstate(all="ignore"):
         right = truth.score_of_cov(seen) if seen.ndim == 2 else truth.score_of_spectrum(seen)

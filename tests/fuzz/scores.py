@@ -47,7 +47,10 @@ def _unbiased(trial: Trial) -> Iterator[Call]:
 def _loss(trial: Trial) -> Iterator[Call]:
     target, given, zeta, share = trial.shrinkage()
     lam, weight = trial.weight()
-    if checked := bool(trial.rng.random() < 0.15):
+    checked = bool(trial.rng.random() < 0.15)
+    if trial.flushed(target) and not checked:
+        return
+    if checked:
         expected = trial.penalty(lam, trial.star(target, zeta))
     else:
         expected = trial.loss(lam, trial.training_score(target, zeta), target)
@@ -63,6 +66,8 @@ def _loss(trial: Trial) -> Iterator[Call]:
 
 def _loss_unbiased(trial: Trial) -> Iterator[Call]:
     lam, weight = trial.weight()
+    if trial.flushed():
+        return
     yield (
         "istar_loss unbiased",
         trial.value(lambda x: iso.istar_loss(x, None, 0.0, weight, mask=trial.mask, estimator="unbiased")),

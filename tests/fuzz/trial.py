@@ -69,7 +69,14 @@ class Trial:
     def value(self, function: Callable[[Any], Any]) -> Callable[[], float]:
         if self.adapter.name == "torch":
             return lambda: float(function(self.parts(self.X)).detach())
-        return lambda: self.adapter.value(lambda X: function(self.parts(X)), self.X)
+
+        def value() -> float:
+            # autograd has no value without a gradient, which of points so small no float can hold.
+            fits = self.degenerate or not self.sample.finite or self.sample.spread > 1e-30
+            with np.errstate(over="warn" if fits or self.inside else "ignore"):
+                return self.adapter.value(lambda X: function(self.parts(X)), self.X)
+
+        return value
 
     def traced(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if self.adapter.name == "jax":
@@ -164,14 +171,14 @@ class Trial:
 
     def near(self, target: np.ndarray | None, zeta: float) -> bool:
         """Tell whether Σ_S, too, is inside the declared range."""
-        if target is None or zeta == 0:
+        if target is None:
             return True
-        low, high = (1e-290, 1e290) if self.precision == "float64" else (1e-30, 1e30)
+        low, high = (1e-300, 1e300) if self.precision == "float64" else (1e-30, 1e30)
         variance = float(target.diagonal().mean())
-        if self.degenerate or not self.sample.finite:
-            return bool(low < variance < high)
-        apart = float(self.sample.t / self.sample.d / L(variance))
-        return bool(low < variance < high and 1e-24 < apart < 1e24)
+        near = low < variance < high
+        if zeta > 0 and self.sample.finite and not self.degenerate:
+            near = near and 1e-24 < float(self.sample.t / self.sample.d / L(variance)) < 1e24
+        return bool(near)
 
     def unbiased(self) -> Expected:
         sample = self.sample
@@ -189,7 +196,19 @@ class Trial:
         if not self.sample.finite:
             return Expected(np.nan)
         large = abs(self.sample.points).max(initial=0) > 1e15 or (target is not None and abs(target).max() > 1e30)
-        return self.penalty(lam, score)._replace(nan=large and not score.inside, error="no")
+        return self.penalty(lam, score)._replace(nan=bool(large and not score.inside), error="no")
+
+    def flushed(self, target: np.ndarray | None = None) -> bool:
+        """Tell whether the framework takes these numbers for zero: TensorFlow's and JAX's CPUs flush subnormal ones.
+
+        So a loss, which looks at no value, counts them as zero. Differences of points are subnormal long before the
+        points are, so this holds for some digits above the smallest normal number.
+        """
+        if self.adapter.name not in ("tensorflow", "jax", "keras") or not self.sample.finite:
+            return False
+        smallest = 1e-300 if self.precision == "float64" else 1e-30
+        spread = 1.0 if self.degenerate else float(self.sample.spread)
+        return spread < smallest or (target is not None and bool(target.diagonal().mean() < smallest))
 
     def penalty(self, lam: float, score: Expected) -> Expected:
         """Answer for λ(1 − score), given that for the score."""
