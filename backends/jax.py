@@ -36,7 +36,10 @@ from isoscore_star._protocol import Invariants
 Array = jax.Array
 
 _BLOCK = 16
-"""Rows for each dimension that are summed at once. Of n rows, one far point lets rounding lose 2n/d·ε of the score."""
+"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+
+_PART = 64
+"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
 
 
 class JaxBackend:
@@ -86,7 +89,7 @@ class JaxBackend:
         form = _gram_form if rows < dim and not axes else partial(_scatter_form, axes=axes)
         compute = _inferring_shardings(partial(form, fourth_order=fourth_order), clouds[0])
         found: Invariants = compute(list(clouds), list(masks), shrinkage_cov)
-        found = found._replace(precision=float(jnp.finfo(_compute_dtype(clouds[0])).eps))
+        found = found._replace(precision=float(np.finfo(_compute_dtype(clouds[0])).eps))
         return found if any(mask is not None for mask in masks) else found._replace(count=_count(clouds, masks, axes))
 
     def total(self, array: Array) -> Array:
@@ -233,8 +236,8 @@ def _sum(parts: Array) -> Array:
     return parts[0]
 
 
-def _sum_of_rows(rows: Array, dim: int | None = None) -> Array:
-    return _sum(_in_blocks(rows, _BLOCK * (dim or rows.shape[1])).sum(1))
+def _sum_of_rows(rows: Array) -> Array:
+    return _sum(_in_blocks(rows, _PART).sum(1))
 
 
 @jax.custom_jvp
@@ -291,16 +294,14 @@ def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
     anchor, spread = _extent(clouds, masks, axes)
     # The power of two nearest to an eighth of it: dividing by that rounds nothing, and it is in range itself, as is its
     # reciprocal, by which XLA multiplies.
-    bits = jnp.finfo(anchor.dtype)
-    length = jax.lax.reduce_precision(jnp.maximum(spread / 8, bits.tiny), bits.nexp, 0)
+    bits = np.finfo(anchor.dtype)
+    length = jax.lax.reduce_precision(jnp.maximum(spread / 8, float(bits.tiny)), int(bits.nexp), 0)
     length = jnp.where(jnp.isfinite(spread) & (spread > 0), length, 1)
     rows = [
         (_kept(c.astype(anchor.dtype), keep, anchor) - anchor) / length for c, keep in zip(clouds, masks, strict=True)
     ]
-    centred = _without_mean(rows, masks, _mean(rows, count, axes))
-    if anchor.dtype == jnp.float32:
-        # What the rounding of their mean has left of it, which does not depend on the points.
-        centred = _without_mean(centred, masks, _mean(jax.lax.stop_gradient(centred), count, axes))
+    mean = _all_sum(sum(_sum_of_rows(part)[None] for part in rows), axes) / jnp.maximum(count, 1)
+    centred = [_kept(part - mean, keep, 0) for part, keep in zip(rows, masks, strict=True)]
     return _Cloud(count, length, rows, centred)
 
 
@@ -314,15 +315,6 @@ def _extent(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[
     if axes:
         highest = jax.lax.pmax(highest, axes)  # type: ignore[no-untyped-call]
     return jnp.where(highest[:1] > -jnp.inf, highest[:1], 0), highest.sum(0).max()
-
-
-def _mean(rows: Sequence[Array], count: Any, axes: tuple[str, ...]) -> Array:
-    total = sum(_sum_of_rows(part)[None] for part in rows)
-    return _all_sum(total, axes) / jnp.maximum(count, 1)
-
-
-def _without_mean(rows: Sequence[Array], masks: Sequence[Array | None], mean: Array) -> list[Array]:
-    return [_kept(part - mean, keep, 0) for part, keep in zip(rows, masks, strict=True)]
 
 
 def _kept(rows: Array, keep: Array | None, instead: Any) -> Array:
@@ -381,7 +373,7 @@ def _scatter_form(
     fourth = None
     if fourth_order:
         squared_norms = [(part * part).sum(1) / divisor for part in cloud.centred]
-        fourth = _all_sum(sum(_sum_of_rows(n * n, len(cov)) for n in squared_norms), axes) / freedom
+        fourth = _all_sum(sum(_sum_of_rows(n * n) for n in squared_norms), axes) / freedom
     found = Invariants(
         cloud.count, cloud.length * jnp.sqrt(square), t=_diagonal(cov).sum(), f=(cov * cov).sum(), q=fourth
     )

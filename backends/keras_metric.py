@@ -225,9 +225,9 @@ def _tensor(name: str, array: Any, dtype: str) -> Any:
 def _require_float64() -> None:
     if keras.backend.backend() != "jax":
         return
-    import jax
+    import jax.numpy as jnp
 
-    if not jax.config.jax_enable_x64:
+    if jnp.result_type(float) != jnp.float64:
         raise InvalidValueError(
             'dtype: JAX has no float64 unless it is enabled, by jax.config.update("jax_enable_x64", True) before any '
             "array is made. Else leave dtype out"

@@ -10,7 +10,10 @@ import keras
 from keras import ops
 
 _BLOCK = 16
-"""Rows for each dimension that are summed at once. Of n rows, one far point lets rounding lose 2n/d·ε of the score."""
+"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+
+_PART = 64
+"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
 
 
 class Frame(NamedTuple):
@@ -52,11 +55,9 @@ def batch_moments(
     own_count = ops.sum(ops.cast(keep, dtype))
     mean = _sum_of_rows(shifted) / at_least(own_count, 1)
     centred = ops.where(keep, shifted - mean, 0.0)
-    rest = _sum_of_rows(centred) / at_least(own_count, 1)  # what the rounding of the mean has left of it
-    centred = ops.where(keep, centred - rest, 0.0)
     with _full_precision():
         scatter = _own_product(centred)
-    return BatchMoments(own_count, Frame(anchor, unit), mean + rest, scatter, centred)
+    return BatchMoments(own_count, Frame(anchor, unit), mean, scatter, centred)
 
 
 def at_least(x: Any, least: Any) -> Any:
@@ -93,8 +94,8 @@ def _sum_of_rows(rows: Any) -> Any:
     if keras.backend.backend() == "tensorflow":
         from isoscore_star.backends.tensorflow import sum_of_rows
 
-        return sum_of_rows(rows, rows.shape[1])
-    return _sum(ops.sum(_in_blocks(rows, _BLOCK * rows.shape[1]), axis=1))
+        return sum_of_rows(rows)
+    return _sum(ops.sum(_in_blocks(rows, _PART), axis=1))
 
 
 def _in_blocks(array: Any, most: int) -> Any:

@@ -28,6 +28,12 @@ from isoscore_star._protocol import Invariants
 
 Tensor = Any
 
+_BLOCK = 16
+"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+
+_PART = 64
+"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
+
 _custom_gradient: Callable[[Callable[..., Any]], Callable[..., Any]] = tf.custom_gradient
 
 
@@ -198,7 +204,7 @@ def _replica_context(across: Any) -> Any:
 class _Union(NamedTuple):
     """Clouds with their masks, the number of points that count, and how these become centred and of moderate size.
 
-    What is computed with is (x − anchor)/length − mean − rest. Only the mean depends on the points, where it comes to
+    What is computed with is (x − anchor)/length − mean, of which the mean alone depends on the points where it comes to
     gradients. With replicas, all are those of the points of all.
     """
 
@@ -208,7 +214,6 @@ class _Union(NamedTuple):
     anchor: Tensor
     length: Tensor
     mean: Tensor
-    rest: Tensor
     replicas: Any
 
 
@@ -220,20 +225,14 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
     range of floats.
     """
     dtype = _compute_dtype(clouds[0])
-    count, highest = _count(clouds, masks, dtype), _highest(clouds, masks, dtype)
+    count, extremes = _count(clouds, masks, dtype), _extremes(clouds, masks, dtype)
     if replicas is not None:
-        count, highest = _of_all(count, highest, replicas)
-    anchor = tf.where(highest[0] > -np.inf, highest[0], tf.zeros([], dtype))
-    zero = tf.zeros_like(anchor)
-    union = _Union(clouds, masks, count, anchor, _length(tf.reduce_max(highest[0] + highest[1])), zero, zero, replicas)
-    pairs = list(zip(clouds, masks, strict=True))
-    total = _summed(sum(_sum_from_anchor(*pair, union) for pair in pairs), replicas)
-    union = union._replace(mean=_shared(total / _at_least(count, 1), replicas))
-    if dtype == tf.float32:
-        # What the rounding of the mean has left of it.
-        total = tf.stop_gradient(sum(sum_of_rows(_centred(*pair, union), anchor.shape[0]) for pair in pairs))
-        union = union._replace(rest=tf.stop_gradient(_summed(total, replicas)) / _at_least(count, 1))
-    return union
+        count, extremes = _of_all(count, extremes, replicas)
+    anchor = tf.where(extremes[0] > -np.inf, extremes[0], tf.zeros([], dtype))
+    length = _length(tf.reduce_max(extremes[0] + extremes[1]))
+    union = _Union(clouds, masks, count, anchor, length, tf.zeros_like(anchor), replicas)
+    total = _summed(sum(_sum_from_anchor(*pair, union) for pair in zip(clouds, masks, strict=True)), replicas)
+    return union._replace(mean=_shared(total / _at_least(count, 1), replicas))
 
 
 def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
@@ -267,13 +266,14 @@ def _at_least(count: Any, least: int) -> Any:
     return max(count, least) if isinstance(count, int) else tf.maximum(count, tf.cast(least, count.dtype))
 
 
-def _highest(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
+def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
     """Give each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
     found = []
     for cloud, mask in zip(clouds, masks, strict=True):
         cloud = tf.stop_gradient(cloud)
-        both = [tf.reduce_max(_kept(sign, mask, -np.inf), 0) for sign in (cloud, -cloud)]
-        found.append(tf.cast(tf.stack(both), dtype))
+        highest = tf.reduce_max(_in_parts(_kept(cloud, mask, -np.inf), tf.reduce_max), 0)
+        lowest = tf.reduce_min(_in_parts(_kept(cloud, mask, np.inf), tf.reduce_min), 0)
+        found.append(tf.cast(tf.stack([highest, -lowest]), dtype))
     return found[0] if len(found) == 1 else tf.reduce_max(tf.stack(found), 0)
 
 
@@ -289,47 +289,49 @@ def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
     return rows if mask is None else tf.where(mask[:, None], rows, tf.cast(instead, rows.dtype))
 
 
+def _shifted(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    return _kept((tf.cast(cloud, union.mean.dtype) - union.anchor) * (1 / union.length), mask)
+
+
 def _centred(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
-    rows = (tf.cast(cloud, union.mean.dtype) - union.anchor) / union.length
-    return _kept(rows - union.mean - union.rest, mask)
+    return _kept(_shifted(cloud, None, union) - union.mean, mask)
 
 
-def _in_blocks(rows: Tensor, dim: int) -> Tensor:
-    """Cut rows into even blocks of at most sixteen for each dimension, with zeros at the end where there is need.
+def _blocks(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Cut rows into blocks of so many, (n, most, ...), and what is left of them."""
+    count = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
+    whole = count // most
+    blocks = tf.reshape(rows[: whole * most], tf.concat([[whole, most], tf.shape(rows)[1:]], 0))
+    return blocks, rows[whole * most :]
 
-    Of n rows that are summed at once, one far point lets rounding lose 2n/d·ε of the score.
-    """
-    most, count = 16 * dim, rows.shape[0]
-    if count is None:
-        count = tf.shape(rows)[0]
-        blocks = tf.maximum((count + most - 1) // most, 1)
-    else:
-        blocks = max(-(-count // most), 1)
-    size = (count + blocks - 1) // blocks
-    padded = tf.pad(rows, [[0, blocks * size - count]] + [[0, 0]] * (rows.shape.rank - 1))
-    return tf.reshape(padded, tf.concat([[blocks, size], tf.shape(rows)[1:]], 0))
+
+def _in_parts(rows: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Reduce some rows at a time, which is faster than all at once, and of sums more exact."""
+    if rows.shape[0] is not None and rows.shape[0] <= _PART:
+        return rows
+    blocks, rest = _blocks(rows, _PART)
+    return tf.concat([reduce(blocks, 1), rest], 0)
+
+
+def sum_of_rows(rows: Tensor) -> Tensor:
+    """Sum over the first axis, in float64 what parts have given."""
+    return _sum(_in_parts(rows, tf.reduce_sum))
 
 
 def _sum(parts: Tensor) -> Tensor:
-    """Sum what each block has given, in float64."""
     return tf.cast(tf.reduce_sum(tf.cast(parts, tf.float64), 0), parts.dtype)
 
 
-def _one_block(rows: Tensor, dim: int) -> bool:
-    return rows.shape[0] is not None and rows.shape[0] <= 16 * dim
-
-
-def sum_of_rows(rows: Tensor, dim: int) -> Tensor:
-    """Sum over the first axis, by blocks."""
-    return tf.reduce_sum(rows, 0) if _one_block(rows, dim) else _sum(tf.reduce_sum(_in_blocks(rows, dim), 1))
-
-
 def own_product(rows: Tensor, dim: int) -> Tensor:
-    """Give rowsᵀ·rows, by blocks."""
-    if _one_block(rows, dim):
+    """Give rowsᵀ·rows of points in so many dimensions, in float64 what blocks have given."""
+    most = _BLOCK * dim
+    if rows.shape[0] is not None and rows.shape[0] <= most:
         return tf.linalg.matmul(rows, rows, transpose_a=True)
-    blocks = _in_blocks(rows, dim)
-    return _sum(tf.linalg.matmul(blocks, blocks, transpose_a=True))
+    blocks, rest = _blocks(rows, most)
+    parts = [tf.linalg.matmul(blocks, blocks, transpose_a=True)]
+    if rest.shape[0] != 0:
+        parts.append(tf.linalg.matmul(rest, rest, transpose_a=True)[None])
+    return _sum(tf.concat(parts, 0))
 
 
 def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
@@ -340,7 +342,7 @@ def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tenso
         def gradient(g: Tensor) -> Tensor:
             return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
 
-        return sum_of_rows(_centred(rows, mask, union), rows.shape[1]), gradient
+        return sum_of_rows(_shifted(rows, mask, union)), gradient
 
     return total(cloud)
 
@@ -363,12 +365,12 @@ def _shared(value: Tensor, replicas: Any) -> Tensor:
     return value if replicas is None else shared(value)
 
 
-def _of_all(count: Any, highest: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
+def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
     """Give the number of points on all replicas, and the largest of their values."""
-    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=highest.dtype)
-    given = [tf.cast(count, highest.dtype), tf.where(own[:, None, None] > 0, highest, tf.zeros_like(highest))]
-    count, highest = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
-    return count, tf.stop_gradient(tf.reduce_max(highest, 0))
+    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=extremes.dtype)
+    given = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
+    count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
+    return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
 
 
 def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
@@ -512,12 +514,11 @@ def _scatter_form(
     @_custom_gradient
     def covariance(*clouds: Tensor) -> Any:
         def gradient(g: Tensor) -> list[Tensor]:
-            g = _shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas)
+            g = _shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas) / union.length
             parts = []
             for cloud, mask in zip(clouds, union.masks, strict=True):
                 centred = _of_width(width, _centred(cloud, mask, union))
-                part = tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)) / union.length
-                parts.append(tf.cast(part, cloud.dtype))
+                parts.append(tf.cast(tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)), cloud.dtype))
             return parts
 
         # Centred points sum to zero, so there is no gradient for their mean. Differentiating the gradient gives one.
@@ -536,7 +537,6 @@ def _scatter_form(
 
 def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: Tensor) -> Tensor:
     """Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
-    dim = cloud.shape[1]
 
     @_custom_gradient
     def fourth(rows: Tensor, mean: Tensor) -> Any:
@@ -546,10 +546,10 @@ def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: T
         def gradient(g: Tensor) -> Any:
             centred = _centred(rows, mask, union._replace(mean=mean))
             on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
-            return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows, dim)
+            return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows)
 
         squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
-        return sum_of_rows(squared_norms * squared_norms, dim), gradient
+        return sum_of_rows(squared_norms * squared_norms), gradient
 
     return fourth(cloud, union.mean)
 
