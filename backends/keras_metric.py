@@ -11,7 +11,7 @@ from keras import ops
 from isoscore_star import _checks, _formulas, _value_checks
 from isoscore_star._errors import InvalidValueError
 from isoscore_star._protocol import Invariants
-from isoscore_star._score import shrunk_score, unbiased_score
+from isoscore_star._score import measured_unbiased_score, shrunk_score
 from isoscore_star.backends.keras_moments import BatchMoments, Frame, at_least, batch_moments, safe
 
 
@@ -138,7 +138,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         invariants = Invariants(count, unit * ops.sqrt(square), ops.trace(sample), ops.sum(sample * sample))
         if self.estimator == "unbiased":
             fourth = _read(self._states["fourth"]) / divisor / divisor / freedom
-            return unbiased_score(invariants._replace(q=fourth), self.dim, ops.where, floored=True)
+            return measured_unbiased_score(invariants._replace(q=fourth), self.dim, ops.where)
         if self.shrinkage_cov is not None:
             its_square = float(np.mean(np.diagonal(self.shrinkage_cov)))
             target = ops.convert_to_tensor(self.shrinkage_cov / its_square, self.dtype)

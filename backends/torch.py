@@ -325,10 +325,13 @@ class _Scatter(torch.autograd.Function):
             return frame.centred(block.rows, block.keep)
 
         cov = symmetric_products(map(centred_block, blocks()))
+        # Converted before the last operation: compiled by torch 2.11, an output that is converted to the dtype which it
+        # has already loses its gradient.
+        cov = cov.to(first.dtype)
         total = cov.trace() / freedom
         mean, divisor = mean_variance(total, len(cov))
-        cov = (cov / (freedom * divisor)).to(first.dtype)
-        unit, t, divisor = mean.sqrt().to(first.dtype), (total / divisor).to(first.dtype), divisor.to(first.dtype)
+        cov = cov / (freedom * divisor)
+        unit, t = mean.sqrt(), total / divisor
         q, z = first.new_zeros(()), torch.zeros_like(frame.rest)
         if fourth_order:
             for centred in map(centred_block, blocks()):

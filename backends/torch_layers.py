@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -57,6 +57,12 @@ def select_layers(
             f"attention_mask: expected one mask, or one for each of the {len(states)} entries of hidden_states; "
             f"got {len(masks)}"
         )
+    for state in states:
+        if not (state is None or isinstance(state, Tensor)):
+            raise InvalidTypeError(
+                f"hidden_states: expected tensors of torch, or None for entries to skip; got {type(state).__name__}. "
+                "Convert by torch.as_tensor"
+            )
     indices = list(range(1 if skip_embeddings else 0, len(states)))
     if layers is not None:
         indices = [_place(layer, states) for layer in layers]
@@ -74,8 +80,10 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     """Require distinct integers, at least one, or None."""
     if layers is None:
         return None
-    if isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
-        raise InvalidTypeError(f"layers: expected integers, the places of hidden states; got {layers!r}")
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
+        raise InvalidTypeError(
+            f"layers: expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]"
+        )
     places = tuple(int(layer) for layer in layers)
     if not places or len(set(places)) < len(places):
         raise InvalidValueError(f"layers: expected at least one place, none of them twice; got {layers!r}")

@@ -197,7 +197,8 @@ class IStarLoss(nn.Module):
         -------
         dict of str to float
             ``"isoscore_star"``, ``"istar_loss"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
-            the layer's place in `hidden_states`. Empty if the loss was not called.
+            the layer's place in `hidden_states`. Empty if the loss was not called, or is compiled: compiled code
+            records nothing.
 
         Notes
         -----
@@ -236,6 +237,7 @@ class IStarLoss(nn.Module):
         return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
 
     def _penalty(self, score: Tensor) -> Tensor:
+        self.lam = _checks.number("lam", self.lam)  # which may have been assigned
         self._require_direction()
         if self.target is not None:
             # Only by chance, and only an unbiased score, lies below 0: less than one effective dimension.

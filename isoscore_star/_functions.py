@@ -357,7 +357,8 @@ def istar_loss(
     lam : float or 0-d array, default 1.0
         λ, likewise. Above 0 pushes towards isotropy, below 0 away from it; the paper searches ±1, ±3, ±5.
     mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for token states, 0 or false for padding (an attention mask).
+        1 or true for token states, 0 or false for padding (an attention mask). What is not 0 counts: an additive mask
+        (0 and large negative numbers) is refused with `check_values` only.
     across : optional
         Devices whose points together are the cloud; see `isoscore`.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"

@@ -151,9 +151,10 @@ class Measurement:
         """What a reader of the numbers should know, in sentences."""
         found = []
         if self.count < self.dim:
+            advice = "" if self.unbiased_score is None else "; trust the unbiased score"
             found.append(
                 f"fewer points ({self.count}) than dimensions ({self.dim}): IsoScore without shrinkage is far too low "
-                "here; trust the unbiased score"
+                f"here{advice}"
             )
         if self.unbiased_score is None:
             found.append("too few points for the unbiased score")

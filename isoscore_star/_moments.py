@@ -47,7 +47,7 @@ class Moments:
     DegenerateDataError
         By ``mean`` before any point, by ``cov`` and the scores for fewer than two points.
     InvalidValueError
-        By ``cov`` if variances overflow (the scores do not).
+        By ``cov`` if variances leave the range of floats (the scores do not).
 
     Examples
     --------
@@ -86,6 +86,10 @@ class Moments:
         """Covariance of the points (ddof = 1), shape (d, d)."""
         _value_checks.enough_points(self.count)
         return covariance(self.spread())
+
+    def __copy__(self) -> Moments:
+        twin = Moments()
+        return twin.merge(self)
 
     def __repr__(self) -> str:
         return f"Moments(count={self.count}, dim={self.dim})"
@@ -264,9 +268,14 @@ def covariance(spread: Spread) -> FloatArray:
     with np.errstate(over="ignore"):
         # In two steps, since the square of a unit may leave the range where a variance does not.
         cov = spread.matrix() / (spread.count - 1) * spread.unit * spread.unit
-    if not np.isfinite(cov).all():
-        raise InvalidValueError(
-            "X: variances of these values overflow, so there is no covariance to give. Scores do not need one; for "
-            "the covariance itself divide X by its largest value"
-        )
+    _require_range(spread, float(cov.diagonal().max()))
     return cov
+
+
+def _require_range(spread: Spread, largest: float) -> None:
+    if not math.isfinite(largest) or (largest < 2.0**-1022 and spread.total):
+        leave = "underflow" if largest < 1 else "overflow"
+        raise InvalidValueError(
+            f"X: variances of these values {leave}, so there is no covariance to give. Scores do not need one; for the "
+            "covariance itself divide X by its largest value"
+        )

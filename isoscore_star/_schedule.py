@@ -60,6 +60,7 @@ class LambdaSchedule:
 
     def __call__(self, step: int) -> float:
         """Give λ of a step, counted from 0."""
+        step = _steps("step", step, 0)
         if step < self.warmup_steps:
             return self.lam * step / self.warmup_steps
         if self.shape == "constant":

@@ -16,6 +16,9 @@ from isoscore_star._protocol import Array, Invariants
 Where = Callable[[Any, Any, Any], Any]
 
 
+_SMALL = 2.0**-10
+"""A ζ that is no nearer to 0 or 1 leaves the larger of the two shares far from zero."""
+
 _LARGE = 2.0**40
 """More than any scale's ratio to the larger of two is, unless its share is zero; its square is in range of float32."""
 
@@ -45,9 +48,13 @@ def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, A
         larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
     larger = where(larger != 0, larger, 1.0)
     own, its = unit / larger, target_unit / larger
-    if not known:
-        own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
-    return _formulas.shares(zeta, own, its)
+    if known and _SMALL < zeta < 1 - _SMALL:
+        return _formulas.shares(zeta, own, its)
+    own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
+    a, b = _formulas.shares(zeta, own, its)
+    larger = where(a > b, a, b)
+    larger = where(larger != 0, larger, 1.0)
+    return a / larger, b / larger
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
@@ -64,6 +71,25 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
     defined = (m >= 4) & (f != 0)
     # 0·F, which is NaN for points that are not finite, however few they are.
     return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
+
+
+def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
+    """Unbiased score for code that measures and may not raise: 0 below four points, NaN where there is none."""
+    score = unbiased_score(invariants, dim, where, floored=False)
+    m, f = invariants.count, invariants.f
+    rounding = rounding_of_margin(m, invariants.precision)
+    return where((m >= 4) & (f != 0) & (unbiased_margin(invariants) <= rounding), float("nan"), score)
+
+
+def rounding_of_margin(count: Any, precision: float) -> Any:
+    """Bound what rounding makes of `unbiased_margin`.
+
+    Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
+    by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
+    and their coefficients by a few ε: λ = 8, and 8ε more. Equal rows all round the same way, which makes m·ε of it, by
+    float64's ε, since longer sums are kept in that.
+    """
+    return 8 * precision * (1 + count**0.5) + count * 2.0**-52
 
 
 def unbiased_margin(invariants: Invariants) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isoscore_star import _formulas
 from isoscore_star._moments import BLOCK_ROWS, Moments
-from isoscore_star._value_checks import rounding_of_margin
+from isoscore_star._score import rounding_of_margin
 
 FloatArray = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from isoscore_star._checks import Points
 from isoscore_star._errors import DegenerateDataError, InvalidValueError
 from isoscore_star._protocol import Array, Backend, Invariants
 from isoscore_star._registry import backend_of
-from isoscore_star._score import unbiased_margin
+from isoscore_star._score import rounding_of_margin, unbiased_margin
 from isoscore_star._spread import differences_overflow, largest_entry
 
 
@@ -182,24 +182,13 @@ def unbiased_estimate(cloud: Points, invariants: Invariants) -> None:
         positive_margin(margin, int(count), invariants.precision)
 
 
-def rounding_of_margin(count: int, precision: float) -> float:
-    """Bound what rounding makes of the margin of `isoscore_star._score.unbiased_margin`.
-
-    Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
-    by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
-    and their coefficients by a few ε: λ = 8, and 8ε more. Equal rows all round the same way, which makes m·ε of it, by
-    float64's ε, since longer sums are kept in that.
-    """
-    return 8 * precision * (1 + math.sqrt(count)) + count * 2.0**-52
-
-
 def positive_margin(margin: float, count: int, precision: float) -> None:
     """Require more than rounding."""
     if not margin > rounding_of_margin(count, precision):
         raise DegenerateDataError(
-            f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive (all their "
-            "differences are orthogonal), so there is no unbiased score. Give more points, or use isoscore_star with a "
-            "shrinkage_cov"
+            f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive, or no more "
+            "than rounding (their differences are orthogonal, or one point outweighs all others), so there is no "
+            "unbiased score. Give more points, or float64, or use isoscore_star with a shrinkage_cov"
         )
 
 

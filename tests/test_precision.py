@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from adapters import Adapter
@@ -222,3 +224,42 @@ def test_a_covariance_beyond_float32_is_said(backend: Adapter, cov_scale: float)
 
 def float64_inside(backend: Adapter) -> bool:
     return backend.name in ("numpy", "autograd")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "cov_scale", "zeta", "of_cov"),
+    [
+        ("float64", 1.0, 1e300, 1e-300, None),
+        ("float64", 1e-200, 1.0, 1e-170, True),
+        ("float32", 1e-17, 1.0, 1e-20, True),
+        ("float32", 1.0, 1e10, 1e-20, False),
+    ],
+)
+def test_a_tiny_zeta_beside_distant_scales(
+    backend: Adapter, dtype: str, scale: float, cov_scale: float, zeta: float, of_cov: bool | None
+) -> None:
+    points = (np.random.default_rng(10).normal(size=(60, 8)) * np.linspace(0.3, 2, 8) * scale).astype(dtype)
+    spectrum = np.linspace(0.2, 1, 8)
+    if of_cov is None:  # both count alike
+        mixed = np.cov(points.T) + np.diag(spectrum)
+        expected = reference.score_from_eigenvalues(np.linalg.eigvalsh(mixed))
+    else:
+        expected = reference.score_from_eigenvalues(spectrum) if of_cov else reference.isoscore_star(points)
+    cov = (np.diag(spectrum) * cov_scale).astype(dtype)
+    got = backend.value(lambda X: iso.isoscore_star(X, cov, zeta), backend.native(points))
+    assert got == pytest.approx(expected, abs=PROMISED[dtype])
+
+
+def test_moments_copied_stand_alone() -> None:
+    points = np.random.default_rng(11).normal(size=(60, 5))
+    moments = iso.Moments().update(points)
+    before = moments.isoscore()
+    assert copy.copy(moments).update(10 + points[:7]).count == 67
+    assert (moments.count, moments.isoscore()) == (60, before)
+
+
+def test_a_covariance_that_underflows_is_said() -> None:
+    moments = iso.Moments().update(np.random.default_rng(12).normal(size=(60, 5)) * 1e-170)
+    assert moments.isoscore() > 0.5
+    with pytest.raises(iso.InvalidValueError, match="variances of these values underflow"):
+        _ = moments.cov

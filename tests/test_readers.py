@@ -236,7 +236,7 @@ BROKEN = {
     "no arrays": ("x.npz", lambda path: np.savez(path / "x.npz"), "holds no arrays"),
     "pickled objects": ("x.pt", lambda path: torch.save({"f": cloud}, path / "x.pt"), "never unpickled"),
     "empty csv": ("x.csv", csv_text(""), "is empty"),
-    "ragged csv": ("x.csv", csv_text("a,b\n1,2\n3\n"), r"row 1 \(counted from 0\) has 1 columns, the first line 2"),
+    "ragged csv": ("x.csv", csv_text("a,b\n1,2\n3\n"), "row 3 of the file .* has 1 columns, the first 2"),
     "text without header": ("x.csv", csv_text("1,2,3\n4,x,6\n"), "row 1 .*line 2.*, column '1': 'x' is no number"),
     "late text": ("x.csv", csv_text("a,b\n" + "1,2\n" * 20_000 + "1,x\n"), "row 20000 .*line 20002.*'x' is no number"),
     "no numbers": ("x.csv", csv_text("a|b\n1|2\n"), "neither columns of numbers nor"),

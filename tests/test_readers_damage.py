@@ -269,3 +269,10 @@ def test_free_memory_is_that_of_the_machine_or_of_its_container(
     for name, content in {"max": "4000000", "current": "3000000", "stat": "anon 5\ninactive_file 500000\n"}.items():
         (tmp_path / f"memory.{name}").write_text(content)
     assert _memory.free_memory() == 1_500_000
+
+
+def test_an_array_beside_the_points_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "states.npz", states=np.zeros((3, 4, 5)), mask=np.ones((3, 4), np.int64))
+    (note,) = open_array(tmp_path / "states.npz").notes
+    assert note == "took 'states' alone; the file also holds mask (3, 4)"
+    assert not open_array(tmp_path / "states.npz", "states").notes

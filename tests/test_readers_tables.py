@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -551,3 +552,59 @@ def test_parquet_whose_parts_differ_on_its_rows_is_refused(tmp_path):
     path.write_bytes(start + b"\x16\x70" + end)
     with pytest.raises(FileContentError, match="tells of 60 rows, its parts of 56"):
         open_array(path)
+
+
+@pytest.mark.parametrize("header", ["20 5", "20 4"])
+def test_a_first_line_with_too_few_dimensions_is_refused(tmp_path: Path, header: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 6))
+    path = tmp_path / "words.vec"
+    path.write_text(header + "\n" + "".join(f"w{i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows)))
+    with pytest.raises(iso.IsoScoreError, match=f"promises {header[-1]} dimensions, but 6 numbers follow each word"):
+        open_array(path)
+
+
+def test_a_short_row_is_found_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("".join("0.5,1.5,2.5\n" if i != 20 else "0.5,1.5\n" for i in range(30)))
+    with pytest.raises(iso.IsoScoreError, match="row 21 of the file"):
+        open_array(path)
+
+
+@pytest.mark.parametrize("sign", ["{:,.3f}", "${:.2f}", "({:.1f})", "{:.2f}%"])
+def test_numbers_with_signs_are_no_text(tmp_path: Path, sign: str) -> None:
+    table = frame(X[:, :3] * 1e6, LETTERS[:3]).assign(d=[sign.format(abs(x) * 1e6 + 1000) for x in X[:, 3]])
+    save(tmp_path / "a.csv", table, index=False)
+    with pytest.raises(FileContentError, match="column 'd' holds numbers with signs"):
+        open_array(tmp_path / "a.csv")
+    assert open_array(tmp_path / "a.csv", columns=["a", "b"]).columns == ("a", "b")
+
+
+def test_ids_that_became_fractions_are_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "a.csv", frame(X[:, :3], LETTERS[:3]).assign(id=np.arange(ROWS) * 1.0), index=False)
+    source = open_array(tmp_path / "a.csv")
+    assert source.columns == ("a", "b", "c")
+    assert "ignored columns that count the rows: 'id'" in source.notes
+
+
+def test_a_separator_behind_each_row_shifts_no_names(tmp_path: Path) -> None:
+    rows = "".join(",".join(map(str, row)) + ",\n" for row in X[:, :4])
+    (tmp_path / "a.csv").write_text("a,b,c,d\n" + rows)
+    source = open_array(tmp_path / "a.csv")
+    assert source.columns == ("a", "b", "c", "d")
+    assert np.array_equal(source.whole(), X[:, :4])
+
+
+def test_a_nameless_column_of_fractions_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",b,c\n" + "".join(",".join(map(str, row)) + "\n" for row in X[:, :3]))
+    with pytest.raises(SelectionError, match="'column 0' holds fractions and has no name"):
+        open_array(tmp_path / "a.csv")
+    assert open_array(tmp_path / "a.csv", columns=["column 0", "b", "c"]).shape[1] == 3
+
+
+@pytest.mark.parametrize("word", ["missing", "n.a."])
+def test_numbers_that_begin_late_are_not_lost(tmp_path: Path, word: str) -> None:
+    late = [word] * 1500 + list(map(str, range(1500)))
+    points = np.random.default_rng(0).normal(size=(3000, 3))
+    save(tmp_path / "a.csv", frame(points, LETTERS[:3]).assign(d=late), index=False)
+    with pytest.raises(FileContentError, match="column 'd'"):
+        open_array(tmp_path / "a.csv").whole()

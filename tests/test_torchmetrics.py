@@ -211,3 +211,14 @@ def test_streaming_moments_take_many_rows_and_themselves() -> None:
     moments.merge(moments)
     assert moments.count == 2 * len(kept)
     assert np.allclose(moments.cov, np.cov(np.tile(kept, (2, 1)).T), rtol=0, atol=1e-5)
+
+
+def test_the_unbiased_score_has_no_floor_of_training() -> None:
+    points = np.random.default_rng(0).standard_normal((1000, 2))
+    points[0] += 100
+    metric = IsoScoreStar(dim=2, estimator="unbiased")
+    metric.update(torch.tensor(points))
+    assert float(metric.compute()) == pytest.approx(iso.isoscore_unbiased(points), abs=1e-9)
+    orthogonal = IsoScoreStar(dim=2, estimator="unbiased")
+    orthogonal.update(torch.tensor([[1.0, 0], [0, 2], [0, 0], [0, 0], [0, 0]]))
+    assert torch.isnan(orthogonal.compute())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from isoscore_star import _checks, _value_checks
-from isoscore_star._score import shrunk_score, unbiased_score
+from isoscore_star._score import measured_unbiased_score, shrunk_score
 from isoscore_star.backends.torch_moments import StreamingMoments
 
 
@@ -107,12 +107,12 @@ class IsoScoreStar(Metric):
         self.moments = self._unpacked(self.moments).update(clouds, masks).packed()
 
     def compute(self) -> Tensor:
-        """Give the score of all points so far, a float64 tensor of shape ()."""
+        """Give the score of all points so far, a float64 tensor of shape (); NaN where there is no unbiased one."""
         moments = self._unpacked(self.moments)
         score: Tensor
         if self._fourth_order:
             invariants = moments.invariants()
-            score = unbiased_score(invariants, self.dim, torch.where, floored=True)
+            score = measured_unbiased_score(invariants, self.dim, torch.where)
             return torch.where(torch.isfinite(invariants.f), score, torch.nan)
         target = None if self.shrinkage_cov is None else self.shrinkage_cov.to(self.moments)
         score = shrunk_score(moments.invariants(target), self.zeta, self.dim, torch.where)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from isoscore_star.readers._columns import Kind
 
 _MISSING = frozenset(
-    ("", "-", "--", ".", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil", "nat")
-)
+    ("", "-", "--", ".", "?", "na", "n/a", "n.a.", "n.a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "(null)")
+) | {"none", "nil", "nat", "missing", "undefined"}
 _BOOLEANS = {"true": 1.0, "false": 0.0}
+# 1,234,567  $5.10  (3.2)  1.5D0: numbers, but not as Python, or most programs, would read them.
+_MARKED = re.compile(r"\s*\(?[+-]?[$€£¥]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?(?:[dD][+-]?\d+)?\s?[$€£¥%]?\)?\s*")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 # [1, 2], (1, 2), {1, 2}, array([1., 2.], dtype=float32), tensor([1., 2.])
 _LIST = re.compile(
@@ -98,6 +100,8 @@ def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tupl
         return (Kind.INTEGERS if all(map(_INTEGER.fullmatch, found)) else Kind.FRACTIONS), 0
     if all(_reads(boolean, cell) for cell in present):
         return Kind.BOOLEANS, 0
+    if 2 * sum(_MARKED.fullmatch(cell) is not None or _reads(read, cell) for cell in present) > len(present):
+        return Kind.MARKED, 0
     probed = present[:_PROBED]
     lists = [inner for inner in map(_inner, probed) if inner is not None]
     if 2 * len(lists) >= len(probed):
@@ -113,9 +117,9 @@ def is_word(cell: str, read: Callable[[str], float] = number) -> bool:
 def counts(cells: Sequence[str]) -> bool:
     """Whether cells are 0, 1, 2, ... or 1, 2, 3, ...: numbers of rows."""
     try:
-        first = int(cells[0])
-        return first in (0, 1) and all(int(cell) == i for i, cell in enumerate(cells, first))
-    except (ValueError, IndexError):
+        first = int(float(cells[0]))
+        return first in (0, 1) and all(float(cell) == i for i, cell in enumerate(cells, first))
+    except (ValueError, IndexError, OverflowError):
         return False
 
 

@@ -21,6 +21,7 @@ class Kind(Enum):
     LISTS = "lists of floating-point numbers"
     INTEGER_LISTS = "lists of integers"
     NESTED = "lists of lists"
+    MARKED = "numbers with signs that are none of a number, such as '1,234', '$5' or '(3)'"
     EMPTY = "no values"
     OTHER = "no numbers"
 
@@ -202,7 +203,19 @@ def _list(path: Path, lists: list[Column], key: str | None, rows: int, notes: tu
 
 def _numbers(path: Path, table: Sequence[Column], numbers: list[Column], fractions: list[Column]) -> Taken:
     empty = [column for column in table if column.kind is Kind.EMPTY]
+    marked = [column for column in table if column.kind is Kind.MARKED]
+    if marked:
+        raise FileContentError(
+            f"{path}: column {listed(_names(marked))} holds {Kind.MARKED.value}. Write plain numbers, or name the "
+            "columns to take without it (--columns)"
+        )
     family = _family(numbers, empty, {column.position for column in fractions})
+    first = table[0]
+    if not family and first.kind is Kind.FRACTIONS and first.is_named and not (first.label or first.is_index):
+        raise SelectionError(
+            f"{path}: {first.name!r} holds fractions and has no name, so it may be an index or a dimension: name the "
+            "columns to take (--columns)"
+        )
     if family:
         why = f"columns beside {family[0].name!r} to {family[-1].name!r}"
         taken, notes = family, _ignored(_without(numbers, family), why)
@@ -212,8 +225,12 @@ def _numbers(path: Path, table: Sequence[Column], numbers: list[Column], fractio
             f"fractions, {listed(_names(fractions))}; choose by --columns"
         )
     elif fractions:
-        why = "integer columns beside floating-point ones (--columns takes what it names)"
-        taken, notes = fractions, _ignored(_without(numbers, fractions), why)
+        counting = [column for column in fractions if column.counts]
+        taken, integers = _without(fractions, counting), _without(numbers, fractions)
+        notes = (
+            *_ignored(integers, "integer columns beside floating-point ones (--columns takes what it names)"),
+            *_ignored(counting, "columns that count the rows"),
+        )
     else:
         counting = [column for column in numbers if column.counts]
         taken, notes = _without(numbers, counting), _ignored(counting, "columns that count the rows")
@@ -251,7 +268,7 @@ def _family(numbers: list[Column], empty: list[Column], fractions: set[int]) -> 
 
 def _matching(table: Sequence[Column], pattern: str) -> list[Column]:
     labels = set(matching([column.label for column in table], pattern))
-    return [column for column in table if column.label in labels]
+    return [column for column in table if column.label in labels or column.name == pattern]
 
 
 def _is_index(column: Column) -> bool:

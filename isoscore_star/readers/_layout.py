@@ -130,10 +130,15 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
         notes = (f"columns are separated by {layout.separator!r}{decimals}",)
     first, rest = sample[0], sample[1:]
     if rest and len(rest[0]) == len(first) + 1 and all(is_word(cell, layout.number) for cell in first):
-        first = ["", *first]  # R names all columns but that of the rows' names
+        # R names all columns but that of the rows' names; others end each row, but not the header, with a separator.
+        first = [*first, ""] if all(not row[-1].strip() for row in rest) else ["", *first]
     width = len(first)
-    for i, row in enumerate(rest):
-        require_width(path, row, width, i)
+    for i, row in enumerate(rest, comments + 2):
+        if len(row) != width:
+            raise FileContentError(
+                f"{path}: row {i} of the file (counted from 1, with its header) has {len(row):,} columns, the first "
+                f"{width:,}"
+            )
     columns = [list(cells) for cells in zip(*rest, strict=True)] or [[] for _ in first]
     kinds = [kind_of(cells, layout.number) for cells in columns]
     header, why = _is_header(first, columns, [kind for kind, _ in kinds], layout)

@@ -211,7 +211,9 @@ def dense(
     if not names:
         name = choose(path, candidates, key)
         check((name,))
-        return DenseSource(_name(path, name), candidates[name].shape, lambda index: read((name,), index)[0])
+        others = {} if key is not None else {other: array for other, array in candidates.items() if other != name}
+        notes = (f"took {_in_line(name)!r} alone; the file also holds {offered(others)}",) if others else ()
+        return DenseSource(_name(path, name), candidates[name].shape, lambda index: read((name,), index)[0], notes)
     check(names)
     dim = candidates[names[0]].shape[0]
 
@@ -277,6 +279,8 @@ def reading(path: Path, place: str = "") -> Iterator[None]:
 
 def _because(error: Exception) -> str:
     lines = str(error).strip().splitlines()
+    if isinstance(error, UnicodeDecodeError):
+        lines = [f"it is no text in UTF-8; save it as that ({error})"]
     if not lines or isinstance(error, LookupError):  # whose whole message is a missing key
         lines = [" ".join([type(error).__name__, *lines[:1]])]
     return f": {_in_line(lines[0][: 4 * _SHOWN_LETTERS])}"

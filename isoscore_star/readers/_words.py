@@ -91,12 +91,22 @@ def _layout(path: Path, head: list[str]) -> _Words | None:
         dim, numbers, columns = int(first[1]), _numbers_at_end(rest[0]), len(rest[0].split())
         # Otherwise the two are the first row of a matrix with two columns.
         if 0 < dim <= numbers and columns != (2 if numbers == 2 else 0):
+            _require_dimensions(path, dim, rest)
             return _Words(path, 1, dim, columns > dim, int(first[0]))
     ((dim, _),) = Counter(map(_numbers_at_end, head)).most_common(1)
     with_words = sum(len(line.split()) > _numbers_at_end(line) for line in head)
     if dim < 2 or 2 * with_words <= len(head) or not _numbers_at_end(head[0]):
         return None
     return _Words(path, 0, dim, True)
+
+
+def _require_dimensions(path: Path, dim: int, lines: list[str]) -> None:
+    """Refuse a first line that promises fewer numbers than stand behind each word; a word may be a number itself."""
+    counts = {_numbers_at_end(line) for line in lines}
+    if len(counts) == 1 and (count := counts.pop()) > dim and any(len(line.split()) > count for line in lines):
+        raise FileContentError(
+            f"{path}: the first line promises {dim} dimensions, but {count} numbers follow each word"
+        )
 
 
 def _numbers_at_end(line: str) -> int:
