@@ -384,19 +384,12 @@ def _with_target(found: Invariants, target: Array | None, product: Callable[[Arr
     """Add what depends on Σ_S, given its product with S."""
     if target is None:
         return found
-    # By the largest variance first, and by roots: neither a trace nor the reciprocal of one need be in range.
-    variances = jax.lax.stop_gradient(_diagonal(target))
-    largest = variances.max()
-    root = jnp.sqrt(jnp.where(largest == 0, 1, largest))
-    inverse = 1 / root
-    share, divisor = _squared_unit((variances * inverse * inverse).sum(), len(target))
-    inverse = inverse / jnp.sqrt(divisor)
+    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
+    largest = jax.lax.stop_gradient(_diagonal(target)).max()
+    inverse = 1 / jnp.sqrt(jnp.where(largest == 0, 1, largest))
     target = target * inverse * inverse
     return found._replace(
-        cross=product(target),
-        t0=_diagonal(target).sum(),
-        f0=(target * target).sum(),
-        target_unit=root * jnp.sqrt(share),
+        cross=product(target), t0=_diagonal(target).sum(), f0=(target * target).sum(), target_unit=jnp.sqrt(largest)
     )
 
 

@@ -417,15 +417,11 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
 
 
 def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give s₀ = √(tr Σ_S/d) and Σ_S/s₀²."""
-    # By the largest variance first, and by roots: neither a trace nor the reciprocal of one need be in range.
-    variances = tf.stop_gradient(tf.linalg.diag_part(target))
-    largest = tf.reduce_max(variances)
-    root = tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
-    inverse = 1 / root
-    share, divisor = _squared_unit(tf.reduce_mean(variances * inverse * inverse))
-    inverse = inverse / tf.sqrt(divisor)
-    return root * tf.sqrt(share), target * inverse * inverse
+    """Give s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
+    largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
+    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
+    inverse = 1 / tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
+    return tf.sqrt(largest), target * inverse * inverse
 
 
 def _squares(array: Tensor) -> Tensor:
