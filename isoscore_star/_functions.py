@@ -341,7 +341,7 @@ def istar_loss(
 ) -> Any:
     """I-STAR: the penalty λ·(1 − IsoScore*) to add to a task loss.
 
-    Never NaN for finite points whose squares stay finite too (entries up to some 1e18 in float32): a batch without
+    Never NaN for points whose differences are finite (and in float32 below some 1e33): a batch without
     spread (one point, none unmasked, all identical) counts as S = 0, so the value is Σ_S's with zero gradient, and a
     score of 0 with zero gradient if Σ itself is zero. With a point that is not finite the penalty is NaN.
 

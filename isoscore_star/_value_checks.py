@@ -100,11 +100,12 @@ def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float
 def _least_variance(backend: Backend, dtype: str) -> float:
     """Give the largest variance below which the other entries of a covariance are not known well enough.
 
-    They are known to half the least number that counts: 2⁻⁴⁴ of this, 6·10⁻¹⁴, in float64 and 2⁻¹⁶ in float32.
+    They are known to half the least number that counts: in float32 to 2⁻¹⁶ of this, in float64 to 2⁻⁴⁴, or 2⁻²⁰ where
+    subnormal numbers count as zero (what is as small as that has no share in a score that matters).
     """
-    info = np.finfo(dtype)
-    least, digits = float(info.tiny), 2.0**44 if info.bits > 32 else 2.0**16
-    return digits * (least if getattr(backend, "flushes_subnormals", False) else least * float(info.eps))
+    info, flushes = np.finfo(dtype), getattr(backend, "flushes_subnormals", False)
+    digits = 16 if info.bits <= 32 else 20 if flushes else 44
+    return 2.0**digits * float(info.tiny) * (1 if flushes else float(info.eps))
 
 
 def _covariance_tolerance(dtype: str) -> float:
