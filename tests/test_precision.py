@@ -123,7 +123,7 @@ def test_no_scale_of_the_points_changes_a_gradient(
     ordinary = differentiable.gradient(iso.isoscore, differentiable.native(points))
     scaled = (points * scale).astype(dtype)
     got = differentiable.gradient(iso.isoscore, differentiable.native(scaled)).astype(np.float64) * scale
-    # Rounding the points moves the gradient, too; a few ε of it beside 1e-10 of DESIGN for equal points.
+    # Rounding the points moves the gradient, too; by a few ε of it.
     assert np.abs(got - ordinary).max() <= 20 * PROMISED[dtype] * np.abs(ordinary).max()
 
 
@@ -204,9 +204,12 @@ def test_an_unbiased_denominator_of_zero_is_said(backend: Adapter, rows: int) ->
 
 
 def test_half_precision_is_judged_by_what_it_is_computed_in() -> None:
-    # 16 points whose estimate of tr(Σ²) is 1e-5 of its terms: rounding in float32, plain in float64.
-    rng = np.random.default_rng(8)
-    points = np.kron(np.eye(16), np.ones(64)) * 32 + rng.integers(-1, 2, size=(16, 1024))
+    # 16 nearly orthogonal points: the estimate of tr(Σ²) is 5e-7 of its terms, nothing but rounding in float32 (whose
+    # bound is 5e-6) and plain in float64. All values are numbers of float16.
+    points = np.kron(np.eye(16), np.ones(64)) * 512 + np.random.default_rng(8).integers(-1, 2, size=(16, 1024))
+    assert np.array_equal(points, points.astype(np.float16))
+    with pytest.raises(iso.DegenerateDataError):
+        iso.isoscore_unbiased(points.astype(np.float32))
     assert iso.isoscore_unbiased(points.astype(np.float16)) == pytest.approx(iso.isoscore_unbiased(points), rel=1e-9)
 
 
