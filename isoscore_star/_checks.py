@@ -60,6 +60,8 @@ def as_numpy(name: str, array: Any) -> NDArray[Any]:
         )
     try:
         return np.asarray(array)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the __array__ of somebody's class raises
         raise InvalidTypeError(f"{name}: {type(array).__name__} cannot be brought to NumPy: {error}") from error
 
