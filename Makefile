@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 ALL := numpy autograd torch tensorflow jax keras
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
-ALONE := tests/test_values.py tests/test_training_path.py
+ALONE := tests/core/test_values.py tests/core/test_training_path.py
 
 # How much of each `make fuzz` draws.
 CALLS ?= 200000
@@ -22,8 +22,8 @@ test: export OMP_NUM_THREADS = 1
 # All together; then Keras on its two other backends; then each framework as if it were the only one installed.
 test: $(VENV)/.test
 	ISOSCORE_REQUIRED_BACKENDS="$(ALL)" KERAS_BACKEND=tensorflow $(PYTEST)
-	KERAS_BACKEND=torch $(PYTEST) tests/test_keras*.py
-	KERAS_BACKEND=jax $(PYTEST) tests/test_keras*.py
+	KERAS_BACKEND=torch $(PYTEST) tests/backends/keras
+	KERAS_BACKEND=jax $(PYTEST) tests/backends/keras
 	for one in torch autograd tensorflow jax; do \
 	  ISOSCORE_FRAMEWORKS=$$one ISOSCORE_REQUIRED_BACKENDS=$$one $(PYTEST) -k $$one $(ALONE) || exit 1; done
 
@@ -31,7 +31,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	# mypy follows no package map, so it is shown the tree as installed: isoscore_star with backends inside.
-	mkdir -p $(VENV)/typed/isoscore_star
+	rm -rf $(VENV)/typed && mkdir -p $(VENV)/typed/isoscore_star
 	ln -sfn $(CURDIR)/isoscore_star/* $(CURDIR)/backends $(VENV)/typed/isoscore_star/
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p isoscore_star
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts paper_checks

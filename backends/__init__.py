@@ -1,4 +1,5 @@
-"""One file a framework, all of the same outline; `isoscore_star.Backend` says what each has to do.
+"""The frameworks: one file each, or a package where people train with more than the scores.
 
-Nothing is imported here: `isoscore_star.get_backend` loads a backend when an array of its framework comes by.
+`isoscore_star.Backend` says what each has to do. Nothing is imported here: `isoscore_star.get_backend` loads a backend
+when an array of its framework comes by.
 """

@@ -12,8 +12,8 @@ from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import getval, isbox
 
-from isoscore_star._protocol import Invariants
 from isoscore_star.backends.numpy import NumPyBackend
+from isoscore_star.core.protocol import Invariants
 
 
 @primitive  # type: ignore[untyped-decorator]

@@ -30,8 +30,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
-from isoscore_star._protocol import Invariants
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.protocol import Invariants
 
 Array = jax.Array
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star._moments import Moments
-from isoscore_star._protocol import Invariants
+from isoscore_star.core.moments import Moments
+from isoscore_star.core.protocol import Invariants
 
 
 class NumPyBackend:

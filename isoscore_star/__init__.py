@@ -1,18 +1,22 @@
 """IsoScore* and I-STAR: measure and regularize the isotropy of embeddings, in every framework.
 
-`isoscore_star._formulas` has the mathematics, `isoscore_star.reference` Algorithm 1 of the paper as printed, and
+`isoscore_star.core.formulas` has the mathematics, `isoscore_star.reference` Algorithm 1 of the paper as printed, and
 ``isoscore_star.backends.<name>`` what is particular to a framework. Importing this imports no framework.
 """
 
 from isoscore_star import reference
-from isoscore_star._errors import (
+from isoscore_star._version import __version__
+from isoscore_star.core.errors import (
     DegenerateDataError,
     InvalidTypeError,
     InvalidValueError,
     IsoScoreError,
     MissingDependencyError,
 )
-from isoscore_star._functions import (
+from isoscore_star.core.moments import Moments
+from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.registry import available_backends, backend_of, get_backend
+from isoscore_star.functions import (
     isoscore,
     isoscore_from_cov,
     isoscore_from_spectrum,
@@ -22,12 +26,8 @@ from isoscore_star._functions import (
     participation_ratio,
     score_from_participation_ratio,
 )
-from isoscore_star._measurement import Measurement, OutlierDimension, measure
-from isoscore_star._moments import Moments
-from isoscore_star._protocol import Backend, Invariants
-from isoscore_star._registry import available_backends, backend_of, get_backend
-from isoscore_star._schedule import LambdaSchedule
-from isoscore_star._version import __version__
+from isoscore_star.measurement import Measurement, OutlierDimension, measure
+from isoscore_star.schedule import LambdaSchedule
 
 __all__ = [
     "Backend",

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoscore_star import _functions
-from isoscore_star._errors import InvalidTypeError
-from isoscore_star.backends.torch_cosine import CosineRegularizer
+from isoscore_star import functions
+from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
+from isoscore_star.core.errors import InvalidTypeError
 
 __all__ = ["IsoScore", "IsoScore_cov", "IsoScore_star", "cosine_regularizer", "istar"]
 
@@ -44,7 +44,7 @@ def IsoScore(points: Any) -> Tensor:  # noqa: N802 - their name
     >>> IsoScore.IsoScore([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     tensor(1.)
     """
-    result: Tensor = _functions.isoscore(_tensor(points).detach())
+    result: Tensor = functions.isoscore(_tensor(points).detach())
     return result
 
 
@@ -78,7 +78,7 @@ def IsoScore_star(points: Any, C0: Any, zeta: float) -> Tensor:  # noqa: N802 - 
     tensor(1.)
     """
     cloud, cov = _same_dtype(_tensor(points).detach(), C0)
-    result: Tensor = _functions.isoscore_star(cloud, None if cov is None else cov.detach(), zeta)
+    result: Tensor = functions.isoscore_star(cloud, None if cov is None else cov.detach(), zeta)
     return result
 
 
@@ -106,7 +106,7 @@ def IsoScore_cov(cov: Any) -> Tensor:  # noqa: N802 - their name
     >>> IsoScore.IsoScore_cov([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     tensor(0.5000)
     """
-    result: Tensor = _functions.isoscore_from_cov(_tensor(cov).detach())
+    result: Tensor = functions.isoscore_from_cov(_tensor(cov).detach())
     return result
 
 
@@ -166,7 +166,7 @@ class istar(nn.Module):  # noqa: N801 - their name
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
-        _, score = _functions.training_score(cloud, cov, zeta, None, None, "shrinkage", check_values=False)
+        _, score = functions.training_score(cloud, cov, zeta, None, None, "shrinkage", check_values=False)
         result: Tensor = score
         return result
 
@@ -176,7 +176,7 @@ class istar(nn.Module):  # noqa: N801 - their name
 
     def isoscore_cov(self, cov: Any, gpu_id: Any = None) -> Tensor:
         """Score a covariance, differentiably, as their training code does: `isoscore_star.isoscore_from_cov`."""
-        result: Tensor = _functions.isoscore_from_cov(_tensor(cov))
+        result: Tensor = functions.isoscore_from_cov(_tensor(cov))
         return result
 
 

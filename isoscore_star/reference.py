@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-from isoscore_star import _checks, _value_checks
+from isoscore_star.core import checks, value_checks
 
 
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
@@ -45,12 +45,12 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     >>> round(reference.isoscore_star(np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])), 12)
     1.0
     """
-    share = _checks.zeta(zeta, shrinkage_cov)
-    X = _value_checks.reference_points(X)
+    share = checks.zeta(zeta, shrinkage_cov)
+    X = value_checks.reference_points(X)
     # A covariance does not change where all points move, nor the score where all lengths change: from the first point,
     # in units of the largest difference, no digit is lost to a far mean and no square leaves the range of floats.
     X = X - X[0]
-    target = _value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if share > 0 else np.zeros((X.shape[1],) * 2)
+    target = value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if share > 0 else np.zeros((X.shape[1],) * 2)
     lengths = (np.abs(X).max() if share < 1 else 0.0, np.sqrt(target.diagonal().max()))
     exponent = int(np.frexp(max(lengths))[1])
     target = np.ldexp(target, -2 * exponent)

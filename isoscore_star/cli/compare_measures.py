@@ -10,8 +10,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from isoscore_star._errors import IsoScoreError
 from isoscore_star.cli.printable import note
+from isoscore_star.core.errors import IsoScoreError
 from isoscore_star.diagnostics import Comparison, compare_measures
 from isoscore_star.readers import SUFFIXES, Cloud, open_clouds
 from isoscore_star.readers._memory import require_memory

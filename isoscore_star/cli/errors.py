@@ -11,8 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from isoscore_star._errors import IsoScoreError
 from isoscore_star.cli.printable import printable
+from isoscore_star.core.errors import IsoScoreError
 from isoscore_star.readers import SelectionError
 
 BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130

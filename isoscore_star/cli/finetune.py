@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from isoscore_star._errors import InvalidValueError
 from isoscore_star.cli.finetune_tables import show_results
 from isoscore_star.cli.folder import folder
 from isoscore_star.cli.measure import Estimator
 from isoscore_star.cli.printable import printable
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.finetuning import Cell, Results, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning import Progress as Tell
 from isoscore_star.finetuning import finetune as run_all

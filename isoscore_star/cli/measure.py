@@ -14,10 +14,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from isoscore_star import _checks, _value_checks
-from isoscore_star._errors import InvalidValueError, IsoScoreError
-from isoscore_star._measurement import Measurement
 from isoscore_star.cli.printable import note, printable
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
+from isoscore_star.measurement import Measurement
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
 # The sample behind the standard error of a large file is random; the same file is to give the same answer.
@@ -96,10 +96,10 @@ def measure(
 
 def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
     try:
-        if estimator is Estimator.unbiased and shrinkage_cov is None and _checks.number("zeta", zeta, 0, 1) > 0:
+        if estimator is Estimator.unbiased and shrinkage_cov is None and checks.number("zeta", zeta, 0, 1) > 0:
             note("the unbiased score needs no shrinkage, so zeta is not used")
             return 0.0
-        return float(_checks.zeta(zeta, shrinkage_cov))
+        return float(checks.zeta(zeta, shrinkage_cov))
     except InvalidValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -108,7 +108,7 @@ def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
     source = open_array(*_file_and_key(name))
     matrix = source.whole()
     try:
-        return _value_checks.shrinkage_target(matrix, dim)
+        return value_checks.shrinkage_target(matrix, dim)
     except IsoScoreError as error:
         raise type(error)(f"{name}: {'; '.join([str(error), *source.notes])}") from error
 

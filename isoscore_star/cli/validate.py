@@ -13,8 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from isoscore_star._registry import available_backends, get_backend
 from isoscore_star.cli.printable import printable
+from isoscore_star.core.registry import available_backends, get_backend
 from isoscore_star.validation import Check
 from isoscore_star.validation import validate as run_checks
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star import _checks
-from isoscore_star._errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
-from isoscore_star._measurement import measure
+from isoscore_star.core import checks
+from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
 from isoscore_star.diagnostics._cosine import average_cosine_similarity
 from isoscore_star.diagnostics._intrinsic import id_score, mle_dimension, two_nn_dimension
 from isoscore_star.diagnostics._outliers import outlier_dimensions
@@ -19,6 +18,7 @@ from isoscore_star.diagnostics._partition import partition_score
 from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
 from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
 from isoscore_star.diagnostics._uniformity import uniformity
+from isoscore_star.measurement import measure
 
 PAIRWISE_POINTS = 10_000
 """Points above which measures that look at pairs take a random sample: 10⁸ pairs take some seconds."""
@@ -125,10 +125,10 @@ def compare_measures(
     """
     if isinstance(max_pairwise_points, bool) or not isinstance(max_pairwise_points, int):
         raise InvalidTypeError(f"max_pairwise_points: expected an integer of at least 2; got {max_pairwise_points!r}")
-    _checks.number("max_pairwise_points", max_pairwise_points, 2)
+    checks.number("max_pairwise_points", max_pairwise_points, 2)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InvalidTypeError(f"seed: expected an integer of at least 0; got {seed!r}")
-    _checks.number("seed", seed, 0)
+    checks.number("seed", seed, 0)
     points = checked_points(X, mask, "a comparison")
     sample, sampled = points, ""
     if len(points) > max_pairwise_points:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star import _checks, _value_checks
-from isoscore_star._errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
 from isoscore_star.diagnostics._neighbours import nearest_distances
 from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
 
@@ -109,7 +109,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     """
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int):
         raise InvalidTypeError(f"n_neighbors: expected an integer of at least 3; got {n_neighbors!r}")
-    _checks.number("n_neighbors", n_neighbors, 3)
+    checks.number("n_neighbors", n_neighbors, 3)
     estimators = _scikit_dimension()
     points = _different(X, mask, n_neighbors + 1)
     nearest = nearest_distances(points, n_neighbors)
@@ -152,7 +152,7 @@ def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> floa
     >>> round(diagnostics.id_score(plane), 1)
     0.2
     """
-    dim = _checks.points(X, mask).dim
+    dim = checks.points(X, mask).dim
     return min(1.0, mle_dimension(X, n_neighbors, mask=mask) / dim)
 
 
@@ -161,7 +161,7 @@ def _different(X: Any, mask: Any, least: int) -> FloatArray:
     points = in_unit(checked_points(X, mask, "an intrinsic dimension"))
     different = np.unique(points, axis=0)
     if len(different) == 1:
-        raise _value_checks.identical_points(len(points))
+        raise value_checks.identical_points(len(points))
     if len(different) < least:
         raise DegenerateDataError(
             f"X: this intrinsic dimension needs at least {least} different points; got {len(different)}. "

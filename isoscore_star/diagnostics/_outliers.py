@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star import _checks
-from isoscore_star._measurement import OUTLIER_FACTOR, OutlierDimension
+from isoscore_star.core import checks
 from isoscore_star.diagnostics._points import centred, checked_points
+from isoscore_star.measurement import OUTLIER_FACTOR, OutlierDimension
 
 
 def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = None) -> tuple[OutlierDimension, ...]:
@@ -47,7 +47,7 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     >>> [found.dimension for found in diagnostics.outlier_dimensions(points)]
     [0]
     """
-    factor = _checks.number("factor", factor, 0.0)
+    factor = checks.number("factor", factor, 0.0)
     moved = centred(checked_points(X, mask, "a variance"))
     variances = np.sum(moved**2, axis=0)
     shares = variances / variances.sum()

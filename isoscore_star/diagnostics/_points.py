@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _checks, _value_checks
-from isoscore_star._errors import DegenerateDataError
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import DegenerateDataError
 
 FloatArray = NDArray[np.float64]
 
 
 def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
     """Check X and its mask wholly, and give the points that count as an (m, d) matrix in float64."""
-    cloud = _checks.points(X, mask)
-    _value_checks.mask_values(mask)
+    cloud = checks.points(X, mask)
+    value_checks.mask_values(mask)
     to_numpy = cloud.backend.to_numpy
     rows = [
         to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
@@ -25,8 +25,8 @@ def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
     with np.errstate(over="ignore"):  # numbers of 16 bytes beyond float64's range become infinite, which is explained
         points = np.concatenate(rows, dtype=np.float64)
     if not np.isfinite(points).all():
-        _value_checks.explain_non_finite(cloud)
-    _value_checks.enough_points(len(points), least, why)
+        value_checks.explain_non_finite(cloud)
+    value_checks.enough_points(len(points), least, why)
     return points
 
 
@@ -42,7 +42,7 @@ def centred(points: FloatArray) -> FloatArray:
     points = in_unit(points)
     moved = points - points[0]
     if not moved.any():
-        raise _value_checks.identical_points(len(points))
+        raise value_checks.identical_points(len(points))
     moved = in_unit(moved)
     return np.asarray(moved - moved.mean(axis=0))
 

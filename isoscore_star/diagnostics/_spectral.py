@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import svdvals
 
-from isoscore_star import _checks, _value_checks
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.diagnostics._points import FloatArray, centred, checked_points, in_unit
 
 RANK_ME_EPSILON = 1e-7
@@ -53,7 +53,7 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     >>> diagnostics.varex_score(np.vstack([np.eye(4), -np.eye(4)]) * [3.0, 1.0, 1.0, 1.0])  # (1/4) / (9/12)
     0.333...
     """
-    share = _checks.number("share", share, 0.0, 1.0)
+    share = checks.number("share", share, 0.0, 1.0)
     if share == 0:
         raise InvalidValueError("share: expected a number above 0, and at most 1; got 0, which leaves no component")
     spread = _covariance_spectrum(X, mask)
@@ -101,7 +101,7 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     """
     points = checked_points(X, mask, "a rank", least=1)
     if not points.any():
-        raise _value_checks.identical_points(len(points))
+        raise value_checks.identical_points(len(points))
     singular = svdvals(in_unit(points), overwrite_a=True, check_finite=False)
     shares = singular / singular.sum() + RANK_ME_EPSILON
     return float(np.exp(-np.sum(shares * np.log(shares))))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from isoscore_star import _checks
+from isoscore_star.core import checks
 from isoscore_star.diagnostics._points import checked_points, on_sphere
 
 _BLOCK_ROWS = 1024
@@ -55,7 +55,7 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     >>> round(diagnostics.uniformity(np.array([[1.0, 0.0], [-3.0, 0.0]])), 12)  # squared distance 4 on the sphere
     -8.0
     """
-    t = _checks.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
+    t = checks.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
     directions = on_sphere(checked_points(X, mask, "a pair"), "uniformity")
     m = len(directions)
     total = -math.inf

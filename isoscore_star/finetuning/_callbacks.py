@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from isoscore_star._schedule import LambdaSchedule
 from isoscore_star._whole_files import writing_to
 from isoscore_star.finetuning._settings import Cell
+from isoscore_star.schedule import LambdaSchedule
 
 
 class StepWatch(TrainerCallback):

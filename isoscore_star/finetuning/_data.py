@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError, MissingDependencyError
+from isoscore_star.core.errors import InvalidValueError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._files import load_files
 from isoscore_star.finetuning._hub import offline_if_unreachable

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core.errors import InvalidValueError
 
 # Which examples are held out or left out is the same for every run, whatever its seed.
 _SEED = 0

@@ -7,7 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._settings import Settings
 from isoscore_star.finetuning._tables import Table, read_table

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
-from isoscore_star._moments import Moments
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
+from isoscore_star.core.moments import Moments
 from isoscore_star.finetuning._memory import out_of_memory
 from isoscore_star.finetuning._model import Encoded, told
 

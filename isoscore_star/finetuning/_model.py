@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError, MissingDependencyError
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._hub import WAYS, has_model
 from isoscore_star.finetuning._model_files import require_own_weights, require_whole_files

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core.errors import InvalidValueError
 
 _READ = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

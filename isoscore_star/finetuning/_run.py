@@ -12,7 +12,7 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.finetuning._callbacks import KeepBest, StepWatch, Telling
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from isoscore_star import _checks
-from isoscore_star._errors import InvalidValueError
-from isoscore_star._schedule import SHAPES
+from isoscore_star.core import checks
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.schedule import SHAPES
 
 PENALTY = ("lam", "zeta", "estimator", "target", "floor")
 """Settings that tell runs of one folder apart, beside the seed."""
@@ -159,20 +159,20 @@ def _parsed(option: str, parse: Callable[[str], Any], value: str) -> Any:
 
 
 def _check(cell: Cell) -> None:
-    _checks.number("lam", cell.lam)
-    _checks.number("zeta", cell.zeta, 0.0, 1.0)
-    _checks.choice("estimator", cell.estimator, _checks.ESTIMATORS)
-    _checks.choice("lam_schedule", cell.lam_schedule, SHAPES)
+    checks.number("lam", cell.lam)
+    checks.number("zeta", cell.zeta, 0.0, 1.0)
+    checks.choice("estimator", cell.estimator, checks.ESTIMATORS)
+    checks.choice("lam_schedule", cell.lam_schedule, SHAPES)
     for name in ("target", "floor"):
         if getattr(cell, name) is not None:
-            _checks.number(name, getattr(cell, name), 0.0, 1.0)
+            checks.number(name, getattr(cell, name), 0.0, 1.0)
     if cell.target is not None and (cell.lam < 0 or cell.floor is not None):
         raise InvalidValueError(
             f"target: it is approached from either side, with lam above 0 and no floor; got lam={cell.lam:g}, "
             f"floor={cell.floor}"
         )
     for name in ("epochs", "lr"):
-        if not _checks.number(name, getattr(cell, name)) > 0:
+        if not checks.number(name, getattr(cell, name)) > 0:
             raise InvalidValueError(f"{name}: expected a number above 0; got {getattr(cell, name):g}")
     if cell.epochs > MOST_EPOCHS:
         raise InvalidValueError(f"epochs: expected at most {MOST_EPOCHS:g}; got {cell.epochs:g}")

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isoscore_star._errors import InvalidValueError
-from isoscore_star._schedule import LambdaSchedule
 from isoscore_star._whole_files import writing_to
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.finetuning._data import load_task, require_files
 from isoscore_star.finetuning._model import encode, load_tokenizer, quiet, require_packages, require_words
 from isoscore_star.finetuning._results import Results, shared_settings
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells, check_seeds
 from isoscore_star.finetuning._tasks import is_file
+from isoscore_star.schedule import LambdaSchedule
 
 if TYPE_CHECKING:
     from isoscore_star.finetuning._run import Prepared

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from isoscore_star._errors import IsoScoreError
+from isoscore_star.core.errors import IsoScoreError
 
 LOGGER = logging.getLogger("isoscore_star")
 

@@ -13,12 +13,12 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch import IStarLoss
-from isoscore_star.backends.torch_data_pass import LABELS
-from isoscore_star.backends.torch_masks import StateMasks
-from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
-from isoscore_star.backends.torch_states import HiddenStates
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.backends.torch.training.data_pass import LABELS
+from isoscore_star.backends.torch.training.hidden_states import HiddenStates
+from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.integrations._only_measured import OnlyMeasured
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from isoscore_star import _checks, _value_checks
-from isoscore_star._score import measured_unbiased_score, shrunk_score
-from isoscore_star.backends.torch_moments import StreamingMoments
+from isoscore_star.backends.torch.moments import StreamingMoments
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 
 
 class IsoScoreStar(Metric):
@@ -76,12 +76,10 @@ class IsoScoreStar(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.dim = _checks.dimensions(dim, "dim")
-        self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
-        self.zeta = _checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
-        target = (
-            None if shrinkage_cov is None else torch.tensor(_value_checks.shrinkage_target(shrinkage_cov, self.dim))
-        )
+        self.dim = checks.dimensions(dim, "dim")
+        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.zeta = checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
+        target = None if shrinkage_cov is None else torch.tensor(value_checks.shrinkage_target(shrinkage_cov, self.dim))
         # Neither is a metric's state: checkpoints of a model that holds one stay as they are.
         self.register_buffer("shrinkage_cov", target, persistent=False)
         merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import _value_checks
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core import value_checks
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.readers._formats import is_table, open_array
 from isoscore_star.readers._names import listed
 from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError, SeveralArraysError
@@ -138,7 +138,7 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     if values.dtype.kind not in "biuf":
         raise InvalidTypeError(f"{found.name}: a mask holds booleans or zeros and ones; got dtype {values.dtype}")
     try:
-        _value_checks.mask_values(values)
+        value_checks.mask_values(values)
     except InvalidValueError as error:
         raise InvalidValueError(f"{found.name}: {error}") from error
     if mask in source.columns:

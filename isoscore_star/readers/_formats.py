@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from isoscore_star._errors import MissingDependencyError
+from isoscore_star.core.errors import MissingDependencyError
 from isoscore_star.readers._source import ArraySource, FileContentError, SelectionError, reading
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from isoscore_star._registry import get_backend
+from isoscore_star.core.registry import get_backend
 from isoscore_star.readers._source import Candidate, DenseSource, Index, dense, reading
 
 _NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")

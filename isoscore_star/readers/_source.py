@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
 from isoscore_star.readers._names import listed, matching
 
 Block = NDArray[Any]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
-from isoscore_star._measurement import Measurement, measurement_of
-from isoscore_star._moments import Moments
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
+from isoscore_star.core.moments import Moments
+from isoscore_star.measurement import Measurement, measurement_of
 from isoscore_star.readers._source import ArraySource, Block
 
 _LEAST_SAMPLE = 4096

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from isoscore_star._registry import get_backend
+from isoscore_star.core.registry import get_backend
 from isoscore_star.readers._source import Candidate, DenseSource, FileContentError, Index, dense, no_keys, reading
 
 _ALONE = ""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import isoscore_star as iso
-from isoscore_star._protocol import Array
+from isoscore_star.core.protocol import Array
 from isoscore_star.validation._truth import FloatArray, Truth, shrunk, unbiased
 
 DIM = 48

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from isoscore_star._errors import InvalidValueError
+from isoscore_star.core.errors import InvalidValueError
 
 FILE = "isoscore_star.safetensors"
 LOGGER = logging.getLogger("isoscore_star")

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.integrations.huggingface import _checkpoint
 from isoscore_star.integrations.huggingface._accumulation import LOGGER, Inflation
 from isoscore_star.integrations.huggingface._evaluation import EvaluationScore

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch import IStarLoss
-from isoscore_star.backends.torch_cosine import CosineRegularizer
-from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 
 def make_penalty(istar: Any, model: nn.Module, *, hooked: bool) -> Any:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
-from isoscore_star.backends.torch_masks import StateMasks
-from isoscore_star.backends.torch_states import HiddenStates
+from isoscore_star.backends.torch.training.hidden_states import HiddenStates
+from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
 
 NAMES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
 from isoscore_star.integrations._only_measured import OnlyMeasured
 from isoscore_star.integrations.huggingface._accumulation import Inflation, loss_is_scaled
 from isoscore_star.integrations.huggingface._penalty import make_penalty

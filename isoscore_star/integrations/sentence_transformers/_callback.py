@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from isoscore_star._errors import InvalidTypeError, InvalidValueError
-from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.integrations.huggingface import _checkpoint
 from isoscore_star.integrations.sentence_transformers._loss import IStarLoss
 from isoscore_star.integrations.sentence_transformers._run import file_of, name_of, training_of

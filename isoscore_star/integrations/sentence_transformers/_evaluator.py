@@ -7,7 +7,8 @@ from typing import Any
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from isoscore_star import _checks, _formulas, _functions
+from isoscore_star import functions
+from isoscore_star.core import checks, formulas
 
 
 class IsoScoreStarEvaluator(BaseEvaluator):
@@ -51,8 +52,8 @@ class IsoScoreStarEvaluator(BaseEvaluator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.sentences = list(sentences)
         self.shrinkage_cov = shrinkage_cov
-        self.zeta = _checks.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = _checks.choice("estimator", estimator, _checks.ESTIMATORS)
+        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
+        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
         self.batch_size = batch_size
         self.name = name
         self.show_progress_bar = show_progress_bar
@@ -72,10 +73,10 @@ class IsoScoreStarEvaluator(BaseEvaluator):
             self.sentences, batch_size=self.batch_size, show_progress_bar=self.show_progress_bar, convert_to_numpy=True
         )
         if self.estimator == "unbiased":
-            score = _functions.isoscore_unbiased(embeddings)
+            score = functions.isoscore_unbiased(embeddings)
         else:
-            score = _functions.isoscore_star(embeddings, self.shrinkage_cov, self.zeta)
-        dimensions = _formulas.participation_ratio(score, embeddings.shape[1])
+            score = functions.isoscore_star(embeddings, self.shrinkage_cov, self.zeta)
+        dimensions = formulas.participation_ratio(score, embeddings.shape[1])
         metrics: dict[str, float] = self.prefix_name_to_metrics(
             {"isoscore_star": score, "effective_dimensions": dimensions}, self.name
         )

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoscore_star._errors import InvalidValueError
-from isoscore_star.backends.torch_loss import IStarLoss as Penalty
-from isoscore_star.backends.torch_masks import StateMasks
-from isoscore_star.backends.torch_shrinkage import ShrinkageCovariance
-from isoscore_star.backends.torch_sync import synchronised
+from isoscore_star.backends.torch.modules.istar_loss import IStarLoss as Penalty
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.backends.torch.training.sync import synchronised
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.integrations._only_measured import OnlyMeasured
 from isoscore_star.integrations.sentence_transformers import _states
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isoscore_star._errors import InvalidValueError, IsoScoreError
-from isoscore_star.backends.torch_layers import select_layers
-from isoscore_star.backends.torch_masks import StateMasks
+from isoscore_star.backends.torch.training.layers import select_layers
+from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.core.errors import InvalidValueError, IsoScoreError
 
 ASKED = "output_hidden_states"
 

@@ -1,0 +1,1 @@
+"""What people put into a Keras model: layers, regularizers and a metric."""

@@ -1,0 +1,89 @@
+"""`IStarActivityRegularizer`: the I-STAR penalty for the argument ``activity_regularizer`` of any Keras layer."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from isoscore_star.core import checks, value_checks
+from isoscore_star.functions import istar_loss
+
+
+@keras.saving.register_keras_serializable(package="isoscore_star")
+class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[misc]
+    """The I-STAR penalty λ·(1 − IsoScore*) of a layer's output: ``Dense(64, activity_regularizer=...)``.
+
+    Keras divides what an activity regularizer gives by the batch size (since 3.14); this multiplies by it before, so
+    that λ means the same as in `IStarRegularizer`. That layer does more: masks, unions of layers, a ``val_loss``
+    without the penalty, schedules, and a Σ_S that is refreshed. Here Keras hands over no mask, adds the penalty in
+    evaluation too, and Σ_S is a constant that is saved in the model's configuration.
+
+    Parameters
+    ----------
+    lam : float, default 1.0
+        λ. Above 0 pushes towards isotropy, below 0 away from it.
+    zeta : float, default 0.2
+        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
+        ``"unbiased"`` needs neither ζ nor Σ_S.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For a parameter out of range, a `shrinkage_cov` that is no covariance, or ζ > 0 without one.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from isoscore_star.backends.keras import IStarActivityRegularizer
+    >>> layer = keras.layers.Dense(16, activity_regularizer=IStarActivityRegularizer(estimator="unbiased"))
+    >>> states = layer(keras.random.normal((32, 8)))
+    >>> len(layer.losses)
+    1
+    """
+
+    def __init__(
+        self, lam: float = 1.0, zeta: float = 0.2, estimator: str = "shrinkage", shrinkage_cov: Any = None
+    ) -> None:
+        dim: Any = None  # not known before the first call
+        self.lam = checks.number("lam", lam)
+        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
+        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
+        if estimator == "shrinkage":
+            checks.zeta(self.zeta, self.shrinkage_cov)
+        _keras_divides()  # finds out now, not first while a graph is being built
+
+    def __call__(self, x: Any) -> Any:
+        """Compute the penalty, times what Keras will divide it by."""
+        penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator)
+        return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _keras_divides() else penalty
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the arguments of the constructor."""
+        return {
+            "lam": self.lam,
+            "zeta": self.zeta,
+            "estimator": self.estimator,
+            "shrinkage_cov": None if self.shrinkage_cov is None else self.shrinkage_cov.tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make one from its configuration, where Σ_S is a list."""
+        cov = config["shrinkage_cov"]
+        return cls(**{**config, "shrinkage_cov": None if cov is None else np.asarray(cov)})
+
+
+@functools.cache
+def _keras_divides() -> bool:
+    """Tell whether this version of Keras divides by the batch size, by asking it."""
+    layer = keras.layers.Identity(activity_regularizer=lambda _: ops.ones(()), name="asked")
+    layer(ops.zeros((2, 1)))
+    return float(layer.losses[0]) < 1

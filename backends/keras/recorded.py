@@ -1,0 +1,93 @@
+"""Public functions called on symbolic tensors of Keras: a layer that makes the call when there are values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from isoscore_star import functions
+from isoscore_star.core import checks
+from isoscore_star.core.registry import backend_of
+
+RECORDABLE = ("isoscore", "isoscore_star", "isoscore_unbiased", "istar_loss")
+
+
+def record(function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the function by a layer of the functional model that is being built, and give its symbolic scalar.
+
+    Symbolic arguments become inputs of the layer, other arrays its weights, all else its configuration.
+    """
+    given = inspect.signature(function).bind(X, *args, **kwargs).arguments
+    inputs: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        if any(isinstance(part, keras.KerasTensor) for part in keras.tree.flatten(value)):
+            inputs[name] = value
+        elif isinstance(value, keras.Variable):
+            constants[name] = value
+        elif hasattr(value, "shape") and hasattr(value, "dtype"):
+            array = backend_of(value).to_numpy(value)
+            constants[name] = keras.Variable(array, dtype=str(array.dtype), trainable=False, autocast=False)
+        elif value is not None:
+            settings[name] = value
+    layer = RecordedCall(function.__name__, settings, constants)
+    return layer(inputs.pop("X"), **inputs)
+
+
+@keras.saving.register_keras_serializable(package="isoscore_star")
+class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
+    """One call of a public function inside a functional model.
+
+    Parameters
+    ----------
+    function : str
+        Name of the function.
+    settings : dict
+        Arguments that are no arrays.
+    constants : dict
+        Arguments that are arrays: variables, which become weights, or their shapes and dtypes.
+    """
+
+    def __init__(self, function: str, settings: dict[str, Any], constants: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.function = checks.choice("function", function, RECORDABLE)
+        self.settings = dict(settings)
+        self.constants = {name: self._constant(name, value) for name, value in constants.items()}
+        self.supports_masking = True
+
+    def call(self, X: Any, mask: Any = None, shrinkage_cov: Any = None, zeta: Any = None, lam: Any = None) -> Any:
+        """Make the call; a mask that Keras attached to X counts as one that was given."""
+        symbolic = {"mask": mask, "shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam}
+        arguments = {name: weight.value for name, weight in self.constants.items()}
+        arguments |= {name: value for name, value in symbolic.items() if value is not None}
+        return getattr(functions, self.function)(X, **self.settings, **arguments)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Try the call on stand-ins, which makes its checks; a size that is not known yet is 2 there."""
+        args, kwargs = keras.tree.map_structure(_with_known_shape, (args, kwargs))
+        return super().compute_output_spec(*args, **kwargs)
+
+    def _constant(self, name: str, value: Any) -> Any:
+        if isinstance(value, keras.Variable):
+            return value
+        shape, dtype = value
+        return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
+
+    def compute_mask(self, X: Any, mask: Any = None) -> None:
+        """Give none: a scalar has no rows to mask."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the arguments of the constructor."""
+        constants = {name: (list(weight.shape), str(weight.dtype)) for name, weight in self.constants.items()}
+        config = {"function": self.function, "settings": dict(self.settings), "constants": constants}
+        return {**super().get_config(), **config}
+
+
+def _with_known_shape(value: Any) -> Any:
+    if not isinstance(value, keras.KerasTensor):
+        return value
+    return keras.KerasTensor([2 if size is None else size for size in value.shape], dtype=value.dtype)

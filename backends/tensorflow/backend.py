@@ -1,0 +1,553 @@
+"""TensorFlow: closed-form gradients of any order, eager, in `tf.function` and under XLA, for any number of rows.
+
+The products have gradients of their own, each of one further product. Those can be differentiated as they stand, since
+all that they take besides the incoming gradient (points, mean, Σ_S) is on the tape too. Rows may be known as late as
+when a graph runs, and may then be none.
+
+Inside a strategy's replica function ``across="replicas"`` unites the points of all replicas. Each has the gradient for
+its own points. Summed over the replicas, as optimizers do, the gradient of a variable that the points come from is that
+of the one global score: add the penalty to each replica's loss as it is, not divided by their number. The gradients for
+λ, ζ and Σ_S are whole on each replica.
+
+On a GPU TensorFlow multiplies float32 with the ten binary digits of TF32, unless told not to by
+``tf.config.experimental.enable_tensor_float_32_execution(False)``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.protocol import Invariants
+
+Tensor = Any
+
+_BLOCK = 16
+"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+
+_PART = 64
+"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
+
+_custom_gradient: Callable[[Callable[..., Any]], Callable[..., Any]] = tf.custom_gradient
+
+
+class TensorFlowBackend:
+    """Float64 points and integers are computed in float64, all other ones in float32."""
+
+    name = "tensorflow"
+    differentiable = True
+    distributed = True
+    flushes_subnormals = True
+    takes: tuple[str, ...] = ()
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""
+        return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or _is_placeholder(array)
+
+    def dtype_name(self, array: Tensor) -> str:
+        """Name the dtype."""
+        return str(array.dtype.name)
+
+    def points(self, array: Tensor) -> Tensor:
+        """Flatten to (m, d), of a ragged tensor its values; half precision is converted later, where it is used."""
+        values = array.flat_values if isinstance(array, tf.RaggedTensor) else tf.convert_to_tensor(array)
+        flat = values if values.shape.rank == 2 else tf.reshape(values, (-1, values.shape[-1]))
+        return flat if flat.dtype.is_floating else tf.cast(flat, _compute_dtype(flat))
+
+    def mask(self, mask: Any, like: Tensor) -> Tensor:
+        """Flatten to booleans; the mask of a ragged tensor has to be ragged as it is."""
+        if isinstance(like, tf.RaggedTensor) or isinstance(mask, tf.RaggedTensor):
+            mask = _ragged_mask(mask, like)
+        elif not tf.is_tensor(mask):
+            mask = np.asarray(mask) != 0
+        return tf.reshape(tf.cast(mask, tf.bool), [-1])
+
+    def constant(self, array: Any, like: Tensor) -> Tensor:
+        """Bring to the dtype of computation."""
+        dtype = _compute_dtype(like)
+        if not tf.is_tensor(array):
+            with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+                array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
+        return tf.cast(array, dtype)
+
+    def invariants(
+        self,
+        clouds: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        shrinkage_cov: Tensor | None,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute by the form that needs the smaller product; across replicas by the one whose parts add up."""
+        replicas = None if across is None else _replica_context(across)
+        return _invariants(_united(clouds, masks, replicas), shrinkage_cov, fourth_order)
+
+    def total(self, array: Tensor) -> Tensor:
+        """Sum all entries."""
+        return tf.reduce_sum(array)
+
+    def diagonal(self, matrix: Tensor) -> Tensor:
+        """Take the diagonal."""
+        return tf.linalg.diag_part(matrix)
+
+    def detached(self, scalar: Any) -> Tensor:
+        """Give it without gradient."""
+        return tf.stop_gradient(scalar)
+
+    def where(self, condition: Any, a: Any, b: Any) -> Tensor:
+        """Choose between scalars without looking at them."""
+        return tf.where(condition, a, b)
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give the value, which waits for the device; None while a graph is built."""
+        values = _values(scalar) if tf.is_tensor(scalar) else scalar
+        return None if values is None else float(values)
+
+    def to_numpy(self, array: Tensor) -> NDArray[Any]:
+        """Copy to the host, bfloat16 as float32; of a ragged tensor its values."""
+        values = _values(array.flat_values if isinstance(array, tf.RaggedTensor) else array)
+        if values is None:
+            raise InvalidTypeError(
+                f"X: {type(array).__name__} has no values while a graph is being built, so it cannot be brought to "
+                "NumPy. Call this outside of tf.function, or use the scores that are computed in TensorFlow"
+            )
+        return np.asarray(values, np.float32 if array.dtype == tf.bfloat16 else None)
+
+    def result(self, score: Tensor) -> Tensor:
+        """Leave the 0-d tensor as it is."""
+        return score
+
+    def devices(self) -> tuple[str, ...]:
+        """Name the logical devices: ``"cpu"``, ``"cpu:1"``, ``"gpu:0"``, ..."""
+        return tuple(_devices())
+
+    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
+        """Convert on the device."""
+        with tf.device(_devices()[device]):
+            return tf.cast(tf.constant(array), dtype)
+
+    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiate by a tape."""
+        with tf.GradientTape() as tape:
+            tape.watch(X)
+            value = function(X)
+        return value, tape.gradient(value, X)
+
+    def defer(self, function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """For placeholders of a functional tf_keras model, give the output of a layer that makes the call."""
+        if not any(map(_is_placeholder, X if isinstance(X, (list, tuple)) else [X])):
+            return NotImplemented
+        from isoscore_star.backends.tensorflow.tf_keras_layer import recorded_call
+
+        return recorded_call(function, X, args, kwargs)
+
+
+def _is_placeholder(array: object) -> bool:
+    internal: Any = sys.modules.get("tf_keras.__internal__")  # nobody has a placeholder before that is imported
+    return internal is not None and isinstance(array, internal.KerasTensor)
+
+
+def _compute_dtype(points: Tensor) -> Any:
+    return tf.float32 if points.dtype.is_floating and points.dtype != tf.float64 else tf.float64
+
+
+def _values(tensor: Tensor) -> Any:
+    try:
+        return tensor.numpy()
+    except (AttributeError, NotImplementedError):  # what symbolic tensors answer, and variables in a graph
+        return None
+
+
+def _devices() -> dict[str, str]:
+    devices = {f"{d.device_type}:{d.name.rsplit(':')[-1]}".lower(): d.name for d in tf.config.list_logical_devices()}
+    return {"cpu" if name == "cpu:0" else name: device for name, device in devices.items()}
+
+
+def _ragged_mask(mask: Any, points: Any) -> Tensor:
+    """Give the values of a ragged mask, after checking that its rows have the lengths of those of the points."""
+    expected = "expected a ragged tensor with the same row lengths as X (or none), as X is ragged"
+    if not isinstance(points, tf.RaggedTensor):
+        raise InvalidValueError("mask: it is ragged, but X is not. Give mask.to_tensor() of X's shape")
+    if not isinstance(mask, tf.RaggedTensor) or mask.ragged_rank != points.ragged_rank:
+        raise InvalidValueError(f"mask: {expected}; got {type(mask).__name__} of shape {tuple(mask.shape)}")
+    checks = []
+    for ours, theirs in zip(mask.nested_row_splits, points.nested_row_splits, strict=True):
+        found, wanted = _values(ours), _values(theirs)
+        if found is None or wanted is None:
+            checks.append(tf.debugging.assert_equal(tf.cast(ours, theirs.dtype), theirs, message=f"mask: {expected}"))
+        elif not np.array_equal(found, wanted):
+            raise InvalidValueError(f"mask: {expected}; got rows that differ in length from X's")
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.identity(mask.flat_values)
+
+
+def _replica_context(across: Any) -> Any:
+    if not (isinstance(across, str) and across == "replicas"):
+        raise InvalidValueError(
+            f'across: TensorFlow has "replicas" (those of a tf.distribute strategy); got {across!r}'
+        )
+    if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
+        raise InvalidValueError(
+            'across: "replicas" has a meaning inside a replica function alone, where each replica has points of its '
+            "own. Call this in what strategy.run runs (or in a layer, loss or train_step), or leave across out"
+        )
+    return tf.distribute.get_replica_context()
+
+
+class _Union(NamedTuple):
+    """Clouds with their masks, the number of points that count, and how these become centred and of moderate size.
+
+    What is computed with is (x − anchor)/length − mean, of which the mean alone depends on the points where it comes to
+    gradients. With replicas, all are those of the points of all.
+    """
+
+    clouds: Sequence[Tensor]
+    masks: Sequence[Tensor | None]
+    count: Any
+    anchor: Tensor
+    length: Tensor
+    mean: Tensor
+    replicas: Any
+
+
+def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: Any) -> _Union:
+    """Count the points and find their mean, by differences from an anchor: each coordinate's largest value.
+
+    Those are exactly zero for identical points and exact for close ones, so that a mean far from zero costs no digits
+    and a cloud without spread has exactly zero scatter. In units of about the largest of them no product leaves the
+    range of floats.
+    """
+    dtype = _compute_dtype(clouds[0])
+    count, extremes = _count(clouds, masks, dtype), _extremes(clouds, masks, dtype)
+    if replicas is not None:
+        count, extremes = _of_all(count, extremes, replicas)
+    anchor = tf.where(extremes[0] > -np.inf, extremes[0], tf.zeros([], dtype))
+    length = _length(tf.reduce_max(extremes[0] + extremes[1]))
+    union = _Union(clouds, masks, count, anchor, length, tf.zeros_like(anchor), replicas)
+    total = _summed(sum(_sum_from_anchor(*pair, union) for pair in zip(clouds, masks, strict=True)), replicas)
+    return union._replace(mean=_shared(total / _at_least(count, 1), replicas))
+
+
+def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
+    """Give all points and none, or none and all."""
+    rows = [_rows([cloud]) for cloud in union.clouds]
+    cuts = [tf.where(few, n, 0) for n in rows]
+    clouds = [tf.split(cloud, [cut, n - cut]) for cloud, cut, n in zip(union.clouds, cuts, rows, strict=True)]
+    near = [None if mask is None else mask[:cut] for mask, cut in zip(union.masks, cuts, strict=True)]
+    far = [None if mask is None else mask[cut:] for mask, cut in zip(union.masks, cuts, strict=True)]
+    return (
+        union._replace(clouds=[cloud for cloud, _ in clouds], masks=near),
+        union._replace(clouds=[cloud for _, cloud in clouds], masks=far),
+    )
+
+
+def _rows(clouds: Sequence[Tensor]) -> Any:
+    """Give the number of rows: an int where the shapes tell it, else a tensor."""
+    return sum(tf.shape(cloud)[0] if cloud.shape[0] is None else cloud.shape[0] for cloud in clouds)
+
+
+def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Any:
+    """Give m: an int where there is no mask and the shapes tell it, else a tensor."""
+    pairs = zip(clouds, masks, strict=True)
+    count = sum(
+        _rows([cloud]) if mask is None else tf.math.count_nonzero(mask, dtype=tf.int32) for cloud, mask in pairs
+    )
+    return count if isinstance(count, int) else tf.cast(count, dtype)
+
+
+def _at_least(count: Any, least: int) -> Any:
+    return max(count, least) if isinstance(count, int) else tf.maximum(count, tf.cast(least, count.dtype))
+
+
+def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
+    """Give each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
+    found = []
+    for cloud, mask in zip(clouds, masks, strict=True):
+        cloud = tf.stop_gradient(cloud)
+        highest = tf.reduce_max(_in_parts(_kept(cloud, mask, -np.inf), tf.reduce_max), 0)
+        lowest = tf.reduce_min(_in_parts(_kept(cloud, mask, np.inf), tf.reduce_min), 0)
+        found.append(tf.cast(tf.stack([highest, -lowest]), dtype))
+    return found[0] if len(found) == 1 else tf.reduce_max(tf.stack(found), 0)
+
+
+def _length(spread: Tensor) -> Tensor:
+    """Give the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
+    integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
+    least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
+    power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
+    return tf.where((spread > 0) & (spread < np.inf), power, tf.ones_like(power))
+
+
+def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
+    return rows if mask is None else tf.where(mask[:, None], rows, tf.cast(instead, rows.dtype))
+
+
+def _shifted(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    return _kept((tf.cast(cloud, union.mean.dtype) - union.anchor) * (1 / union.length), mask)
+
+
+def _centred(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    return _kept(_shifted(cloud, None, union) - union.mean, mask)
+
+
+def _blocks(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Cut rows into blocks of so many, (n, most, ...), and what is left of them."""
+    count = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
+    whole = count // most
+    blocks = tf.reshape(rows[: whole * most], tf.concat([[whole, most], tf.shape(rows)[1:]], 0))
+    return blocks, rows[whole * most :]
+
+
+def _in_parts(rows: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Reduce some rows at a time, which is faster than all at once, and of sums more exact."""
+    if rows.shape[0] is not None and rows.shape[0] <= _PART:
+        return rows
+    blocks, rest = _blocks(rows, _PART)
+    return tf.concat([reduce(blocks, 1), rest], 0)
+
+
+def sum_of_rows(rows: Tensor) -> Tensor:
+    """Sum over the first axis, in float64 what parts have given."""
+    return _sum(_in_parts(rows, tf.reduce_sum))
+
+
+def _sum(parts: Tensor) -> Tensor:
+    return tf.cast(tf.reduce_sum(tf.cast(parts, tf.float64), 0), parts.dtype)
+
+
+def own_product(rows: Tensor, dim: int) -> Tensor:
+    """Give rowsᵀ·rows of points in so many dimensions, in float64 what blocks have given."""
+    most = _BLOCK * dim
+    if rows.shape[0] is not None and rows.shape[0] <= most:
+        return tf.linalg.matmul(rows, rows, transpose_a=True)
+    blocks, rest = _blocks(rows, most)
+    parts = [tf.linalg.matmul(blocks, blocks, transpose_a=True)]
+    if rest.shape[0] != 0:
+        parts.append(tf.linalg.matmul(rest, rest, transpose_a=True)[None])
+    return _sum(tf.concat(parts, 0))
+
+
+def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
+    """Sum the rows before centring, without keeping any of them for the gradient."""
+
+    @_custom_gradient
+    def total(rows: Tensor) -> Any:
+        def gradient(g: Tensor) -> Tensor:
+            return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
+
+        return sum_of_rows(_shifted(rows, mask, union)), gradient
+
+    return total(cloud)
+
+
+# What is the same on all replicas counts as one variable: a sum over them takes its gradient as it is, and where it is
+# used for each one's own points the gradients add up. Each of the two is the gradient of the other.
+def _summed(value: Tensor, replicas: Any) -> Tensor:
+    @_custom_gradient
+    def summed(value: Tensor) -> Any:
+        return replicas.all_reduce(tf.distribute.ReduceOp.SUM, value), lambda g: _shared(g, replicas)
+
+    return value if replicas is None else summed(value)
+
+
+def _shared(value: Tensor, replicas: Any) -> Tensor:
+    @_custom_gradient
+    def shared(value: Tensor) -> Any:
+        return tf.identity(value), lambda g: _summed(g, replicas)
+
+    return value if replicas is None else shared(value)
+
+
+def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
+    """Give the number of points on all replicas, and the largest of their values."""
+    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=extremes.dtype)
+    given = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
+    count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
+    return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
+
+
+def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
+    """Give tr/d without gradient, and what to divide by, which is 1 where it is zero."""
+    square = tf.stop_gradient(total)
+    return square, tf.where(square == 0, tf.ones_like(square), square)
+
+
+def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
+    """Compute by the form that needs the smaller product, Gram (m × m) or scatter (d × d).
+
+    While a graph is built that may not be known. Then both are there, one of them with all points and the other with
+    none, nor any dimension: unlike branches of a condition those can be differentiated, compiled and vectorized freely.
+    """
+    dim = union.mean.shape[0]
+    few = union.replicas is None and _rows(union.clouds) < dim
+    if isinstance(few, bool):
+        near, far, width = (union, None, dim) if few else (None, union, dim)
+    else:
+        near, far = _split(union, few)
+        width = tf.where(few, 0, dim)
+    freedom = _at_least(union.count - 1, 1)
+    total = 0
+    if near is not None:
+        points = _centred_points(near)
+        total += _squares(points)
+    if far is not None:
+        scatter = _scatter(far, width)
+        total += tf.linalg.trace(scatter)
+    square, divisor = _squared_unit(total / freedom / dim)
+    target_unit, target = (None, None) if target is None else _in_own_unit(target)
+    found = []
+    if near is not None:
+        found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
+    if far is not None:
+        found.append(_scatter_form(far, scatter, width, freedom, divisor, target, fourth_order))
+    t, f, *rest = (sum(parts) for parts in zip(*found, strict=True))
+    q = rest.pop(0) if fourth_order else None
+    precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
+    invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
+    if target is None:
+        return invariants
+    return invariants._replace(cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=target_unit)
+
+
+def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Give s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
+    largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
+    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
+    inverse = 1 / tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
+    return tf.sqrt(largest), target * inverse * inverse
+
+
+def _squares(array: Tensor) -> Tensor:
+    return tf.reduce_sum(array * array)
+
+
+@_custom_gradient  # TensorFlow's own cannot be differentiated under XLA where the shape is not static
+def _trace(matrix: Tensor) -> Any:
+    return tf.linalg.trace(matrix), lambda g: g * tf.eye(tf.shape(matrix)[0], dtype=matrix.dtype)
+
+
+def _centred_points(union: _Union) -> Tensor:
+    """Give all points, centred. Centring is a symmetric projection, so its gradient is centred too."""
+    keep = None
+    if any(mask is not None for mask in union.masks):
+        pairs = zip(union.clouds, union.masks, strict=True)
+        keep = tf.concat([tf.ones(tf.shape(c)[:1], tf.bool) if mask is None else mask for c, mask in pairs], 0)
+
+    @_custom_gradient
+    def centred_points(*clouds: Tensor) -> Any:
+        def gradient(g: Tensor) -> list[Tensor]:
+            g = _kept(g, keep)
+            g = _kept(g - tf.reduce_sum(g, 0) / _at_least(union.count, 1), keep)
+            parts = tf.split(g, [_rows([cloud]) for cloud in clouds]) if len(clouds) > 1 else [g]
+            return [tf.cast(part / union.length, cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
+
+        pairs = zip(clouds, union.masks, strict=True)
+        return tf.concat([_centred(*pair, union) for pair in pairs], 0), gradient
+
+    return centred_points(*union.clouds)
+
+
+def _gram_form(unit: Tensor, freedom: Any, target: Tensor | None, fourth_order: bool) -> list[Tensor]:
+    """T, F and, as wanted, Q and C from the inner products of points that are centred and in units of their own."""
+
+    @_custom_gradient
+    def inner_products(points: Tensor) -> Any:
+        def gradient(g: Tensor) -> Tensor:
+            return tf.linalg.matmul(g + tf.transpose(g), points)
+
+        return tf.linalg.matmul(points, points, transpose_b=True), gradient
+
+    squared_norms = tf.reduce_sum(unit * unit, 1)
+    found = [tf.reduce_sum(squared_norms) / freedom, _squares(inner_products(unit) / freedom)]
+    if fourth_order:
+        found.append(_squares(squared_norms) / freedom)
+    if target is not None:
+        found.append(_quadratic_form(unit, target) / freedom)
+    return found
+
+
+def _quadratic_form(points: Tensor, target: Tensor) -> Tensor:
+    """Σ xᵀΣ_S x, by one product for value and gradient, and one more only where Σ_S itself is differentiated."""
+    mapped = tf.linalg.matmul(points, target)
+
+    @_custom_gradient
+    def of_points(points: Tensor) -> Any:
+        return tf.reduce_sum(mapped * points), lambda g: 2 * g * mapped
+
+    @_custom_gradient
+    def of_target(target: Tensor) -> Any:
+        return tf.zeros([], target.dtype), lambda g: g * tf.linalg.matmul(points, points, transpose_a=True)
+
+    return of_points(points) + of_target(target)
+
+
+def _of_width(width: Any, rows: Tensor) -> Tensor:
+    """Give rows as they are, or no rows another width."""
+    return tf.reshape(rows, [tf.shape(rows)[0], width])
+
+
+def _scatter(union: _Union, width: Any) -> Tensor:
+    """Scatter of the points, in units of the length, without gradient."""
+    parts = []
+    for pair in zip(union.clouds, union.masks, strict=True):
+        centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
+        parts.append(own_product(centred, union.mean.shape[0]))
+    return _summed(sum(parts), union.replicas)
+
+
+def _scatter_form(
+    union: _Union, scatter: Tensor, width: Any, freedom: Any, divisor: Tensor, target: Tensor | None, fourth_order: bool
+) -> list[Tensor]:
+    """T, F and, as wanted, Q and C from S/s²."""
+
+    @_custom_gradient
+    def covariance(*clouds: Tensor) -> Any:
+        def gradient(g: Tensor) -> list[Tensor]:
+            g = _shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas) / union.length
+            parts = []
+            for cloud, mask in zip(clouds, union.masks, strict=True):
+                centred = _of_width(width, _centred(cloud, mask, union))
+                parts.append(tf.cast(tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)), cloud.dtype))
+            return parts
+
+        # Centred points sum to zero, so there is no gradient for their mean. Differentiating the gradient gives one.
+        return scatter / (freedom * divisor), gradient
+
+    cov = covariance(*union.clouds)
+    found = [_trace(cov), _squares(cov)]
+    if fourth_order:
+        fourth = sum(_fourth_powers(*pair, union, divisor) for pair in zip(union.clouds, union.masks, strict=True))
+        found.append(_summed(fourth, union.replicas) / freedom)
+    if target is not None:
+        head, _ = tf.split(target, [width, target.shape[0] - width])
+        found.append(tf.reduce_sum(_of_width(target.shape[0], cov) * head))
+    return found
+
+
+def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: Tensor) -> Tensor:
+    """Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
+
+    @_custom_gradient
+    def fourth(rows: Tensor, mean: Tensor) -> Any:
+        def norms(centred: Tensor) -> Tensor:
+            return tf.reduce_sum(centred * centred, 1) / divisor
+
+        def gradient(g: Tensor) -> Any:
+            centred = _centred(rows, mask, union._replace(mean=mean))
+            on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
+            return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows)
+
+        squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
+        return sum_of_rows(squared_norms * squared_norms), gradient
+
+    return fourth(cloud, union.mean)
+
+
+BACKEND = TensorFlowBackend()

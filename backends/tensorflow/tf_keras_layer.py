@@ -1,0 +1,128 @@
+"""tf_keras (Keras 2): the layer that a score or penalty of a functional model's placeholder becomes.
+
+    states = tf_keras.layers.Dense(64)(inputs)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(10)(states))
+    model.add_loss(iso.istar_loss(states, cov, zeta=0.2, lam=1.0))
+
+The layer is saved with the model, Σ_S as a weight of its own. To load the model in another process, import this module
+first. A mask that Keras carries along, from an ``Embedding`` with ``mask_zero=True`` say, counts unless another one is
+given.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from isoscore_star import functions
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.registry import get_backend
+
+__all__ = ["ScoreLayer"]
+
+
+@tf_keras.saving.register_keras_serializable(package="isoscore_star")
+class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
+    """One of this library's functions of points, as a layer of a tf_keras model.
+
+    Parameters
+    ----------
+    function : str
+        ``"istar_loss"``, ``"isoscore"``, ``"isoscore_star"`` or ``"isoscore_unbiased"``.
+    arguments : dict
+        Its arguments apart from the points, the mask and Σ_S: numbers and words.
+    cov_shape : tuple of int, optional
+        Shape of Σ_S, which is a weight that is not trained.
+    cov_dtype : str, optional
+        Its dtype.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        cov_shape: Any = None,
+        cov_dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Points are taken as they come: a mixed-precision policy would cast them to half precision first.
+        super().__init__(autocast=False, **kwargs)
+        self.function, self.arguments = function, arguments
+        self.cov_shape, self.cov_dtype = cov_shape, cov_dtype
+        self.supports_masking = True
+        self.shrinkage_cov: Any = None
+        if cov_shape is not None:
+            # NaN until the values are set or loaded: a clone without its weights must not pass for one with Σ_S = 0.
+            self.shrinkage_cov = self.add_weight(
+                "shrinkage_cov",
+                tuple(cov_shape),
+                dtype=cov_dtype,
+                initializer=tf_keras.initializers.Constant(np.nan),
+                trainable=False,
+                experimental_autocast=False,
+            )
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Call the function."""
+        arguments = dict(self.arguments)
+        if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
+            arguments["across"] = None  # the model is being built, or called on the points of one device
+        if self.shrinkage_cov is not None:
+            arguments["shrinkage_cov"] = tf.convert_to_tensor(self.shrinkage_cov)
+        function = tf.autograph.experimental.do_not_convert(getattr(functions, self.function))
+        score = function(inputs, mask=mask, **arguments)
+        if arguments.get("across") is not None:
+            # Keras divides every loss by the number of replicas, but each has the gradient of its own points alone.
+            others = tf.distribute.get_strategy().num_replicas_in_sync - 1
+            score += others * (score - tf.stop_gradient(score))
+        return score
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """Give none: a score has no points left to mask."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "function": self.function,
+            "arguments": dict(self.arguments),
+            "cov_shape": self.cov_shape,
+            "cov_dtype": self.cov_dtype,
+        }
+
+
+def recorded_call(function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Give the output of a new layer that calls a public function on placeholders."""
+    arguments = dict(inspect.signature(function).bind(X, *args, **kwargs).arguments)
+    X, mask, cov = arguments.pop("X"), arguments.pop("mask", None), arguments.pop("shrinkage_cov", None)
+    for name in {"zeta", "lam"} & set(arguments):
+        arguments[name] = _number(name, arguments[name])
+    # Given as None, a mask would not be looked for in what Keras carries along.
+    masks = {} if mask is None else {"mask": mask}
+    if cov is None:
+        return ScoreLayer(function.__name__, arguments)(X, **masks)
+    backend = get_backend("tensorflow")
+    points = X[0] if isinstance(X, (list, tuple)) else X
+    matrix = checks.square_matrix("shrinkage_cov", cov, backend, points.shape[-1])
+    value_checks.covariance_values("shrinkage_cov", matrix, backend)
+    values = backend.constant(matrix, points)
+    layer = ScoreLayer(function.__name__, arguments, tuple(values.shape), values.dtype.name)
+    layer.shrinkage_cov.assign(values)
+    return layer(X, **masks)
+
+
+def _number(name: str, value: Any) -> float:
+    known = value.numpy() if isinstance(value, tf.Tensor) and hasattr(value, "numpy") else value
+    if isinstance(known, (Real, np.ndarray)):
+        return checks.number(name, known[()] if isinstance(known, np.ndarray) else known)
+    raise InvalidTypeError(
+        f"{name}: in a functional tf_keras model it is saved with the model as a number; got {type(value).__name__}. "
+        "To change it while training, call this function in a layer, a loss or a train_step of your own"
+    )

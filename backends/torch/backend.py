@@ -1,0 +1,409 @@
+"""PyTorch: closed-form gradients of any order, on every device, compiled or not.
+
+The points are multiplied in one of two forms. With at least as many points as dimensions it is the scatter form:
+XᵀX, d × d, block by block of rows, so that of more points than a block holds no centred or converted copy is made.
+With fewer it is the Gram form: the m × m matrix of inner products. Either takes one product forward and one backward;
+the backward passes are themselves differentiable, as the auxiliary outputs (mean, covariance, ...) carry gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isoscore_star.backends.torch.blocks import Block, all_kept, put_together, row_blocks, rows_of_clouds
+from isoscore_star.backends.torch.distributed import scatter_form_across
+from isoscore_star.backends.torch.frame import (
+    Frame,
+    frame_about,
+    inverse_unit,
+    known,
+    known_to_be_usual,
+    largest_entry,
+    sums_about,
+)
+from isoscore_star.backends.torch.points import (
+    at_least,
+    centred_rows,
+    compute_dtype,
+    concrete,
+    count_points,
+    fewer,
+    first_point,
+    mean_variance,
+    numbers_at_hand,
+    product_dtype,
+    squared_lengths,
+    squared_norm,
+    symmetric_products,
+    transformed,
+    values_at_hand,
+    without_autocast,
+)
+from isoscore_star.backends.torch.score import shrunk_score, unbiased_score
+from isoscore_star.backends.torch.target import Target, target_of, with_target
+from isoscore_star.core import formulas
+from isoscore_star.core.protocol import Invariants
+
+
+class TorchBackend:
+    """Float64 points and integers are computed in float64, all other ones in float32, or in float64 if they are narrow.
+
+    What comes out has float32's dtype then too.
+    """
+
+    name = "torch"
+    differentiable = True
+    distributed = True
+    takes: tuple[str, ...] = ()
+
+    def owns(self, array: object) -> bool:
+        """Tell whether the array is a tensor."""
+        return isinstance(array, Tensor)
+
+    def dtype_name(self, array: Tensor) -> str:
+        """Name the dtype."""
+        return str(array.dtype).removeprefix("torch.")
+
+    def points(self, array: Tensor) -> Tensor:
+        """Flatten to (m, d); half precision is converted later, block by block."""
+        flat = array.reshape(-1, array.shape[-1])
+        return flat if flat.is_floating_point() else flat.to(compute_dtype(flat))
+
+    def mask(self, mask: Any, like: Tensor) -> Tensor:
+        """Flatten to booleans on the points' device."""
+        return torch.as_tensor(mask, device=like.device).reshape(-1) != 0
+
+    def constant(self, array: Any, like: Tensor) -> Tensor:
+        """Bring to the dtype of computation and the device."""
+        return torch.as_tensor(array).to(device=like.device, dtype=compute_dtype(like))
+
+    def invariants(
+        self,
+        clouds: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        shrinkage_cov: Tensor | None,
+        *,
+        fourth_order: bool,
+        across: Any = None,
+    ) -> Invariants:
+        """Compute by the form that needs the smaller product; across ranks by the one whose parts add up."""
+        rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
+        if torch.compiler.is_compiling():  # torch.compile takes no tensor twice, not even the mask of two layers
+            masks = [None if mask is None else mask.view_as(mask) for mask in masks]
+        with without_autocast(clouds[0].device.type):
+            target = target_of(shrinkage_cov, product_dtype(clouds[0]))
+            if across is not None:
+                return scatter_form_across(clouds, masks, target, fourth_order, across)
+            if fewer(rows, dim):
+                return _gram_form(clouds, masks, target, fourth_order)
+            return _scatter_form(clouds, masks, target, fourth_order)
+
+    def total(self, array: Tensor) -> Tensor:
+        """Sum all entries."""
+        return array.sum()
+
+    def diagonal(self, matrix: Tensor) -> Tensor:
+        """Take the diagonal."""
+        return matrix.diagonal()
+
+    def detached(self, scalar: Tensor) -> Tensor:
+        """Give it without gradient."""
+        return scalar.detach()
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        """Choose between scalars without looking at them."""
+        return torch.where(condition, a, b)
+
+    def score_in_one_step(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+        """Give IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
+        return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
+
+    def concrete(self, scalar: Any) -> float | None:
+        """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
+        return concrete(scalar)
+
+    def to_numpy(self, array: Tensor) -> NDArray[Any]:
+        """Copy to the host, bfloat16 as float32."""
+        array = array.detach()
+        if transformed():  # a tensor inside torch.func's transformations has no memory to share
+            return np.asarray(array.tolist()).reshape(array.shape)
+        return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
+
+    def result(self, score: Tensor) -> Tensor:
+        """Leave the 0-d tensor as it is."""
+        return score
+
+    def devices(self) -> tuple[str, ...]:
+        """Name the CPU, every CUDA device, and Apple's."""
+        cuda = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        return ("cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
+        """Convert on the host, then copy to the device."""
+        return torch.tensor(array, dtype=getattr(torch, dtype)).to(device)
+
+    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
+        """Differentiate at a leaf of its own."""
+        leaf = X.detach().requires_grad_()
+        value = function(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+
+def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Switch autocast off for a backward pass, which may run under another one than its forward pass did."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Any) -> Any:
+        # Saved tensors would tell the device too, but a checkpoint lets them be unpacked only once.
+        given = [grad for grad in grads if grad is not None]
+        with without_autocast(given[0].device.type if given else "cpu"):
+            return backward(ctx, *grads)
+
+    return run
+
+
+def _apply(function: type[torch.autograd.Function], target: Target | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
+    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
+    # Without gradients the bare forward does; torch.compile also cannot trace such an apply of variable length.
+    tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (matrix, *clouds))
+    run: Any = function.apply if tracked else function.forward
+    return run(matrix, variance, *rest)
+
+
+def _gram_form(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
+) -> Invariants:
+    count = count_points(clouds, masks, product_dtype(clouds[0]))
+    unit, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
+
+
+class _Gram(torch.autograd.Function):
+    """Invariants from the inner products of the points, centred and in units of s.
+
+    Those points, K and X·Σ_S are outputs too, so that gradients of the gradient find them.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
+        keep = all_kept(clouds, masks)
+        shifted = put_together([centred_rows(cloud, mask, anchor) for cloud, mask in zip(clouds, masks, strict=True)])
+        centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
+        squares, inverse = (centred * centred).sum() if values_at_hand(centred) else None, None
+        if squares is None or not known_to_be_usual(squares):
+            inverse = inverse_unit(largest_entry(shifted)) if len(shifted) else None
+            if inverse is not None:  # before the mean is taken, which of subnormal numbers may be none
+                shifted = shifted * inverse
+                centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
+            squares = (centred * centred).sum()
+        mean, divisor = mean_variance(squares / freedom, centred.shape[1])
+        unit, per_unit = mean.sqrt(), divisor.rsqrt()
+        points = centred * per_unit
+        gram = points @ points.T
+        squared_norms = gram.diagonal()
+        mapped = points.new_zeros(()) if target is None else (target @ points.T).T.contiguous() / variance
+        cross = (mapped * points).sum() / freedom
+        q = (squared_norms * squared_norms).sum() / freedom if fourth_order else points.new_zeros(())
+        return (
+            unit if inverse is None else unit / inverse,
+            gram.trace() / freedom,
+            (gram * gram).sum() / (freedom * freedom),
+            q,
+            cross,
+            points,
+            gram,
+            mapped,
+            per_unit if inverse is None else per_unit * inverse,
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        target, ctx.variance, count, _, ctx.clouds_given, *arrays = inputs
+        unit, _, _, _, _, points, gram, mapped, per_unit = output
+        ctx.count = None if isinstance(count, Tensor) else count
+        ctx.mark_non_differentiable(unit, per_unit)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(count if ctx.count is None else None, per_unit, target, points, gram, mapped, *arrays)
+
+    @staticmethod
+    @_in_full_precision
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        _, gt, gf, gq, g_cross, g_points, g_gram, g_mapped, _ = grads
+        count, per_unit, target, points, gram, mapped, *arrays = ctx.saved_tensors
+        count = ctx.count if count is None else count
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        freedom = at_least(count - 1, 1)
+        given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        per_unit, *given = numbers_at_hand(per_unit, *given)
+        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+
+        on_gram = gram * (on_cov / freedom)
+        if g_gram is not None:
+            on_gram = on_gram + g_gram + g_gram.T
+        # Not gram.diagonal(): inductor (torch 2.13) compiles that view of a saved output to a wrong gradient.
+        factor = on_points if gq is None else on_points + on_norms * (points * points).sum(1)[:, None]
+        result = torch.addmm(points * factor, on_gram, points)
+        if target is not None and g_cross is not None:
+            result = result + mapped * on_target
+        if target is not None and g_mapped is not None:
+            result = result + (g_mapped @ target.T) / ctx.variance
+        if g_points is not None:
+            result = result + g_points
+        if not (gq is None and g_points is None and g_gram is None and g_mapped is None):
+            # The other terms have columns that sum to zero by themselves.
+            keep = all_kept(clouds, masks)
+            result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
+        result = result * per_unit
+
+        target_grad = None
+        if target is not None and ctx.needs_input_grad[0]:
+            outer = torch.zeros_like(points) if g_cross is None else points * (g_cross / freedom)
+            target_grad = points.T @ ((outer if g_mapped is None else outer + g_mapped) / ctx.variance)
+        parts = result.split([len(cloud) for cloud in clouds])
+        cloud_grads = [part.to(cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+def _scatter_form(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
+) -> Invariants:
+    count = count_points(clouds, masks, product_dtype(clouds[0]))
+    unit, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
+
+
+class _Scatter(torch.autograd.Function):
+    """Invariants of S/s² from the points in a frame (x in units of u, centred).
+
+    What its unit leaves of the mean, S/s² and z are outputs too, so that gradients of the gradient find them.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
+        first, freedom = first_point(clouds, masks), at_least(count - 1, 1)
+        frame = frame_about(first, *sums_about(first, blocks()), count)
+
+        def centred_block(block: Block) -> Tensor:
+            return frame.centred(block.rows, block.keep)
+
+        cov = symmetric_products(map(centred_block, blocks()))
+        # Converted before the last operation: compiled by torch 2.11, an output that is converted to the dtype which it
+        # has already loses its gradient.
+        cov = cov.to(first.dtype)
+        total = cov.trace() / freedom
+        mean, divisor = mean_variance(total, len(cov))
+        cov = cov / (freedom * divisor)
+        unit, t = mean.sqrt(), total / divisor
+        q, z = first.new_zeros(()), torch.zeros_like(frame.rest)
+        if fourth_order:
+            for centred in map(centred_block, blocks()):
+                squared_norms = squared_lengths(centred) / divisor
+                q = q + squared_norms.square().sum()
+                z = z + squared_norms @ centred
+                del centred
+            q = q / freedom
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        inverse = frame.inverse
+        return (
+            unit if inverse is None else unit / inverse,
+            t,
+            squared_norm(cov),
+            q,
+            cross,
+            frame.rest,
+            cov,
+            z,
+            divisor,
+            frame.anchor,
+            first.new_ones(()) if inverse is None else inverse,
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        target, ctx.variance, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
+        unit, t, _, _, _, *kept = output
+        ctx.count = None if isinstance(count, Tensor) else count
+        ctx.mark_non_differentiable(unit, *kept[3:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(count if ctx.count is None else None, target, t, *kept, *arrays)
+
+    @staticmethod
+    @_in_full_precision
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        _, gt, gf, gq, g_cross, g_rest, g_cov, g_z, *_ = grads
+        count, target, t, rest, cov, z, divisor, anchor, inverse, *arrays = ctx.saved_tensors
+        count = ctx.count if count is None else count
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        freedom = at_least(count - 1, 1)
+        target_grad = None
+        if g_cross is not None and ctx.needs_input_grad[0]:
+            target_grad = (g_cross / ctx.variance) * cov
+        frame = Frame(anchor, rest, known(inverse))
+        if frame.inverse is not None:  # points are in the unit, their gradient is in one over it
+            scaled = [None if g is None else g * inverse for g in (gt, gf, gq, g_cross, g_rest, g_cov, g_z)]
+            gt, gf, gq, g_cross, g_rest, g_cov, g_z = scaled
+        given: list[Any] = [0.0 if g is None else g / divisor for g in (gt, gf, g_cross, gq)]
+        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+
+        # Never more than three d × d matrices at a time: the covariance and two of these.
+        weight: Tensor = cov * on_cov
+        if g_cross is not None and target is not None:
+            weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.variance))
+        if g_cov is not None:
+            weight = weight + (g_cov + g_cov.T) / (freedom * divisor)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
+        else:
+            weight.diagonal().add_(on_points)
+
+        def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
+            centred = frame.centred(rows, keep)
+            if gq is None and g_rest is None and g_z is None:
+                return (centred @ weight).to(rows.dtype)
+            norms = (squared_lengths(centred) / divisor)[:, None]
+            if gq is None:
+                result = centred @ weight
+            else:
+                constant: Any = -on_norms * z / at_least(count, 1)
+                result = torch.addcmul(torch.addmm(constant, centred, weight), norms * on_norms, centred)
+            if g_rest is not None:
+                result = result + g_rest / at_least(count, 1)
+            if g_z is not None:
+                column_mean = (freedom / at_least(count, 1)) * (2 * (cov @ g_z) + t * g_z)
+                result = result + (2 / divisor) * (centred @ g_z)[:, None] * centred + norms * g_z - column_mean
+            return (result if keep is None else torch.where(keep[:, None], result, 0)).to(rows.dtype)
+
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            cloud_grads = [gradient(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
+        else:
+            blocks = row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4)
+            cloud_grads = rows_of_clouds(clouds, blocks, gradient)
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+for _form in (_Gram, _Scatter):
+    # torch asks for the signature at every apply; finding it anew takes as long as a small product.
+    _form.forward.__signature__ = inspect.signature(_form.forward)  # type: ignore[attr-defined]
+
+BACKEND = TorchBackend()

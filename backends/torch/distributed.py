@@ -1,0 +1,206 @@
+"""The union over the ranks of a distributed torch run: all-reduces of moments, never of points.
+
+Forward, three exchanges go round: a common anchor and the reach from it (2d + 1 numbers), count and offset from it
+(d + 1), and the centred scatter (d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the
+invariants are enough, since each rank knows the global mean and covariance: all else is its own points' part.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isoscore_star.backends.torch.blocks import Block, row_blocks, rows_of_clouds
+from isoscore_star.backends.torch.frame import Frame, frame_about, sums_about
+from isoscore_star.backends.torch.points import (
+    at_least,
+    count_points,
+    first_point,
+    mean_variance,
+    symmetric_products,
+    without_autocast,
+)
+from isoscore_star.backends.torch.target import Target, with_target
+from isoscore_star.core import formulas
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.protocol import Invariants
+
+
+def initialised() -> bool:
+    """Tell whether this process is a rank of a distributed run."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def process_group(across: Any) -> Any:
+    """Check `across` and give the process group that it means: None, as torch takes it, for all ranks.
+
+    A graph that kept the default group itself would keep its threads alive beyond `destroy_process_group`, and gloo
+    aborts a process that ends with those.
+    """
+    if isinstance(across, str) and across == "world":
+        if not initialised():
+            raise InvalidValueError(
+                'across: "world" means all ranks of a distributed run, but torch.distributed is not initialised. Start '
+                "by torchrun (or accelerate, or Lightning) and call torch.distributed.init_process_group() first, or "
+                "leave across out in a single process"
+            )
+        return None
+    if dist.is_available() and isinstance(across, dist.ProcessGroup):
+        return across
+    allowed = 'across: expected "world" or a torch.distributed.ProcessGroup of which this rank is a member'
+    if isinstance(across, str):
+        raise InvalidValueError(f"{allowed}; got {across!r}")
+    raise InvalidTypeError(f"{allowed}; got {type(across).__name__}. Of a DeviceMesh give mesh.get_group()")
+
+
+def all_sum(tensor: Tensor, group: Any) -> Tensor:
+    """Sum a contiguous tensor over the ranks, in place."""
+    dist.all_reduce(tensor, dist.ReduceOp.SUM, group)
+    return tensor
+
+
+def all_max(tensor: Tensor, group: Any) -> Tensor:
+    """Take the maximum of a contiguous tensor over the ranks, entry by entry, in place."""
+    dist.all_reduce(tensor, dist.ReduceOp.MAX, group)
+    return tensor
+
+
+def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the largest coordinates of the ranks' own anchors, how far these lie apart, and the largest of the reaches.
+
+    Ranks that count no point have no say. Where all points are identical the anchor is that point, so that differences
+    from it are exactly zero.
+    """
+    some = torch.as_tensor(count > 0, device=own.device)
+    ends = torch.where(some, torch.stack([own, -own]), -torch.inf)
+    found = all_max(torch.cat([ends.reshape(-1), reach]), group)
+    anchor, opposite, reach = found.tensor_split([len(own), 2 * len(own)])
+    any_point = anchor > -torch.inf
+    apart = torch.where(any_point, anchor + opposite, 0).amax()
+    return torch.where(any_point, anchor, 0), apart, reach
+
+
+def scatter_form_across(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool, across: Any
+) -> Invariants:
+    """Compute the invariants of the union of the clouds of all ranks."""
+    group = process_group(across)
+    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
+    count, unit, t, f, q, cross = _ScatterAcross.apply(  # type: ignore[no-untyped-call]
+        matrix, variance, group, fourth_order, len(clouds), *clouds, *masks
+    )
+    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
+
+
+class _ScatterAcross(torch.autograd.Function):
+    """Invariants of S/s² from the points of all ranks; each rank's gradient is that of the sum of all ranks' losses."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        target: Tensor | None,
+        variance: float,
+        group: Any,
+        fourth_order: bool,
+        clouds_given: int,
+        *arrays: Any,
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
+        own = first_point(clouds, masks)
+        own_count = count_points(clouds, masks, own.dtype)
+        own_total, largest = sums_about(own, blocks())
+        first, apart, reach = common_anchor(own[0], own_count, largest[None], group)
+        wide = own_total.dtype
+        own_total = own_total + own_count * (own[0].to(wide) - first)
+        sums = all_sum(torch.cat([torch.as_tensor(own_count, dtype=wide, device=own.device)[None], own_total]), group)
+        count = sums[0].to(own.dtype)
+        freedom = at_least(count - 1, 1)
+        frame = frame_about(first[None], sums[1:], reach[0] + apart, count)
+
+        def centred_block(block: Block) -> Tensor:
+            return frame.centred(block.rows, block.keep)
+
+        dim = len(first)
+        scatter = first.new_zeros(dim, dim)
+        if any(len(cloud) for cloud in clouds):
+            scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
+        all_sum(scatter, group)
+        total = scatter.trace() / freedom
+        mean, divisor = mean_variance(total, dim)
+        cov = scatter / (freedom * divisor)
+
+        fourth = first.new_zeros(1 + dim)
+        if fourth_order:
+            for centred in map(centred_block, blocks()):
+                squared_norms = centred.square().sum(1) / divisor
+                fourth[0] += squared_norms.square().sum()
+                fourth[1:] += squared_norms @ centred
+                del centred
+            all_sum(fourth, group)
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
+
+        ctx.group, ctx.fourth_order, ctx.clouds_given, ctx.variance = group, fourth_order, clouds_given, variance
+        ctx.save_for_backward(target, count, divisor, *frame, cov, fourth[1:], *arrays)
+        ctx.mark_non_differentiable(count, unit)
+        return count, unit, total / divisor, (cov * cov).sum(), fourth[0] / freedom, cross
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        target, count, divisor, anchor, rest, inverse, cov, z, *arrays = ctx.saved_tensors
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        frame = Frame(anchor, rest, inverse)
+        _, _, gt, gf, gq, g_cross = grads
+        with torch.no_grad(), without_autocast(divisor.device.type):
+            summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / divisor
+            if inverse is not None:  # points are in the unit, their gradient is in one over it
+                summed = summed * inverse
+            freedom = at_least(count - 1, 1)
+            given: list[Any] = list(summed)
+            on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+            weight = cov * on_cov
+            if target is not None:
+                weight.addcmul_(target, torch.as_tensor(on_target / ctx.variance))
+            weight.diagonal().add_(on_points)
+
+            def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
+                centred = frame.centred(rows, keep)
+                result: Tensor = centred @ weight
+                if ctx.fourth_order:
+                    norms = (centred.square().sum(1) / divisor)[:, None]
+                    result = result + on_norms * (norms * centred - z / at_least(count, 1))
+                    result = result if keep is None else torch.where(keep[:, None], result, 0)
+                return result
+
+            whole, share = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
+            blocks = row_blocks(clouds, masks, whole=whole, share=share)
+            cloud_grads = rows_of_clouds(clouds, blocks, gradient)
+            # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
+            target_grad = None
+            if target is not None and ctx.needs_input_grad[0]:
+                target_grad = (g_cross / ctx.variance) * cov
+        if torch.is_grad_enabled():
+            sources = (*grads, *(a for a in (target, *clouds) if a is not None))
+            cloud_grads = [_OnlyOnce.apply(gradient, *sources) for gradient in cloud_grads]  # type: ignore[no-untyped-call]
+        return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+class _OnlyOnce(torch.autograd.Function):
+    """A first derivative that refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *sources: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise InvalidValueError(
+            "across: the score of a union over ranks has first derivatives only. Leave across out where gradients of "
+            "gradients are taken (gradient penalties, Hessians)"
+        )

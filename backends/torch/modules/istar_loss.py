@@ -1,0 +1,275 @@
+"""`IStarLoss`, the I-STAR penalty as a module: stored arguments, one score, one penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
+from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
+from isoscore_star.backends.torch.training.sync import checked_sync, synchronised
+from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.registry import get_backend
+from isoscore_star.functions import training_score
+
+REDUCTIONS = ("union", "mean", "none")
+
+
+class IStarLoss(nn.Module):
+    """I-STAR: λ·(1 − IsoScore*) of hidden states, to be added to a task loss.
+
+    Parameters
+    ----------
+    dim : int
+        Width d of the hidden states.
+    lam : float, default 1.0
+        λ. Above 0 pushes towards isotropy, below 0 away from it.
+    zeta : float, default 0.2
+        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+    shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
+        Σ_S, NumPy or torch; its values are checked here. It can be set later, by assignment to ``shrinkage_cov`` or by
+        `load_state_dict`, but with ζ > 0 not after the first call. A `ShrinkageCovariance` makes and refreshes it.
+    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
+        ``"unbiased"`` needs neither ζ nor Σ_S.
+    reduction : {"union", "mean", "none"}, default "union"
+        What several layers give: the loss of the union of their states (as in the paper), the mean of the layers'
+        losses, or all of them, shape (layers,).
+    skip_embeddings : bool, default False
+        Leave out the first entry of `hidden_states`, which for transformers is the embedding layer's (as in the
+        paper). Has no say where `layers` are chosen.
+    layers : sequence of int, optional
+        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default. No place may
+        be named twice, be it as 1 and as -1.
+    target : float, optional
+        A wanted score in [0, 1]. The loss is then λ·(log PR/PR*)², with PR the effective dimensions of the score and
+        PR* those of the target: it pulls from either side and rests at the target, with zero gradient there. λ > 0.
+    floor : float, optional
+        For λ < 0, a score in [0, 1] below which the pull stops: the gradient is zero there.
+    sync : {"auto", True, False}, default "auto"
+        Take the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
+        (True: it has to be); False takes each rank's own.
+    log_layers : bool, default False
+        Let `collect` tell each layer's score, too, which costs a product more for each.
+    check_values : bool, default False
+        Check values too, at each call; see `isoscore_star.istar_loss`.
+
+    Attributes
+    ----------
+    shrinkage_cov : Tensor of shape (d, d) or None
+        Σ_S if it was given as an array: a buffer, which moves and saves with the module, and is no parameter.
+    shrinkage : ShrinkageCovariance or None
+        Σ_S if it was given as that.
+    lam, zeta, target, floor : float
+        May be assigned while training; `isoscore_star.LambdaSchedule` gives a λ for each step.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For a parameter out of range, or a `shrinkage_cov` that is no covariance of d dimensions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.backends.torch import IStarLoss
+    >>> layers = [torch.randn(4, 10, 16, requires_grad=True) for _ in range(3)]
+    >>> attention_mask = torch.ones(4, 10)
+    >>> penalty = IStarLoss(dim=16, lam=1.0, estimator="unbiased")
+    >>> loss = penalty(layers, attention_mask)
+    >>> loss.backward()
+    >>> loss.shape
+    torch.Size([])
+    >>> sorted(penalty.collect())
+    ['isoscore_star', 'istar_loss']
+    """
+
+    shrinkage_cov: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        lam: float = 1.0,
+        zeta: float = 0.2,
+        shrinkage_cov: Any = None,
+        estimator: str = "shrinkage",
+        reduction: str = "union",
+        skip_embeddings: bool = False,
+        *,
+        layers: Sequence[int] | None = None,
+        target: float | None = None,
+        floor: float | None = None,
+        sync: str | bool = "auto",
+        log_layers: bool = False,
+        check_values: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dim = checks.dimensions(dim, "dim")
+        self.lam = checks.number("lam", lam)
+        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
+        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.reduction = checks.choice("reduction", reduction, REDUCTIONS)
+        self.skip_embeddings = skip_embeddings
+        self.layers = checked_layers(layers)
+        self.target = _share("target", target)
+        self.floor = _share("floor", floor)
+        self.sync = checked_sync(sync)
+        self.log_layers = log_layers
+        self.check_values = check_values
+        self._require_direction()
+        self.register_buffer("shrinkage_cov", None)
+        self.shrinkage: ShrinkageCovariance | None = None
+        if isinstance(shrinkage_cov, ShrinkageCovariance):
+            self._require_same_states(shrinkage_cov)
+            self.shrinkage = shrinkage_cov
+        elif shrinkage_cov is not None:
+            self.set_shrinkage_cov(shrinkage_cov)
+        self.log = TrainingLog(watched="isoscore_star")
+
+    def set_shrinkage_cov(self, cov: Any) -> None:
+        """Set Σ_S, checking its values.
+
+        Where a `ShrinkageCovariance` was given it is that one's Σ_S (see its `set`), until its policy makes another.
+
+        Parameters
+        ----------
+        cov : array of shape (d, d)
+            NumPy or torch. Kept in its floating-point dtype (half precision as float32), on the device of the one it
+            replaces, or else its own.
+        """
+        if self.shrinkage is not None:
+            self.shrinkage.set(cov)
+            return
+        backend = get_backend("torch")
+        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
+        value_checks.covariance_values("shrinkage_cov", matrix, backend)
+        tensor = torch.as_tensor(matrix).detach().clone()
+        device = tensor.device if self.shrinkage_cov is None else self.shrinkage_cov.device
+        self.shrinkage_cov = backend.constant(tensor, tensor).to(device)
+
+    def forward(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
+        """Compute the penalty.
+
+        Parameters
+        ----------
+        hidden_states : Tensor of shape (batch, tokens, d) or (..., d), or a sequence of such tensors
+            One layer, or what a model returns for ``output_hidden_states=True``; entries that are None are skipped.
+        attention_mask : Tensor of shape (batch, tokens), optional
+            1 for tokens, 0 for padding; for all layers alike, or a sequence with one for each entry.
+
+        Returns
+        -------
+        Tensor
+            0-d, or of shape (layers,) with ``reduction="none"``.
+
+        Raises
+        ------
+        InvalidValueError
+            If ζ > 0 and Σ_S was never set (or was assigned beside a `ShrinkageCovariance`), or shapes do not fit.
+        """
+        chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
+        for state in chosen.states:
+            checks.width("hidden_states", state, self.dim)
+        if self.shrinkage is not None and self.training:
+            self.shrinkage.update(chosen.states, chosen.masks)
+        cov = self._covariance()
+        if self.reduction == "union":
+            score = self._score(chosen.states, chosen.masks, cov)
+            result = loss = self._penalty(score)
+            layer_scores = self._scores_by_layer(chosen, cov) if self.log_layers else []
+        else:
+            layer_scores = [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+            losses = torch.stack([self._penalty(score) for score in layer_scores])
+            score, loss = torch.stack(layer_scores).mean(), losses.mean()
+            result = loss if self.reduction == "mean" else losses
+        names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
+        by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
+        self.log.record({"isoscore_star": score, "istar_loss": loss, **by_layer})
+        return result
+
+    def collect(self) -> dict[str, float]:
+        """Give the means of score and loss since the last call, for a log; waits for the device once.
+
+        Returns
+        -------
+        dict of str to float
+            ``"isoscore_star"``, ``"istar_loss"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
+            the layer's place in `hidden_states`. Empty if the loss was not called, or is compiled: compiled code
+            records nothing.
+
+        Notes
+        -----
+        Warns once (logger ``"isoscore_star"``) if the score has fallen under a tenth of its value at the start.
+        """
+        return self.log.collect()
+
+    def extra_repr(self) -> str:
+        """Show the parameters."""
+        shrinkage = f"zeta={self.zeta:g}, " if self.estimator == "shrinkage" else ""
+        optional = {"layers": self.layers, "target": self.target, "floor": self.floor}
+        shown = "".join(f", {name}={value}" for name, value in optional.items() if value is not None)
+        return (
+            f"dim={self.dim}, lam={self.lam:g}, {shrinkage}estimator={self.estimator!r}, "
+            f"reduction={self.reduction!r}{shown}"
+        )
+
+    def _covariance(self) -> Tensor | None:
+        if self.shrinkage is not None and self.shrinkage_cov is not None:
+            raise InvalidValueError(
+                "shrinkage_cov: it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
+                "Call set_shrinkage_cov, or set the loss's shrinkage to None"
+            )
+        if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None):
+            return None
+        return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
+
+    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
+        across = "world" if synchronised(self.sync) else None
+        _, score = training_score(states, cov, self.zeta, masks, across, self.estimator, check_values=self.check_values)
+        result: Tensor = score
+        return result
+
+    @torch.no_grad()
+    def _scores_by_layer(self, chosen: Layers, cov: Tensor | None) -> list[Tensor]:
+        return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+
+    def _penalty(self, score: Tensor) -> Tensor:
+        self.lam = checks.number("lam", self.lam)  # which may have been assigned
+        self._require_direction()
+        if self.target is not None:
+            # Only by chance, and only an unbiased score, lies below 0: less than one effective dimension.
+            ratio = formulas.dimensions_ratio(score.clamp(min=0), self.target, self.dim)  # type: ignore[arg-type]
+            return self.lam * torch.as_tensor(ratio).log().square()
+        return self.lam * (1 - (score if self.floor is None else score.clamp(min=self.floor)))
+
+    def _require_direction(self) -> None:
+        if self.target is not None and (self.lam < 0 or self.floor is not None):
+            raise InvalidValueError(
+                "target: it is approached from either side, with lam of at least 0 and no floor; got "
+                f"lam={self.lam:g}, floor={self.floor}. Leave out the target to push one way"
+            )
+        if self.floor is not None and self.lam > 0:
+            raise InvalidValueError(
+                f"floor: it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
+            )
+
+    def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
+        # Only a pass over data chooses states by itself; the other policies are handed those of the loss.
+        for name in ("dim", "layers", "skip_embeddings") if shrinkage.policy == "epoch" else ("dim",):
+            ours, its = getattr(self, name), getattr(shrinkage, name)
+            if ours != its:
+                raise InvalidValueError(
+                    f"shrinkage_cov: it has to be of the states that the loss takes; got {name}={its!r} there and "
+                    f"{name}={ours!r} here. Give both the same"
+                )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        load_optional_buffer(self, "shrinkage_cov", state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _share(name: str, value: float | None) -> float | None:
+    return None if value is None else checks.number(name, value, 0.0, 1.0)

@@ -1,0 +1,337 @@
+"""`ShrinkageCovariance`: Σ_S from a pass over data, from the training batches, fixed, or isotropic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from isoscore_star.backends.torch.moments import StreamingMoments
+from isoscore_star.backends.torch.training.data_pass import (
+    Forward,
+    cut,
+    hidden_states_of,
+    moved,
+    place,
+    telling,
+    undisturbed,
+)
+from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
+from isoscore_star.backends.torch.training.sync import checked_sync
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.registry import get_backend
+
+POLICIES = ("epoch", "running", "fixed", "identity")
+
+
+class ShrinkageCovariance(nn.Module):
+    """Σ_S, the covariance that IsoScore* mixes into that of a batch; give it to `IStarLoss` as ``shrinkage_cov``.
+
+    Parameters
+    ----------
+    dim : int
+        Width d of the hidden states.
+    policy : {"epoch", "running", "fixed", "identity"}, default "epoch"
+        Where Σ_S comes from. ``"epoch"``: `fit` reads it from data before every epoch, as in the paper.
+        ``"running"``: the average of the training batches' own covariances, without any further pass.
+        ``"identity"``: the same average with each batch's covariance replaced by (tr S/d)·I, which pulls every score
+        towards 1. ``"fixed"``: the one given.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S, or the one to start from; NumPy or torch, its values are checked.
+    decay : float, default 0.99
+        In the average of ``"running"`` and ``"identity"`` each batch counts this many times what the next one does
+        (below 1). The average is corrected for its start: after the first batch it is that batch's covariance.
+    max_points : int, default 250_000
+        Token states that `fit` reads, over all layers and all ranks.
+    layers : sequence of int, optional
+        Which entries of the hidden states `fit` takes; take the same as the loss. All by default.
+    skip_embeddings : bool, default False
+        Without `layers`, leave out the first entry in `fit`.
+    sync : {"auto", True, False}, default "auto"
+        ``"auto"`` makes Σ_S that of all ranks' points whenever torch.distributed runs with several; True requires
+        that it is initialised; False leaves each rank its own.
+
+    Attributes
+    ----------
+    cov : Tensor of shape (d, d) or None
+        Σ_S, a buffer that is saved and moves with the module; None until known. Float64 for points (or a
+        `shrinkage_cov`) in float64, else float32, also in a model that is cast to half precision.
+    averaged : Tensor of shape () or None
+        Weight of all batches in the average, which its correction needs; a buffer.
+    count : int
+        Points that the last `fit` read.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For a parameter out of range, or a `shrinkage_cov` that is no covariance of d dimensions.
+
+    Notes
+    -----
+    `load_state_dict` restores Σ_S bit for bit, also into a fresh module: a run that goes on from a checkpoint equals
+    one that never stopped.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.backends.torch import IStarLoss, ShrinkageCovariance
+    >>> model = torch.nn.Linear(16, 8)
+    >>> batches = [torch.randn(64, 16) for _ in range(10)]
+    >>> shrinkage = ShrinkageCovariance(dim=8)
+    >>> penalty = IStarLoss(dim=8, zeta=0.2, shrinkage_cov=shrinkage)
+    >>> shrinkage.fit(model, batches, max_points=500, forward=lambda model, batch: (model(batch), None)).count
+    500
+    >>> penalty(model(batches[0])).shape
+    torch.Size([])
+    """
+
+    cov: Tensor | None
+    averaged: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        policy: str = "epoch",
+        *,
+        shrinkage_cov: Any = None,
+        decay: float = 0.99,
+        max_points: int = 250_000,
+        layers: Sequence[int] | None = None,
+        skip_embeddings: bool = False,
+        sync: bool | str = "auto",
+    ) -> None:
+        super().__init__()
+        self.dim = checks.dimensions(dim, "dim")
+        self.policy = checks.choice("policy", policy, POLICIES)
+        self.decay = checks.number("decay", decay, 0.0, 1.0)
+        if self.decay == 1:
+            raise InvalidValueError("decay: expected a number in [0, 1); 1 would never take a batch in")
+        self.max_points = _points_wanted(max_points)
+        self.layers = checked_layers(layers)
+        self.skip_embeddings = skip_embeddings
+        self.sync = checked_sync(sync)
+        self.count = 0
+        self.register_buffer("cov", None)
+        self.register_buffer("averaged", None)
+        if shrinkage_cov is not None:
+            self.set(shrinkage_cov)
+
+    def set(self, cov: Any) -> None:
+        """Set Σ_S, checking its values.
+
+        Parameters
+        ----------
+        cov : array of shape (d, d)
+            NumPy or torch; kept on the device of the one that it replaces, or else its own.
+        """
+        backend = get_backend("torch")
+        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
+        value_checks.covariance_values("shrinkage_cov", matrix, backend)
+        tensor = torch.as_tensor(matrix).detach().clone()
+        tensor = backend.constant(tensor, tensor)
+        self._start(tensor if self.cov is None else tensor.to(self.cov.device))
+
+    def current(self) -> Tensor:
+        """Give Σ_S.
+
+        Returns
+        -------
+        Tensor of shape (d, d)
+            Without gradient.
+
+        Raises
+        ------
+        InvalidValueError
+            If it is not known yet.
+        """
+        if self.cov is not None:
+            return self.cov
+        ways = {
+            "epoch": "Call fit(model, batches) before the first step and then at every epoch, or give shrinkage_cov=, "
+            'or take policy="running", which needs no pass over data',
+            "fixed": "Give shrinkage_cov=, or load a state_dict that holds it",
+        }
+        from_batches = (
+            "It comes with the first training batch (of a loss in training mode); or call fit(model, batches)"
+        )
+        raise InvalidValueError(
+            f"shrinkage_cov: there is no covariance yet (policy {self.policy!r}). "
+            + ways.get(self.policy, from_batches)
+        )
+
+    @torch.no_grad()
+    def fit(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        max_points: int | None = None,
+        *,
+        forward: Forward | None = None,
+        progress: bool | Callable[[int, int], object] = False,
+    ) -> ShrinkageCovariance:
+        """Read Σ_S from the model's hidden states on data.
+
+        The model runs in evaluation mode and without gradients; each of its modules gets its own mode back, also
+        after an exception. Points stream through one (d, d) matrix. The states of torch's random generators (and of
+        the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Called as ``model(**batch, output_hidden_states=True).hidden_states``, without the batch's labels. A
+            DistributedDataParallel is called as the module inside it.
+        batches : iterable of mappings, or of anything with `forward`
+            Brought to the model's device. States behind the padding of ``attention_mask`` do not count. Not shuffled,
+            it gives the same points at every epoch.
+        max_points : int, optional
+            Instead of the module's own. The last batch is cut, evenly over the layers, so that the count is exact;
+            with fewer points in all, `batches` is read once. Each rank reads its share of them.
+        forward : callable, optional
+            ``forward(model, batch)`` gives hidden states (a tensor or a sequence) and their attention mask (or None),
+            for models that want other arguments or return their states otherwise; see also `HiddenStates`.
+        progress : bool or callable, default False
+            True shows a bar if `rich` is installed; a callable gets (points read, points wanted) after every batch.
+
+        Returns
+        -------
+        ShrinkageCovariance
+            This object.
+
+        Raises
+        ------
+        InvalidValueError
+            For policy ``"fixed"``, if the model returns no hidden states, or if these or the mask do not fit.
+        DegenerateDataError
+            If fewer than two points came, or all are identical.
+
+        Notes
+        -----
+        In a distributed run every rank has to call it, with its own part of the data; the moments are summed over the
+        ranks. A fully sharded model needs as many batches on every rank.
+        """
+        if self.policy == "fixed":
+            raise InvalidValueError(
+                'policy: "fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
+            )
+        together = self._together()
+        wanted = _share(self.max_points if max_points is None else _points_wanted(max_points), together)
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module  # whose forward pass would broadcast buffers, and wait for ranks that read no more
+        device, dtype = place(model)
+        moments = StreamingMoments(self.dim, device)
+        with undisturbed(model, batches, device), telling(progress, wanted) as tell:
+            for batch in batches:
+                states, mask = hidden_states_of(model, moved(batch, device), forward)
+                chosen = select_layers(states, mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
+                dtype = torch.float64 if chosen.states[0].dtype == torch.float64 else torch.float32
+                for state in chosen.states:
+                    checks.width("hidden_states", state, self.dim)
+                cloud = checks.points([state.to(device) for state in chosen.states], chosen.masks)
+                moments.update(cloud.clouds, cut(cloud.clouds, cloud.masks, wanted - moments.count))
+                tell(moments.count, wanted)
+                if moments.count >= wanted:
+                    break
+        if together:
+            moments.reduce()
+        value_checks.enough_points(moments.count)
+        cov = moments.cov
+        value_checks.covariance_values("shrinkage_cov", cov, get_backend("torch"))
+        self.count = moments.count
+        self._start(self._shaped(cov).to(dtype))
+        return self
+
+    @torch.no_grad()
+    def update(self, layers: Sequence[Tensor], masks: Sequence[Any]) -> None:
+        """Take a training batch into the average; for the policies ``"epoch"`` and ``"fixed"`` nothing happens.
+
+        `IStarLoss` calls it while training, before it computes the score. It never waits for the device.
+
+        Parameters
+        ----------
+        layers : sequence of Tensor, each of shape (..., d)
+            Their union is the batch. One without two points leaves Σ_S as it is.
+        masks : sequence of array or None
+            One for each.
+        """
+        if self.policy not in ("running", "identity"):
+            return
+        moments = StreamingMoments(self.dim, layers[0].device).update(list(layers), list(masks))
+        if self._together():
+            moments.reduce()
+        dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
+        count = moments.packed()[0]
+        cov = self._shaped(moments.scatter / (count - 1).clamp(min=1))
+        if self.cov is None or self.averaged is None:
+            self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
+        old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)
+        share = (count > 1).to(averaged.dtype) * (1 - self.decay)
+        averaged = averaged * (1 - share) + share
+        share = share / torch.where(averaged > 0, averaged, 1)
+        # New tensors, since a backward pass may still need the old ones.
+        self.cov, self.averaged = old + share * (cov.to(old.dtype) - old), averaged
+
+    def extra_repr(self) -> str:
+        """Show the parameters."""
+        known = "unknown yet" if self.cov is None else "known"
+        decay = f", decay={self.decay:g}" if self.policy in ("running", "identity") else ""
+        return f"dim={self.dim}, policy={self.policy!r}{decay}, cov {known}"
+
+    def _start(self, cov: Tensor) -> None:
+        self.cov = cov
+        self.averaged = cov.new_ones(()) if self.policy in ("running", "identity") else None
+
+    def _shaped(self, cov: Tensor) -> Tensor:
+        if self.policy != "identity":
+            return cov
+        return torch.eye(self.dim, dtype=cov.dtype, device=cov.device) * (cov.trace() / self.dim)
+
+    def _together(self) -> bool:
+        initialised = dist.is_available() and dist.is_initialized()
+        if self.sync is True and not initialised:
+            raise InvalidValueError(
+                "sync: True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
+                'and call torch.distributed.init_process_group() first, or leave sync at "auto"'
+            )
+        return bool(self.sync) and initialised and dist.get_world_size() > 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShrinkageCovariance:
+        # A model that is cast to half precision would round Σ_S, for good.
+        before = {name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            now = getattr(self, name)
+            if now.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, buffer.to(now.device))
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name in ("cov", "averaged"):
+            saved, own = state_dict.get(prefix + name), getattr(self, name)
+            if saved is None:
+                if self.policy != "fixed":
+                    setattr(self, name, None)  # saved before it was known
+            elif own is None or own.dtype != saved.dtype:
+                # What is still None takes part in no loading, and another precision would round.
+                setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _points_wanted(max_points: Any) -> int:
+    if isinstance(max_points, bool) or not isinstance(max_points, Integral):
+        raise InvalidTypeError(f"max_points: expected an integer of at least 2; got {max_points!r}")
+    if max_points < 2:
+        raise InvalidValueError(f"max_points: a covariance needs at least 2 points; got {max_points}")
+    return int(max_points)
+
+
+def _share(points: int, together: bool) -> int:
+    """Give how many of the points this rank reads."""
+    if not together:
+        return points
+    each, left = divmod(points, dist.get_world_size())
+    return each + (dist.get_rank() < left)

@@ -1,0 +1,1 @@
+"""What training needs around a loss: layers and their masks, hooks, a pass over data, a log."""

@@ -1,0 +1,133 @@
+"""A pass of a torch model over data that leaves no trace in its training: what `ShrinkageCovariance.fit` is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+
+Forward = Callable[[Any, Any], tuple[Any, Any]]
+"""What gives hidden states and their mask for a model and a batch."""
+
+LABELS = ("labels", "label", "label_ids")
+"""Names in a batch that a model must not get, lest it computes a loss."""
+
+
+def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Give where the model computes, and whether in float64 or less."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return torch.device("cpu"), torch.float32
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module, batches: Any, device: torch.device) -> Iterator[None]:
+    """Run in evaluation mode, and leave modes and random generators as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    own = getattr(batches, "generator", None)
+    state = own.get_state() if isinstance(own, torch.Generator) else None
+    # In evaluation nn.TransformerEncoder hands padded batches on as nested tensors, which no mask fits.
+    nesting = torch.backends.mha.get_fastpath_enabled()
+    # Even an iterator over an unshuffled DataLoader draws a number from torch's generator.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            model.eval()
+            torch.backends.mha.set_fastpath_enabled(False)
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(nesting)
+            for module, mode in modes:
+                module.training = mode
+            if isinstance(own, torch.Generator) and state is not None:
+                own.set_state(state)
+
+
+@contextlib.contextmanager
+def telling(progress: Any, wanted: int) -> Iterator[Callable[[int, int], object]]:
+    """Give what is told (points read, points wanted): the given callable, a bar, or nothing."""
+    if callable(progress):
+        yield progress
+        return
+    leading = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    if not (progress and leading and importlib.util.find_spec("rich")):
+        yield lambda done, _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Points for the shrinkage covariance", total=wanted)
+        yield lambda done, _: bar.update(task, completed=done)
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Bring a batch to the device; mappings become dicts."""
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(moved(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(moved(value, device) for value in batch)
+    return batch
+
+
+def hidden_states_of(model: nn.Module, batch: Any, forward: Forward | None) -> tuple[Any, Any]:
+    """Give hidden states and their mask."""
+    if forward is not None:
+        result = forward(model, batch)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise InvalidTypeError(
+                f"forward: expected a pair (hidden_states, attention_mask); got {type(result).__name__}. "
+                "Without padding return (hidden_states, None)"
+            )
+        return result
+    instead = (
+        "Give forward=, a function of (model, batch) that returns (hidden_states, attention_mask), for example "
+        "lambda model, batch: (model(**batch).encoder_hidden_states, batch['attention_mask'])"
+    )
+    if not isinstance(batch, Mapping):
+        raise InvalidTypeError(
+            f"batches: expected mappings, to be called as model(**batch); got {type(batch).__name__}. {instead}"
+        )
+    accepted = inspect.signature(model.forward).parameters
+    if "output_hidden_states" not in accepted and all(p.kind != p.VAR_KEYWORD for p in accepted.values()):
+        raise InvalidValueError(
+            f"model: {type(model).__name__} takes no output_hidden_states. {instead}; HiddenStates collects states of "
+            "models that do not return them"
+        )
+    inputs = {name: value for name, value in batch.items() if name not in LABELS}
+    states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+    if states is None:
+        raise InvalidValueError(f"model: what {type(model).__name__} returns has no hidden_states. {instead}")
+    return states, StateMasks(model, option="forward, with StateMasks(model, mask)")(states, batch)
+
+
+def cut(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], wanted: int) -> list[Tensor | None]:
+    """Leave out what is more than wanted, from the end of every layer alike."""
+    if sum(map(len, clouds)) <= wanted:
+        return list(masks)
+    keeps = [
+        torch.ones(len(cloud), dtype=torch.bool, device=cloud.device) if mask is None else mask
+        for cloud, mask in zip(clouds, masks, strict=True)
+    ]
+    counts = [int(keep.sum()) for keep in keeps]
+    left_in: list[Tensor | None] = list(keeps)
+    if sum(counts) <= wanted:
+        return left_in
+    ascending = sorted(range(len(counts)), key=counts.__getitem__)
+    for done, index in enumerate(ascending):
+        quota = min(counts[index], wanted // (len(counts) - done))
+        wanted -= quota
+        left_in[index] = keeps[index] & (keeps[index].cumsum(0) <= quota)
+    return left_in

@@ -1,0 +1,254 @@
+"""`HiddenStates`: the hidden states of a torch model that does not return them, by forward hooks."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+
+
+class HiddenStates:
+    """Collects what layers of a model put out, for models that do not return their hidden states.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model that will be called. In evaluation without gradients only the last call's states are kept, so that
+        nothing piles up.
+    layers : str, nn.Module, or sequence of them, optional
+        Names as in ``model.named_modules()``, in which ``*`` stands for one part of a name or a piece of it
+        (``"encoder.layer.*"`` is every layer, but nothing inside one), or the modules themselves. By default the
+        model's own list of layers, if it has just one.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the layers that were found.
+    recording : bool
+        Set it to False to let calls of the model pass unseen.
+    taken : list of str
+        Names of the layers whose states the last `take` gave, in its order; `StateMasks` wants them.
+
+    Raises
+    ------
+    InvalidValueError
+        If a name matches nothing (close names are listed), a module is no part of the model, or, without `layers`,
+        the model has no list of layers or several.
+    InvalidTypeError
+        If `layers` holds anything else, or a layer puts out no tensor.
+
+    Notes
+    -----
+    `take` gives the tensors as they are (of a tuple the first entry): on their device, in their dtype, with their
+    gradient. They come in the order of the calls: a module that is called several times (ALBERT's shared layer) gives
+    so many. For BERT-like encoders they equal ``hidden_states[1:]`` of ``output_hidden_states=True``. GPT-2, Llama and
+    other models with a final norm return the last of these only after that norm, while the hook sees it before; hook
+    the norm too, or instead of the last layer, to have both alike.
+
+    Gradient checkpointing runs layers again in the backward pass; those runs are not recorded.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.backends.torch import HiddenStates
+    >>> layers = [torch.nn.Linear(8, 8) for _ in range(3)]
+    >>> model = torch.nn.Sequential(*layers)
+    >>> with HiddenStates(model, ["0", "1"]) as states:
+    ...     output = model(torch.randn(16, 8))
+    ...     [tuple(layer.shape) for layer in states.take()]
+    [(16, 8), (16, 8)]
+    """
+
+    def __init__(self, model: nn.Module, layers: Any = None) -> None:
+        if not isinstance(model, nn.Module):
+            raise InvalidTypeError(f"model: expected a torch module; got {type(model).__name__}")
+        found = _find(model, layers)
+        self.names = list(found.values())
+        self.recording = True
+        self.taken: list[str] = []
+        self._states: list[tuple[str, Tensor]] = []
+        self._with_grad = torch.is_grad_enabled()
+        self._cut_off: str | None = None
+        self._handles: list[Any] = [model.register_forward_pre_hook(_Hook(self, None))]
+        self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in found.items()]
+
+    def take(self) -> list[Tensor]:
+        """Give the states of the calls since the last `take`, and forget them.
+
+        Returns
+        -------
+        list of Tensor
+            In the order in which the layers were called.
+
+        Raises
+        ------
+        InvalidValueError
+            If there are none, or if they carry no gradient although the model was called with gradients, as inside a
+            reentrant checkpoint.
+        """
+        if not self._handles:
+            raise InvalidValueError("states: the hooks were removed by close() or at the end of the with block")
+        states, cut_off = [state for _, state in self._states], self._cut_off
+        self.taken = [name for name, _ in self._states]
+        self.clear()
+        if not states:
+            raise InvalidValueError(
+                f"states: none of the {len(self.names)} layers ({_listed(self.names)}) ran since the last take(). "
+                "Call the model before, with recording=True"
+            )
+        if cut_off is not None and not any(state.requires_grad for state in states):
+            raise InvalidValueError(
+                f"states: {cut_off} ran without gradients inside a model called with them, so a loss on its states "
+                "would change nothing. Checkpoint with use_reentrant=False, or hook the checkpointed layer itself"
+            )
+        return states
+
+    def clear(self) -> None:
+        """Forget the states without giving them."""
+        self._states, self._cut_off = [], None
+        # Layers may run without a call of the model, which would tell.
+        self._with_grad = torch.is_grad_enabled()
+
+    def close(self) -> None:
+        """Remove the hooks and forget the states."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.clear()
+
+    def __enter__(self) -> HiddenStates:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"HiddenStates({_listed(self.names)})"
+
+    def _begin(self) -> None:
+        # Calls with gradients add up until they are taken (a pair of sentences is two calls); others would pile up
+        # through a whole evaluation, which nobody takes.
+        with_grad = torch.is_grad_enabled()
+        if not (with_grad and self._with_grad):
+            self.clear()
+        self._with_grad = with_grad
+
+    def _record(self, name: str, output: Any) -> None:
+        state = _first(output)
+        if not isinstance(state, Tensor):
+            raise InvalidTypeError(
+                f"layers: {name!r} puts out {type(state).__name__}, not a tensor. Choose a layer that gives its "
+                "hidden states first"
+            )
+        if state.is_nested:
+            raise InvalidTypeError(
+                f"layers: {name!r} puts out a nested tensor, which no mask fits, as nn.TransformerEncoder does in "
+                "evaluation. Call torch.backends.mha.set_fastpath_enabled(False) before"
+            )
+        if self._with_grad and not torch.is_grad_enabled():
+            self._cut_off = name
+        self._states.append((name, state))
+
+
+class _Hook:
+    """A hook of which copies, of a copied or saved model, do nothing."""
+
+    def __init__(self, states: HiddenStates | None = None, name: str | None = None) -> None:
+        self.states = states
+        self.name = name
+
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
+        # Inside a backward pass it is checkpointing that runs the layer again.
+        if self.states is None or not self.states.recording or torch._C._current_graph_task_id() != -1:
+            return
+        if self.name is None:
+            self.states._begin()
+        else:
+            self.states._record(self.name, output)
+
+    def __reduce__(self) -> Any:
+        return _Hook, ()
+
+
+def _first(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return next(iter(output.values()), None)
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def _find(model: nn.Module, layers: Any) -> OrderedDict[nn.Module, str]:
+    """Give the chosen modules with their names, each once, in the order asked for."""
+    names = dict(model.named_modules(remove_duplicate=False))
+    if layers is None:
+        layers = _own_list(names)
+    elif isinstance(layers, (str, nn.Module)) and not isinstance(layers, nn.ModuleList):
+        layers = [layers]
+    if not isinstance(layers, Iterable):
+        raise InvalidTypeError(f"layers: expected names, modules or a sequence of them; got {type(layers).__name__}")
+    found: OrderedDict[nn.Module, str] = OrderedDict()
+    for layer in layers:
+        for name in _matching(layer, names):
+            found.setdefault(names[name], name)
+    if not found:
+        raise InvalidValueError("layers: expected at least one name or module; got none")
+    return found
+
+
+def _matching(layer: Any, names: dict[str, nn.Module]) -> list[str]:
+    if isinstance(layer, nn.Module):
+        matches = [name for name, module in names.items() if module is layer][:1]
+        if not matches:
+            raise InvalidValueError(f"layers: the {type(layer).__name__} that was given is no part of the model")
+        return matches
+    if not isinstance(layer, str):
+        raise InvalidTypeError(f"layers: expected names or modules; got {layer!r} of type {type(layer).__name__}")
+    matches = [name for name in names if name and _fits(name, layer)]
+    if not matches:
+        raise InvalidValueError(f"layers: {layer!r} matches no module of the model. {_close_names(layer, names)}")
+    return matches
+
+
+def _fits(name: str, pattern: str) -> bool:
+    parts, patterns = name.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _close_names(layer: str, names: Iterable[str]) -> str:
+    known = [name for name in names if name]
+    wanted = layer.replace("*", "0")
+    ending = [name for name in known if name.endswith("." + wanted)]
+    close = ending[:3] or difflib.get_close_matches(wanted, known, n=5, cutoff=0.5) or known[:5]
+    return f"Close names: {_listed(close)}" if close else "It has no modules inside"
+
+
+def _own_list(names: dict[str, nn.Module]) -> list[nn.Module]:
+    """Find the one list of layers: a ModuleList of modules of one class, which have parts, not inside another."""
+    lists = {
+        name: module
+        for name, module in names.items()
+        if isinstance(module, nn.ModuleList)
+        and len({type(layer) for layer in module}) == 1
+        and any(module[0].children())
+    }
+    outer = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    unique: dict[nn.Module, str] = {}
+    for name, module in outer.items():
+        unique.setdefault(module, name)
+    if len(unique) != 1:
+        which = f"it has {len(unique)} ({_listed(list(unique.values()))})" if unique else "it has none"
+        raise InvalidValueError(
+            f'layers: say which, as in layers="encoder.layer.*"; only where a model has one list of layers are they '
+            f"found by themselves, and {which}"
+        )
+    return list(next(iter(unique)).children())
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")

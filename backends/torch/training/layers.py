@@ -1,0 +1,117 @@
+"""Which of a model's hidden states a torch loss takes, and with which mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+
+
+class Layers(NamedTuple):
+    """Chosen layers: their places in what was given, their states and their masks."""
+
+    indices: list[int]
+    states: list[Tensor]
+    masks: list[Any]
+
+
+def select_layers(
+    hidden_states: Any,
+    attention_mask: Any = None,
+    *,
+    layers: Sequence[int] | None = None,
+    skip_embeddings: bool = False,
+) -> Layers:
+    """Choose layers from one tensor, or from what a model returns for ``output_hidden_states=True``.
+
+    Parameters
+    ----------
+    hidden_states : Tensor or sequence of Tensor or None
+        Entries that are None are skipped.
+    attention_mask : array, or sequence of arrays or None, optional
+        One mask for all entries, or one for each.
+    layers : sequence of int, optional
+        Places of the entries to take, negative ones counted from the end; all by default.
+    skip_embeddings : bool, default False
+        Without `layers`, leave out the first entry.
+
+    Returns
+    -------
+    Layers
+        At least one.
+
+    Raises
+    ------
+    InvalidValueError
+        If the masks are not as many as the entries, a place does not exist, is None or is named twice, as by -1 and 1
+        where there are two, or nothing is left.
+    """
+    states = list(hidden_states) if isinstance(hidden_states, Sequence) else [hidden_states]
+    masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
+    if len(masks) != len(states):
+        raise InvalidValueError(
+            f"attention_mask: expected one mask, or one for each of the {len(states)} entries of hidden_states; "
+            f"got {len(masks)}"
+        )
+    for state in states:
+        if not (state is None or isinstance(state, Tensor)):
+            raise InvalidTypeError(
+                f"hidden_states: expected tensors of torch, or None for entries to skip; got {type(state).__name__}. "
+                "Convert by torch.as_tensor"
+            )
+    indices = list(range(1 if skip_embeddings else 0, len(states)))
+    if layers is not None:
+        indices = [_place(layer, states) for layer in layers]
+        _require_distinct(layers, indices)
+    indices = [index for index in indices if states[index] is not None]
+    if not indices:
+        raise InvalidValueError(
+            "hidden_states: no layer is left to measure (None entries do not count"
+            + (", nor does the first with skip_embeddings=True)" if skip_embeddings and layers is None else ")")
+        )
+    return Layers(indices, [states[index] for index in indices], [masks[index] for index in indices])
+
+
+def checked_layers(layers: Any) -> tuple[int, ...] | None:
+    """Require distinct integers, at least one, or None."""
+    if layers is None:
+        return None
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
+        raise InvalidTypeError(
+            f"layers: expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]"
+        )
+    places = tuple(int(layer) for layer in layers)
+    if not places or len(set(places)) < len(places):
+        raise InvalidValueError(f"layers: expected at least one place, none of them twice; got {layers!r}")
+    return places
+
+
+def _require_distinct(layers: Sequence[int], indices: list[int]) -> None:
+    seen: dict[int, int] = {}
+    for layer, index in zip(layers, indices, strict=True):
+        if index in seen:
+            raise InvalidValueError(
+                f"layers: {seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
+                "twice. Leave one of them out"
+            )
+        seen[index] = layer
+
+
+def _is_place(layer: Any) -> bool:
+    return isinstance(layer, Integral) and not isinstance(layer, bool)
+
+
+def _place(layer: int, states: list[Any]) -> int:
+    if not -len(states) <= layer < len(states):
+        raise InvalidValueError(
+            f"layers: there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
+            "transformer's first is the embedding layer)"
+        )
+    index = layer % len(states)
+    if states[index] is None:
+        raise InvalidValueError(f"layers: entry {layer} of hidden_states is None; let the model return it")
+    return index

@@ -1,0 +1,273 @@
+"""`StateMasks`: which of a model's hidden states are points, where its mask is not shaped like them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+
+CLOSED = -9e3
+"""Entries of an additive mask from here down close; -1e4, which is -9,984 in bfloat16, is the weakest in use."""
+
+
+class StateMasks:
+    """Tells which hidden states of a model are points: gives a mask for each layer, shaped like its states.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model, in any wrapper.
+    mask : str, callable or False, optional
+        A name in the inputs instead of ``"attention_mask"``; a function ``(inputs, outputs)`` that gives a mask, None,
+        or a sequence with one for each layer; or False, where all states are points.
+    option : str, default "mask"
+        How the caller's users know `mask`, for messages.
+
+    Raises
+    ------
+    InvalidTypeError
+        If `mask` is something else.
+
+    Notes
+    -----
+    A mask is taken as it is if it has the shape of the states. These others are known:
+
+    - multiple choice: (batch, choices, length) for states of (batch · choices, length);
+    - attention patterns: (batch, 1 or heads, length, length) or (batch, length, length), of zeros and ones, booleans,
+      or additive (0 and large negative numbers): a state counts if any place attends to it;
+    - prompt tuning (PEFT): the virtual tokens in front of a sequence are none of its own, and do not count;
+    - speech (wav2vec 2.0, Whisper, ...): samples for frames, by the model's own count of frames;
+    - Funnel: pooled as the model pools it; BigBird: without the places that fill the last block up.
+
+    An encoder-decoder's decoder has ``decoder_attention_mask``, or else the labels that are not -100. A tower for
+    images has no mask: all its states count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isoscore_star.backends.torch import StateMasks
+    >>> states = [torch.randn(6, 5, 8) for _ in range(2)]
+    >>> masks = StateMasks(torch.nn.Linear(8, 8))(states, {"attention_mask": torch.ones(2, 3, 5)})
+    >>> [tuple(mask.shape) for mask in masks]
+    [(6, 5), (6, 5)]
+    """
+
+    def __init__(self, model: nn.Module, mask: Any = None, *, option: str = "mask") -> None:
+        if not (mask is None or mask is False or isinstance(mask, str) or _takes_two(mask)):
+            raise InvalidTypeError(
+                f"{option}: expected a name in the inputs, a function (inputs, outputs) that gives a mask or one for "
+                f"each layer, or False, where all states are points; got {mask!r}"
+            )
+        self.model = model
+        self.mask = mask
+        self.option = option
+        self._modules: list[Any] = []
+
+    def __call__(
+        self, states: Sequence[Tensor | None], inputs: Any, outputs: Any = None, *, names: Sequence[str] | None = None
+    ) -> list[Tensor | None]:
+        """Give the masks.
+
+        Parameters
+        ----------
+        states : sequence of Tensor, each of shape (..., d), or None
+            The hidden states.
+        inputs : mapping, or anything with a `mask` that is a function or False
+            What the model was called with; of a tuple or list the first entry, if that is a mapping.
+        outputs : object, optional
+            What came out, for a function.
+        names : sequence of str, optional
+            Where each of the states comes from: names of layers (`HiddenStates.taken`), or of outputs.
+
+        Returns
+        -------
+        list of Tensor or None
+            One for each of the states, of their shape without the last axis; None where all count.
+
+        Raises
+        ------
+        InvalidValueError
+            If a mask does not fit, and it is not known how to make it, or there is none of the name.
+        """
+        if self.mask is False:
+            return [None] * len(states)
+        given: Sequence[Any]
+        if callable(self.mask):
+            found = self.mask(inputs, outputs)
+            given = found if isinstance(found, (tuple, list)) else [found] * len(states)
+            if len(given) != len(states):
+                raise InvalidValueError(
+                    f"{self.option}: expected one mask, or one for each of the {len(states)} layers; the function gave "
+                    f"{len(given)}"
+                )
+        else:
+            given = self._from_inputs(_mapping(inputs), states, names)
+        fitted: dict[tuple[int, torch.Size], Tensor] = {}
+        masks: list[Tensor | None] = []
+        for layer, mask in zip(states, given, strict=True):
+            if layer is None or mask is None:
+                masks.append(None)
+                continue
+            # The very same tensor for layers of one shape, by which the score knows to look through it once.
+            key = (id(mask), layer.shape[:-1])
+            if key not in fitted:
+                fitted[key] = self._fitted(mask, layer)
+            masks.append(fitted[key])
+        return masks
+
+    def _from_inputs(
+        self, inputs: Mapping[str, Any] | None, states: Sequence[Tensor | None], names: Sequence[str] | None
+    ) -> list[Any]:
+        if isinstance(self.mask, str) and self.mask not in (inputs or {}):
+            got = "no names" if inputs is None else f"the names {sorted(map(str, inputs))}"
+            raise InvalidValueError(
+                f"{self.option}: the batch has no {self.mask!r}; got {got}. Give a function (inputs, outputs)"
+            )
+        inputs = inputs or {}
+        own = inputs.get(self.mask or "attention_mask")
+        if names is None:
+            return [own] * len(states)
+        decoding = "decoder_hidden_states" in names or any(
+            getattr(getattr(module, "config", None), "is_encoder_decoder", False) for module in self._all_modules()
+        )
+        decoder: Any = None
+        masks: list[Any] = []
+        for name, layer in zip(names, states, strict=True):
+            if _in_tower_for_images(name):
+                masks.append(None)
+            elif decoding and _in_decoder(name):
+                decoder = self._decoder_mask(inputs, layer) if decoder is None else decoder
+                masks.append(decoder)
+            else:
+                masks.append(own)
+        return masks
+
+    def _decoder_mask(self, inputs: Mapping[str, Any], states: Tensor | None) -> Any:
+        mask, labels = inputs.get("decoder_attention_mask"), inputs.get("labels")
+        if mask is not None or states is None or not isinstance(labels, Tensor):
+            return mask
+        labelled = labels != -100
+        return next(self._fits(labelled, states.shape[:-1]), None)
+
+    def _fitted(self, mask: Any, states: Tensor) -> Tensor:
+        shape = states.shape[:-1]
+        tensor = torch.as_tensor(mask, device=states.device)
+        fit = next(self._fits(tensor, shape), None)
+        if fit is None:
+            name = self.option if callable(self.mask) else self.mask or "attention_mask"
+            raise InvalidValueError(
+                f"{name}: expected shape {tuple(shape)}, one entry for each state (states: {tuple(states.shape)}); got "
+                f"{tuple(tensor.shape)}, and it is not known how this model gets from one to the other. Give "
+                f"{self.option}: the name of an input that fits, a function (inputs, outputs) that gives a mask or one "
+                "for each layer, or False, where all states are points"
+            )
+        return fit
+
+    def _fits(self, mask: Tensor, shape: torch.Size) -> Iterator[Tensor]:
+        """Give what the mask becomes, in the shape, by each way that leads there."""
+        if mask.shape == shape:
+            yield _open(mask)
+        elif mask.ndim == 4 or (mask.ndim == 3 and len(mask) == shape[0]):
+            keys = _attended(_open(mask, pattern=True))
+            yield from self._fits(keys.expand(shape[0], -1) if len(keys) == 1 else keys, shape)
+        elif mask.numel() == shape.numel() and mask.shape[-1:] == shape[-1:]:
+            yield _open(mask).reshape(shape)
+        elif mask.ndim == len(shape) == 2 and len(mask) == shape[0]:
+            yield from (fit for fit in self._by_the_model(_open(mask), shape[1]) if fit.shape == shape)
+
+    def _by_the_model(self, mask: Tensor, length: int) -> Iterator[Tensor]:
+        more = length - mask.shape[1]
+        for module in self._all_modules():
+            for config in _values(getattr(module, "peft_config", None)):
+                if more > 0 and getattr(config, "num_virtual_tokens", None) == more:
+                    yield F.pad(mask, (more, 0))
+            config = getattr(module, "config", None)
+            if getattr(config, "attention_type", None) == "block_sparse" and 0 < more < getattr(
+                config, "block_size", 0
+            ):
+                yield F.pad(mask, (0, more))
+            if hasattr(module, "_get_feat_extract_output_lengths"):
+                yield from _frames(module._get_feat_extract_output_lengths, mask, length)
+            if hasattr(module, "pool_tensor"):
+                yield _pooled(module.pool_tensor, mask, length)
+
+    def _all_modules(self) -> list[Any]:
+        if not self._modules:
+            self._modules = list(self.model.modules())
+        return self._modules
+
+
+def _takes_two(mask: Any) -> bool:
+    if not callable(mask):
+        return False
+    try:
+        inspect.signature(mask).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # what has no signature to look at
+        pass
+    return True
+
+
+def _mapping(inputs: Any) -> Mapping[str, Any] | None:
+    first = inputs[0] if isinstance(inputs, (tuple, list)) and inputs else inputs
+    return first if isinstance(first, Mapping) else None
+
+
+def _values(configs: Any) -> Sequence[Any]:
+    return list(configs.values()) if isinstance(configs, Mapping) else []
+
+
+def _in_decoder(name: str) -> bool:
+    return any(part.startswith("decoder") for part in name.split("."))
+
+
+def _in_tower_for_images(name: str) -> bool:
+    return any(part.startswith(("vision", "visual", "image")) for part in name.split("."))
+
+
+def _open(mask: Tensor, *, pattern: bool = False) -> Tensor:
+    """Give ones and zeros for an additive mask, and any other as it is."""
+    if not mask.is_floating_point():
+        return mask
+    additive = (mask < 0).any()
+    if pattern:  # in which nothing is closed, while a mask of zeros and ones opens something
+        additive = additive | ~(mask > 0).any()
+    return torch.where(additive, mask > CLOSED, mask != 0)
+
+
+def _attended(pattern: Tensor) -> Tensor:
+    """Give (batch, keys): whether any place attends to a key, of (batch, [heads,] queries, keys)."""
+    rows = (pattern != 0).any(1) if pattern.ndim == 4 else pattern != 0
+    # A place that may attend to nothing is often let attend to everything, since a softmax needs something. Only the
+    # last one does so by itself in a causal pattern.
+    telling = rows & ~rows.all(-1, keepdim=True)
+    return telling.any(1) | rows[:, -1]
+
+
+def _frames(lengths_of: Callable[..., Any], mask: Tensor, length: int) -> Iterator[Tensor]:
+    """Give which frames come from samples that count, if the model makes so many of so many samples."""
+    accepted = inspect.signature(lengths_of).parameters
+    if not accepted:
+        return
+    # The states are those before an adapter that shortens them once more.
+    more = {"add_adapter": False} if "add_adapter" in accepted else {}
+    whole = lengths_of(torch.tensor([mask.shape[1]]), **more)
+    if isinstance(whole, Tensor) and whole.tolist() == [length]:
+        lengths = lengths_of(mask.sum(-1), **more)
+        yield torch.arange(length, device=mask.device) < lengths[:, None]
+
+
+def _pooled(pool: Callable[..., Tensor], mask: Tensor, length: int) -> Tensor:
+    """Pool as often as the states were; a pooled state counts if all that it was made of do."""
+    pooled, before = mask.to(torch.float32), length + 1
+    while length < pooled.shape[1] != before:
+        before = pooled.shape[1]
+        pooled = pool(pooled, mode="min")
+    return pooled != 0

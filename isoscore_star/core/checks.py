@@ -1,0 +1,355 @@
+"""Static checks of arguments, and their messages: each names the argument, what came, what is allowed, what to do.
+
+They look at types, dtypes, shapes and Python numbers; they cost nothing, never wait for a device and hold everywhere,
+also inside a traced or compiled function. `isoscore_star.core.value_checks` has those that need values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.protocol import Array, Backend
+from isoscore_star.core.registry import backend_of
+
+FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
+_INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+ESTIMATORS = ("shrinkage", "unbiased")
+
+
+class Points(NamedTuple):
+    """A checked union of clouds, flattened and in the hands of its backend."""
+
+    backend: Backend
+    clouds: list[Array]
+    masks: list[Array | None]
+    dim: int
+
+
+def points(X: Any, mask: Any = None) -> Points:
+    """Check X and its mask statically, and bring them to the form that backends take."""
+    backend = backend_of(X)
+    is_union = isinstance(X, (list, tuple))
+    arrays = list(X) if is_union else [X]
+    names = [f"X[{i}]" for i in range(len(arrays))] if is_union else ["X"]
+    if backend.name == "numpy":
+        arrays = [as_numpy(name, array) for name, array in zip(names, arrays, strict=True)]
+    for name, array in zip(names, arrays, strict=True):
+        check_array(name, array, backend)
+    dims = [int(array.shape[-1]) for array in arrays]
+    if len(set(dims)) > 1:
+        raise InvalidValueError(
+            f"X: the clouds of one union need the same number of dimensions (last axis); got {dims}. "
+            "Measure clouds of different width one by one"
+        )
+    masks = _masks(mask, arrays, names, is_union, backend)
+    return Points(backend, [backend.points(array) for array in arrays], masks, dims[0])
+
+
+def as_numpy(name: str, array: Any) -> NDArray[Any]:
+    """Bring what has ``__array__`` to NumPy."""
+    if np.ma.is_masked(array):
+        raise InvalidValueError(
+            f"{name}: {count_of(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
+            "lost. Give its data as it is, and which points count as mask="
+        )
+    try:
+        return np.asarray(array)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the __array__ of somebody's class raises
+        raise InvalidTypeError(f"{name}: {type(array).__name__} cannot be brought to NumPy: {error}") from error
+
+
+def check_array(name: str, array: Array, backend: Backend) -> None:
+    """Require points as rows: dtype, layout and shape."""
+    check_dtype(name, backend.dtype_name(array))
+    check_dense(name, array)
+    shape = shape_of(name, array)
+    if len(shape) < 2:
+        raise InvalidValueError(
+            f"{name}: expected points as rows, shape (points, dimensions) or (..., dimensions); got shape {shape}. "
+            "A single vector has no isotropy; a list of them becomes points by numpy.stack (torch.stack, ...)"
+        )
+    if shape[-1] is None:
+        raise InvalidValueError(
+            f"{name}: the number of dimensions (last axis) has to be known and the same for all points; got shape "
+            f"{shape}. Give the traced function's argument a shape such as (None, 768)"
+        )
+    if shape[-1] < 2:
+        raise InvalidValueError(
+            f"{name}: isotropy needs at least 2 dimensions (last axis); got shape {shape}. "
+            "If points are columns, transpose"
+        )
+
+
+def shape_of(name: str, array: Array) -> tuple[Any, ...]:
+    """Give the shape, in which a size that only a later call will know is None."""
+    try:
+        return tuple(array.shape)
+    except ValueError:  # what TensorFlow's shapes answer if not even their length is known
+        raise InvalidValueError(
+            f"{name}: the number of axes has to be known; got a tensor of unknown rank. "
+            "Give the traced function's argument a shape such as (None, None, 768)"
+        ) from None
+
+
+def check_dtype(name: str, dtype: str) -> None:
+    """Require real numbers."""
+    if dtype not in FLOATS + _INTEGERS:
+        if dtype == "object":
+            raise InvalidTypeError(
+                f"{name}: expected real floating-point or integer numbers; got Python objects (dtype object), such as "
+                "a column of lists. If each is the vector of a point, give numpy.stack(column); if each is a number, "
+                f"{name}.astype(float)"
+            )
+        raise InvalidTypeError(
+            f"{name}: expected real floating-point or integer numbers of at least 8 bits, floating-point ones of at "
+            f"least 16; got dtype {dtype}. Convert to float32 or float64 what is meant as numbers"
+        )
+
+
+def check_dense(name: str, array: Array) -> None:
+    """Refuse sparse layouts."""
+    layout = str(getattr(array, "layout", ""))
+    if layout.startswith("torch.sparse"):
+        raise InvalidTypeError(f"{name}: expected a dense array; got one of layout {layout}. Give {name}.to_dense()")
+
+
+def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, backend: Backend) -> list[Array | None]:
+    if mask is None:
+        return [None] * len(arrays)
+    if is_union and isinstance(mask, (list, tuple)):
+        if len(mask) != len(arrays):
+            raise InvalidValueError(
+                f"mask: expected one mask (or None) for each of the {len(arrays)} clouds; got {len(mask)} masks"
+            )
+        masks = list(mask)
+    else:
+        masks = [mask] * len(arrays)
+    checked: list[Array | None] = []
+    for index, (given, array, name) in enumerate(zip(masks, arrays, names, strict=True)):
+        shape = tuple(array.shape)
+        if index and given is masks[index - 1] and shape == tuple(arrays[index - 1].shape) and None not in shape:
+            checked.append(checked[-1])  # the same object, which backends look through once
+        else:
+            checked.append(_mask(given, array, name, backend))
+    return checked
+
+
+def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
+    if mask is None:
+        return None
+    mask_backend = same_framework("mask", mask, backend)
+    if mask_backend.name == "numpy":
+        mask = as_numpy("mask", mask)
+    dtype = mask_backend.dtype_name(mask)
+    if dtype != "bool" and dtype not in FLOATS + _INTEGERS:
+        raise InvalidTypeError(f"mask: expected booleans or zeros and ones; got dtype {dtype}")
+    check_dense("mask", mask)
+    expected = tuple(array.shape[:-1])
+    shape = shape_of("mask", mask)
+    if not same_shape(shape, expected):
+        raise InvalidValueError(
+            f"mask: expected shape {expected}, one entry for each point of {name} (shape {tuple(array.shape)}); "
+            f"got {shape}. Entries are 1 or true for a point, 0 or false for padding"
+        )
+    return backend.mask(mask, array)
+
+
+def same_shape(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Compare shapes; None is a size that only a later call will know, and fits any."""
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(a is None or b is None or a == b for a, b in pairs)
+
+
+def across(value: Any, backend: Backend) -> Any:
+    """Require a backend that can sum over devices, if that was asked for."""
+    if value is not None and not backend.distributed:
+        raise InvalidValueError(
+            f"across: the {backend.name} backend cannot sum over devices; got {shown(value)}. Leave it out, or merge "
+            "Moments"
+        )
+    return value
+
+
+def same_framework(name: str, array: Any, backend: Backend) -> Backend:
+    """Require X's own framework or NumPy, and return which of the two it is."""
+    if isinstance(array, (list, tuple)):
+        raise InvalidTypeError(
+            f"{name}: expected an array of X's framework ({backend.name}) or NumPy; got a {type(array).__name__} of "
+            f"{len(array)}. Convert it by numpy.asarray"
+        )
+    other = backend_of(array, name)
+    if other.name in (backend.name, "numpy", *backend.takes) or (backend.name == "numpy" and "numpy" in other.takes):
+        return other
+    raise InvalidTypeError(
+        f"{name}: expected an array of X's framework ({backend.name}) or NumPy; got one of {other.name}. "
+        f"Convert it, or give X in {other.name}"
+    )
+
+
+def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Require a finite real number in [low, high], or a 0-d array of X's framework, whose value is not looked at.
+
+    Such an array is how a schedule changes λ or ζ without compiling anew.
+    """
+    if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
+        return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
+    dtype, shape = backend.dtype_name(value), tuple(value.shape)
+    if shape != () or dtype not in FLOATS:
+        raise InvalidValueError(
+            f"{name}: as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
+        )
+    return value
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """Require a finite real number in [low, high]."""
+    allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise InvalidTypeError(f"{name}: expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
+        number = math.nan
+    # Not math.isfinite, which torch.compile does not trace.
+    if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
+        raise InvalidValueError(f"{name}: expected {allowed}; got {shown(value)}")
+    return number
+
+
+def shown(value: object) -> str:
+    """Show what was got, in a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python is willing to print
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    """Require finite numbers in a list."""
+    if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
+        raise InvalidValueError(f"{name}: expected a list of numbers or an array of shape (d,); got a list of lists")
+    return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
+
+
+def scalar(name: str, value: Any) -> Any:
+    """Require a finite number, or an array of real numbers, whose values are not looked at."""
+    if isinstance(value, Real):
+        return number(name, value)
+    check_dtype(name, backend_of(value, name).dtype_name(value))
+    return value
+
+
+def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
+    """Require ζ in [0, 1], and Σ_S where ζ > 0 or, as a scalar of the given backend, not known."""
+    share = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
+    if shrinkage_cov is None and not (isinstance(share, float) and share == 0):
+        raise InvalidValueError(
+            f"shrinkage_cov: zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
+            "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
+            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none'
+        )
+    return share
+
+
+def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
+    """Check the labels of points that belong together, and flatten them like the points."""
+    if groups is None:
+        return None
+    is_union = isinstance(X, (list, tuple))
+    arrays, labels = (list(X), groups) if is_union else ([X], [groups])
+    if not isinstance(labels, (list, tuple)) or len(labels) != len(arrays):
+        raise InvalidValueError(
+            f"groups: expected a list with one array of labels for each of the {len(arrays)} clouds"
+        )
+    flat = []
+    for array, part in zip(arrays, labels, strict=True):
+        part = _labels(part)
+        if tuple(part.shape) != tuple(array.shape[:-1]):
+            raise InvalidValueError(
+                f"groups: expected shape {tuple(array.shape[:-1])}, one label for each point; got {tuple(part.shape)}"
+            )
+        flat.append(part.reshape(-1))
+    if len({part.dtype.kind for part in flat} - {"i", "u"}) > 1 or len({part.dtype.kind for part in flat}) > 2:
+        raise InvalidTypeError(
+            f"groups: expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
+        )
+    return flat
+
+
+def _labels(part: Any) -> NDArray[Any]:
+    allowed = "groups: expected an array of labels, integers or strings, one for each point"
+    try:
+        known = None if isinstance(part, (list, tuple)) else backend_of(part, "groups")
+        labels = np.asarray(part) if known is None else known.to_numpy(part)
+        if labels.dtype == object:
+            np.unique(labels)
+    except InvalidTypeError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, of mixed kinds, or what no array can be made of
+        raise InvalidTypeError(f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise InvalidValueError(
+            f"{allowed}; got {count_of(np.isnan(labels))} NaN. Give such points a label of their own"
+        )
+    return labels
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Require one of some words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
+    return str(value)
+
+
+def width(name: str, array: Any, dim: int) -> None:
+    """Require points of a width that was agreed before."""
+    shape = tuple(getattr(array, "shape", ()))
+    if shape and shape[-1] != dim:
+        raise InvalidValueError(
+            f"{name}: this loss was made for dim={dim}; got shape {shape}, whose last axis is {shape[-1]}"
+        )
+
+
+def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = None) -> Any:
+    """Check a covariance statically: framework, dtype, shape (d, d). Returns it, as an ndarray if it is array-like."""
+    owner = same_framework(name, matrix, backend)
+    if owner.name == "numpy":
+        matrix = as_numpy(name, matrix)
+    check_dtype(name, owner.dtype_name(matrix))
+    check_dense(name, matrix)
+    shape = shape_of(name, matrix)
+    if len(shape) != 2 or None in shape or shape[0] != shape[1] or shape[0] < 2:
+        raise InvalidValueError(
+            f"{name}: expected a square matrix of shape (d, d) with d of at least 2; got shape {shape}"
+        )
+    if dim is not None and shape[0] != dim:
+        raise InvalidValueError(
+            f"{name}: expected shape ({dim}, {dim}), as X has {dim} dimensions; got {shape}. "
+            "It has to come from points of the same kind as X"
+        )
+    return matrix
+
+
+def dimensions(d: Any, name: str = "d") -> int:
+    """Require a number of dimensions."""
+    if isinstance(d, bool) or not isinstance(d, Integral):
+        raise InvalidTypeError(f"{name}: expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
+    if not 2 <= int(d) < 2**63:
+        raise InvalidValueError(f"{name}: expected at least 2 dimensions; got {shown(d)}")
+    return int(d)
+
+
+def count_of(bad: NDArray[np.bool_]) -> int:
+    """Count what is true."""
+    return int(np.count_nonzero(bad))

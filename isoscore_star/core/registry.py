@@ -1,0 +1,245 @@
+"""The one place that knows which backends exist. Nothing else imports a framework by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
+from isoscore_star.core.protocol import Backend
+
+ENTRY_POINT_GROUP = "isoscore_star.backends"
+
+
+class _BuiltIn(NamedTuple):
+    """A backend of this package: how it is loaded, the framework it needs, the classes of that framework's arrays."""
+
+    load: Callable[[], Backend]
+    framework: str
+    arrays: tuple[tuple[str, str], ...]
+
+
+# Import statements, since torch.compile can follow those, but not importlib.
+def _load_keras() -> Backend:
+    from isoscore_star.backends.keras.backend import BACKEND
+
+    return BACKEND
+
+
+def _load_tensorflow() -> Backend:
+    from isoscore_star.backends.tensorflow.backend import BACKEND
+
+    return BACKEND
+
+
+def _load_jax() -> Backend:
+    from isoscore_star.backends.jax import BACKEND
+
+    return BACKEND
+
+
+def _load_torch() -> Backend:
+    from isoscore_star.backends.torch.backend import BACKEND
+
+    return BACKEND
+
+
+def _load_autograd() -> Backend:
+    from isoscore_star.backends.autograd import BACKEND
+
+    return BACKEND
+
+
+def _load_numpy() -> Backend:
+    from isoscore_star.backends.numpy import BACKEND
+
+    return BACKEND
+
+
+# In the order of the question "whose array is this?": autograd's box wraps an ndarray, so it is asked before NumPy.
+_BUILT_IN = {
+    "torch": _BuiltIn(_load_torch, "torch", (("torch", "Tensor"),)),
+    "tensorflow": _BuiltIn(
+        _load_tensorflow,
+        "tensorflow",
+        (
+            ("tensorflow", "Tensor"),
+            ("tensorflow", "Variable"),
+            ("tensorflow", "RaggedTensor"),
+            ("tf_keras.__internal__", "KerasTensor"),
+        ),
+    ),
+    "jax": _BuiltIn(_load_jax, "jax", (("jax", "Array"),)),
+    "keras": _BuiltIn(_load_keras, "keras", (("keras", "KerasTensor"), ("keras", "Variable"))),
+    "autograd": _BuiltIn(_load_autograd, "autograd", (("autograd.numpy.numpy_boxes", "ArrayBox"),)),
+    "numpy": _BuiltIn(_load_numpy, "numpy", (("numpy", "ndarray"),)),
+}
+
+_loaded: dict[str, Backend] = {}
+_name_of_type: dict[type, str] = {}
+
+
+def available_backends() -> tuple[str, ...]:
+    """Name the backends whose framework is installed, without importing any of them.
+
+    Returns
+    -------
+    tuple of str
+        This package's own first, then those that others registered by an entry point.
+
+    Examples
+    --------
+    >>> import isoscore_star as iso
+    >>> "numpy" in iso.available_backends()
+    True
+    """
+    own = (name for name, entry in _BUILT_IN.items() if _installed(entry.framework))
+    return (*own, *(name for name in _third_party() if name not in _BUILT_IN))
+
+
+def get_backend(name: str) -> Backend:
+    """Load a backend by its name.
+
+    Parameters
+    ----------
+    name : str
+        ``"numpy"``, ``"autograd"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, ``"keras"``, or a name that another
+        package registered.
+
+    Returns
+    -------
+    Backend
+        The object with the operations that `isoscore_star.Backend` describes.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If there is no backend of that name, or it is no string.
+    MissingDependencyError
+        If its framework is not installed; the message names the extra to install.
+
+    Examples
+    --------
+    >>> import isoscore_star as iso
+    >>> iso.get_backend("numpy").name
+    'numpy'
+    """
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"name: expected the name of a backend; got {type(name).__name__}")
+    if name in _loaded:
+        return _loaded[name]
+    if name in _BUILT_IN:
+        backend = _load_built_in(name)
+    else:
+        third_party = _third_party()
+        if name not in third_party:
+            known = ", ".join((*_BUILT_IN, *third_party))
+            raise InvalidValueError(f"name: there is no backend {name!r}; the known ones are {known}")
+        backend = third_party[name].load()
+        if not isinstance(backend, Backend):
+            raise InvalidTypeError(
+                f"the entry point {name!r} of {ENTRY_POINT_GROUP} gives {type(backend).__name__}, which lacks members "
+                "of isoscore_star.Backend; it has to name an instance that has them all"
+            )
+    _loaded[name] = backend
+    return backend
+
+
+def backend_of(X: object, name: str = "X") -> Backend:
+    """Find the backend of an array, or of a list or tuple of arrays, from its type.
+
+    Only frameworks that are already loaded are looked at, since nobody can hold an array of another.
+
+    Parameters
+    ----------
+    X : array or sequence of arrays
+        Of any supported framework. Whatever has ``__array__`` (a DataFrame, say) counts as NumPy. In a sequence
+        NumPy arrays may stand beside autograd's, of which they are the constants, and the tensors of the framework
+        that Keras runs on beside Keras' variables.
+    name : str, default "X"
+        What an error calls it: the argument that it was given for.
+
+    Returns
+    -------
+    Backend
+        That framework's backend.
+
+    Raises
+    ------
+    InvalidTypeError
+        If this is no array of a known framework, or the sequence mixes frameworks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> iso.backend_of(np.zeros((3, 2))).name
+    'numpy'
+    """
+    if not isinstance(X, (list, tuple)):
+        return get_backend(_backend_name(X, name))
+    found = {_backend_name(item, name): None for item in X}
+    for one in found if len(found) > 1 else ():
+        backend = get_backend(one)
+        if set(found) <= {one, *backend.takes}:
+            return backend
+    if len(found) > 1:
+        raise InvalidTypeError(
+            f"{name}: the clouds of one union have to be of one framework; got {' and '.join(found)}. "
+            "Convert them to one of the two first"
+        )
+    if not found:
+        raise InvalidValueError(f"{name}: expected at least one array; got an empty list")
+    return get_backend(next(iter(found)))
+
+
+def _installed(framework: str) -> bool:
+    # A mere folder of that name, in the folder where Python was started, has a specification without an origin.
+    spec = importlib.util.find_spec(framework)
+    return spec is not None and spec.origin is not None
+
+
+def _load_built_in(name: str) -> Backend:
+    entry = _BUILT_IN[name]
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != entry.framework:
+            raise
+        raise MissingDependencyError(
+            f'the {name} backend needs {entry.framework}, which is not installed: pip install "isoscore-star[{name}]"'
+        ) from None
+
+
+def _backend_name(array: object, argument: str) -> str:
+    kind = type(array)
+    if kind in _name_of_type:
+        return _name_of_type[kind]
+    name = _look_up(array, argument)
+    _name_of_type[kind] = name
+    return name
+
+
+def _look_up(array: object, argument: str) -> str:
+    for name, entry in _BUILT_IN.items():
+        for module, class_name in entry.arrays:
+            cls = getattr(sys.modules.get(module), class_name, None)
+            if cls is not None and isinstance(array, cls):
+                return name
+    for name in _third_party():
+        if name not in _BUILT_IN and get_backend(name).owns(array):
+            return name
+    if hasattr(array, "__array__"):
+        return "numpy"
+    installed = ", ".join(available_backends())
+    raise InvalidTypeError(
+        f"{argument}: {type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
+        f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray"
+    )
+
+
+def _third_party() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,104 @@
+"""From invariants to scores: the last step of the flow, the same for every backend and for streaming moments.
+
+`isoscore_star.core.formulas` has the mathematics; here its fractions are guarded, so that neither the value nor the
+gradient can become NaN: the condition of every ``where`` keeps the chosen branch's own denominator away from zero.
+Points that are not finite give NaN, which differs from 0, so that no guard hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from isoscore_star.core import formulas
+from isoscore_star.core.protocol import Array, Invariants
+
+Where = Callable[[Any, Any, Any], Any]
+
+
+_SMALL = 2.0**-10
+"""A ζ that is no nearer to 0 or 1 leaves the larger of the two shares far from zero."""
+
+_LARGE = 2.0**40
+"""More than any scale's ratio to the larger of two is, unless its share is zero; its square is in range of float32."""
+
+
+def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
+    """IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
+    t, f = invariants.t, invariants.f
+    if invariants.target_unit is not None and not (isinstance(zeta, float) and zeta == 0):
+        cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
+        a, b = shares(zeta, invariants.unit, invariants.target_unit, where)
+        t, f = formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0)
+    numerator, denominator = formulas.score_fraction(t, f, dim)
+    return numerator / where(f != 0, denominator, 1.0)
+
+
+def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
+    """Shares of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range whatever s and s₀ are.
+
+    They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the only one that counts, so that the other one
+    cannot drive it out of range; the other's ratio is bounded there, since 0·∞ would be NaN.
+    """
+    known = isinstance(zeta, float)
+    if known and zeta in (0, 1):
+        return 1 - zeta, zeta
+    larger = where(unit > target_unit, unit, target_unit)
+    if not known:
+        larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
+    larger = where(larger != 0, larger, 1.0)
+    own, its = unit / larger, target_unit / larger
+    if known and _SMALL < zeta < 1 - _SMALL:
+        return formulas.shares(zeta, own, its)
+    own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
+    a, b = formulas.shares(zeta, own, its)
+    larger = where(a > b, a, b)
+    larger = where(larger != 0, larger, 1.0)
+    return a / larger, b / larger
+
+
+def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
+    """Score from the unbiased PR; 0 with zero gradient below four points or without spread.
+
+    ``floored`` keeps the denominator up, for the training path and wherever values are not known; otherwise it has to
+    be known to be positive.
+    """
+    m, f = invariants.count, invariants.f
+    squared_trace, denominator = _unbiased_squares(invariants)
+    if floored:
+        floor = formulas.unbiased_floor(f, m, dim)
+        denominator = where(denominator > floor, denominator, floor)
+    defined = (m >= 4) & (f != 0)
+    # 0·F, which is NaN for points that are not finite, however few they are.
+    return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
+
+
+def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
+    """Unbiased score for code that measures and may not raise: 0 below four points, NaN where there is none."""
+    score = unbiased_score(invariants, dim, where, floored=False)
+    m, f = invariants.count, invariants.f
+    rounding = rounding_of_margin(m, invariants.precision)
+    return where((m >= 4) & (f != 0) & (unbiased_margin(invariants) <= rounding), float("nan"), score)
+
+
+def rounding_of_margin(count: Any, precision: float) -> Any:
+    """Bound what rounding makes of `unbiased_margin`.
+
+    Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
+    by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
+    and their coefficients by a few ε: λ = 8, and 8ε more. Equal rows all round the same way, which makes m·ε of it, by
+    float64's ε, since longer sums are kept in that.
+    """
+    return 8 * precision * (1 + count**0.5) + count * 2.0**-52
+
+
+def unbiased_margin(invariants: Invariants) -> Array:
+    """Estimate of tr(Σ²) relative to the terms it is made of; up to some ε of these it is nothing but rounding."""
+    q: Any = invariants.q
+    terms = formulas.unbiased_terms(invariants.t, invariants.f, q, invariants.count)
+    return _unbiased_squares(invariants)[1] / terms
+
+
+def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
+    q: Any = invariants.q
+    return formulas.unbiased_squares(invariants.t, invariants.f, q, invariants.count)

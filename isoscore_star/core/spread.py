@@ -1,0 +1,335 @@
+"""Points about their mean, with every sum that a score is made of, in one of two forms (NumPy).
+
+`Scatter` is for many points: d × d numbers, of blocks that merge. `FewPoints` is for fewer points than dimensions: the
+points themselves and their m × m products, so that three points of 20,000 dimensions need no 20,000 × 20,000 numbers.
+
+Both keep a point of the cloud as an anchor and the mean as an offset from it, since differences of close points are
+exact: a mean of 10⁸ standard deviations costs no digits. Lengths are in powers of a `unit`, a power of two that is 1
+unless the points are extremely large or small, so that neither squares nor fourth powers leave the range of floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
+
+from isoscore_star.core import formulas
+from isoscore_star.core.errors import InvalidValueError
+
+FloatArray = NDArray[np.float64]
+
+# Bytes of rows that are handled at a time between the products; some caches hold less, none that matters much less.
+_CACHE = 2**19
+
+_NARROW = 128
+"""Dimensions below which float32 points are multiplied in float64.
+
+One far point can make the entries of a scatter so large that all other rows of a float32 sum are lost in them. That
+takes entries 2²⁴ times as large as a row's own, a far point of squared length d·2²⁴ in units of the others' variance,
+beside which they make up a share 2/(d·2²⁴) of the score each: at most 8·10⁻⁶ for the 8,192 rows of a block and d = 128.
+"""
+
+_STEP = 64
+_STEPS = 15
+"""Units are powers of 2⁶⁴ up to the 15th, so that points within 2³² of 1 need none, and all lengths stay in range."""
+
+
+class Spread(Protocol):
+    """What both forms tell of m centred points x with scatter A = Σxxᵀ, in powers of `unit`.
+
+    Attributes
+    ----------
+    count : int
+        m.
+    anchor : ndarray of shape (d,)
+        A point, in absolute lengths.
+    unit : float
+        The length in powers of which all else is given.
+    offset : ndarray of shape (d,)
+        What the mean is beside the anchor.
+    precision : float
+        Machine epsilon of the numbers that were multiplied.
+    total, squares : float
+        tr A and ‖A‖²_F.
+    third, fourth : ndarray of shape (d,), float
+        z = Σaᵢxᵢ and Σaᵢ², with aᵢ = ‖xᵢ‖².
+    """
+
+    count: int
+    anchor: FloatArray
+    unit: float
+    offset: FloatArray
+    precision: float
+
+    @property
+    def total(self) -> float:
+        """Trace of A, tr A."""
+
+    @property
+    def squares(self) -> float:
+        """‖A‖²_F."""
+
+    @property
+    def third(self) -> FloatArray:
+        """Vector Σaᵢxᵢ."""
+
+    @property
+    def fourth(self) -> float:
+        """Σaᵢ²."""
+
+    def times(self, rows: FloatArray) -> FloatArray:
+        """Return rows·A."""
+
+    def inner(self, matrix: FloatArray) -> float:
+        """Return ⟨A, matrix⟩."""
+
+    def diagonal(self) -> FloatArray:
+        """Return the diagonal of A."""
+
+    def eigenvalues(self) -> FloatArray:
+        """Return the eigenvalues of A, largest first."""
+
+    def matrix(self) -> FloatArray:
+        """Return A, d × d numbers."""
+
+    def copy(self) -> Spread:
+        """Return what stays as it is when more points come."""
+
+
+class _Centred(NamedTuple):
+    """Rows of a block about their mean; see `Spread`."""
+
+    rows: NDArray[Any]
+    anchor: FloatArray
+    unit: float
+    offset: FloatArray
+
+
+class Scatter:
+    """The form for many points; see `Spread`."""
+
+    def __init__(self, block: NDArray[Any]) -> None:
+        centred = _centre(block)
+        rows = centred.rows
+        self.count, self.anchor, self.unit, self.offset = len(rows), centred.anchor, centred.unit, centred.offset
+        self.precision = float(np.finfo(rows.dtype).eps)
+        self.third: FloatArray = np.zeros(rows.shape[1])
+        self.fourth = 0.0
+        with np.errstate(invalid="ignore", over="ignore"):
+            # X.T @ X of one and the same array is the symmetric product (syrk), half the work of a general one.
+            self._matrix: FloatArray = np.asarray(rows.T @ rows, np.float64)
+            for part in _parts(rows):
+                squared_norms = np.einsum("ij,ij->i", rows[part], rows[part])
+                self.third += squared_norms @ rows[part]
+                squared_norms = squared_norms.astype(np.float64)
+                self.fourth += float(squared_norms @ squared_norms)
+
+    @property
+    def total(self) -> float:
+        """Trace of A, tr A."""
+        return float(self._matrix.trace())
+
+    @property
+    def squares(self) -> float:
+        """‖A‖²_F."""
+        return float(np.vdot(self._matrix, self._matrix))
+
+    def times(self, rows: FloatArray) -> FloatArray:
+        """Return rows·A."""
+        return np.asarray(rows @ self._matrix)
+
+    def inner(self, matrix: FloatArray) -> float:
+        """Return ⟨A, matrix⟩."""
+        return float(np.vdot(self._matrix, matrix))
+
+    def diagonal(self) -> FloatArray:
+        """Return the diagonal of A."""
+        return self._matrix.diagonal()
+
+    def eigenvalues(self) -> FloatArray:
+        """Return the eigenvalues of A, largest first."""
+        return np.asarray(np.maximum(eigvalsh(self._matrix)[::-1], 0.0))
+
+    def matrix(self) -> FloatArray:
+        """Return A, d × d numbers."""
+        return self._matrix
+
+    def copy(self) -> Scatter:
+        """Return what stays as it is when more points come."""
+        twin = object.__new__(Scatter)
+        twin.__dict__.update(self.__dict__, _matrix=self._matrix.copy())
+        return twin
+
+    @np.errstate(over="ignore", invalid="ignore")  # as in `_centre`
+    def merge(self, other: Scatter) -> None:
+        """Take in the points of another one, exactly (`isoscore_star.core.formulas`); it stays as it is."""
+        n1, n2 = self.count, other.count
+        between = other.anchor - self.anchor
+        unit = max(self.unit, other.unit, _unit_of(float(np.abs(between).max())))
+        self._in_unit(unit)
+        matrix, third, fourth, offset = other._matrix, other.third, other.fourth, other.offset
+        if other.unit != unit:
+            ratio = other.unit / unit
+            matrix, third, fourth = matrix * ratio**2, third * ratio**3, fourth * ratio**4
+            offset = offset * ratio
+        step = between / unit + (offset - self.offset)
+        ours = _about(self._matrix, self.third, self.fourth, n1, step * (n2 / (n1 + n2)))
+        theirs = _about(matrix, third, fourth, n2, step * (-n1 / (n1 + n2)))
+        self.third, self.fourth = ours[0] + theirs[0], ours[1] + theirs[1]
+        self._matrix += matrix
+        if step.any():
+            self._matrix += (step * formulas.merged_outer_factor(n1, n2))[:, None] * step
+        self.offset = self.offset + step * (n2 / (n1 + n2))
+        self.count, self.precision = n1 + n2, max(self.precision, other.precision)
+
+    def _in_unit(self, unit: float) -> None:
+        if unit != self.unit:
+            ratio = self.unit / unit
+            self._matrix *= ratio**2
+            self.third, self.fourth, self.unit = self.third * ratio**3, self.fourth * ratio**4, unit
+            self.offset = self.offset * ratio
+
+
+class FewPoints:
+    """The form for fewer points than dimensions; see `Spread`."""
+
+    def __init__(self, points: NDArray[Any]) -> None:
+        centred = _centre(points)
+        self.count = len(points)
+        self.anchor, self.unit, self.offset = centred.anchor, centred.unit, centred.offset
+        self.precision = float(np.finfo(centred.rows.dtype).eps)
+        self._rows = centred.rows
+
+    @cached_property
+    def _products(self) -> FloatArray:
+        """Inner products of the points, m × m."""
+        return np.asarray(self._rows @ self._rows.T, np.float64)
+
+    @property
+    def total(self) -> float:
+        """Trace of A, tr A."""
+        return float(self._products.trace())
+
+    @property
+    def squares(self) -> float:
+        """‖A‖²_F."""
+        return float(np.vdot(self._products, self._products))
+
+    @property
+    def third(self) -> FloatArray:
+        """Vector Σaᵢxᵢ."""
+        return np.asarray(self._products.diagonal() @ self._rows.astype(np.float64, copy=False))
+
+    @property
+    def fourth(self) -> float:
+        """Σaᵢ²."""
+        squared_norms = self._products.diagonal()
+        return float(squared_norms @ squared_norms)
+
+    def times(self, rows: FloatArray) -> FloatArray:
+        """Return rows·A."""
+        own = self._rows.astype(np.float64, copy=False)
+        return np.asarray((rows @ own.T) @ own)
+
+    def inner(self, matrix: FloatArray) -> float:
+        """Return ⟨A, matrix⟩."""
+        rows = self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
+        return float(np.vdot(rows @ matrix, rows))
+
+    def diagonal(self) -> FloatArray:
+        """Return the diagonal of A."""
+        return np.asarray(np.einsum("ij,ij->j", self._rows, self._rows), np.float64)
+
+    def eigenvalues(self) -> FloatArray:
+        """Return the eigenvalues of A, largest first."""
+        found = np.zeros(self._rows.shape[1])
+        if self.count:
+            found[: self.count] = np.maximum(eigvalsh(self._products)[::-1], 0.0)
+        return found
+
+    def matrix(self) -> FloatArray:
+        """Return A, d × d numbers."""
+        return np.asarray(self._rows.T @ self._rows, np.float64)
+
+    def copy(self) -> FewPoints:
+        """Return what stays as it is when more points come."""
+        return self
+
+
+def mean_of(spread: Spread) -> FloatArray:
+    """Give the mean, in absolute lengths."""
+    return spread.anchor + spread.offset * spread.unit
+
+
+def differences_overflow() -> InvalidValueError:
+    """Say that points are too far apart."""
+    return InvalidValueError(
+        "X: the differences of these values overflow. The score does not change with scale: divide X by its largest "
+        "value (and shrinkage_cov by the square of that)"
+    )
+
+
+def largest_entry(rows: NDArray[Any]) -> float:
+    """Give the largest absolute value, or NaN."""
+    # Numbers first, since the negative of an integer may be none of its kind.
+    return float(np.maximum(float(rows.max()), -float(rows.min()))) if rows.size else 0.0
+
+
+def _centre(block: NDArray[Any]) -> _Centred:
+    """Subtract the mean, in float32 where that is good enough and in float64 elsewhere."""
+    dim = block.shape[1]
+    if not len(block):
+        return _Centred(np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim))
+    precision: Any = np.float32 if block.dtype == np.float32 and dim >= _NARROW else np.float64
+    # Values that are not finite give NaN here, which whoever asked for the score explains.
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Differences from a point of the cloud are exactly zero for equal points and exact for close ones: identical
+        # points have no scatter at all, and a mean far from zero costs no digits.
+        anchor = block[0].astype(precision)
+        rows = np.empty(block.shape, precision)
+        total, largest = np.zeros(dim), 0.0
+        for part in _parts(rows):
+            np.subtract(block[part], anchor, out=rows[part], dtype=precision)
+            total += _sum(rows[part])
+            largest = float(np.maximum(largest, largest_entry(rows[part])))
+        if precision is np.float32 and _unit_of(largest) != 1:
+            return _centre(block.astype(np.float64))
+        unit = _unit_of(largest)
+        if unit != 1:
+            rows /= unit
+            total = _sum(rows)
+        offset = (total / len(block)).astype(precision)
+        rows -= offset
+        return _Centred(rows, anchor.astype(np.float64), unit, offset.astype(np.float64))
+
+
+def _unit_of(length: float) -> float:
+    """Round a length to a power of 2⁶⁴ whose reciprocal is a float too: for zero the least, for what is no number 1."""
+    if not length < math.inf:
+        return 1.0
+    steps = round(math.log2(length) / _STEP) if length else -_STEPS
+    return 2.0 ** (_STEP * max(-_STEPS, min(_STEPS, steps)))
+
+
+def _sum(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.ones(len(rows), rows.dtype) @ rows)
+
+
+def _parts(rows: NDArray[Any]) -> Iterator[slice]:
+    """Cut rows into parts that stay in a processor's cache from one operation to the next."""
+    step = max(1, _CACHE // rows[:1].nbytes)
+    return (slice(start, start + step) for start in range(0, len(rows), step))
+
+
+def _about(matrix: FloatArray, third: FloatArray, fourth: float, n: int, h: FloatArray) -> tuple[Any, float]:
+    """Σaᵢxᵢ and Σaᵢ² about a mean that lies h beside their own."""
+    ah, t = matrix @ h, float(matrix.trace())
+    hh, hah, hz = float(h @ h), float(h @ ah), float(h @ third)
+    moved: Any = formulas.recentred_third(third, n, t, h, ah, hh)  # type: ignore[arg-type]
+    return moved, formulas.recentred_fourth(fourth, n, t, hh, hah, hz)

@@ -1,0 +1,288 @@
+"""Checks that need values, and their messages: covariances, spectra, and points behind computed invariants.
+
+The measuring functions make them whenever there are numbers to look at, the training path only when asked, since
+looking makes the host wait for the device. `isoscore_star.core.checks` has those that need none.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core import checks
+from isoscore_star.core.checks import Points
+from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
+from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.registry import backend_of
+from isoscore_star.core.score import rounding_of_margin, unbiased_margin
+from isoscore_star.core.spread import differences_overflow, largest_entry
+
+
+def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
+    """Require finite, symmetric values with variances that are not negative and not all zero, if values are known.
+
+    Also ‖C‖²_F ≤ (tr C)², which Σλ² ≤ (Σλ)² says of eigenvalues that are not negative: a matrix that violates it has
+    others, and a score below 0. Either is held to √ε of the dtype, symmetry relative to the largest entry: summing m
+    products in another order changes an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no
+    covariance misses by far.
+    """
+    owner = backend_of(matrix, name)
+    if owner.concrete(matrix[0, 0]) is None:
+        return
+    values, tolerance = owner.to_numpy(matrix), _covariance_tolerance(owner.dtype_name(matrix))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not _plainly_a_covariance(values, tolerance):
+            least = _least_variance(owner, owner.dtype_name(owner.constant(matrix[:1, :1], matrix)))
+            _explain_covariance(name, values.astype(np.float64), tolerance, least)
+
+
+def _plainly_a_covariance(values: NDArray[Any], tolerance: float) -> bool:
+    """Tell in a fraction of the time of a small product whether nothing is wrong; else `_explain_covariance` decides.
+
+    Symmetry by C·v = Cᵀ·v for a random v: an entry that differs from its mirror image by e changes two components by
+    e times a normal number, so that it is overlooked by chance only if it hardly matters.
+    """
+    if values.dtype not in (np.float32, np.float64):
+        return False
+    variances = values.diagonal().astype(np.float64)
+    trace, squares, largest = float(variances.sum()), float(np.vdot(values, values)), float(variances.max())
+    # Squares below this may have lost digits, or all of themselves.
+    least = float(np.finfo(values.dtype).tiny) / np.finfo(values.dtype).eps
+    if not (variances.min() >= 0 and least < squares < math.inf and squares <= (1 + tolerance) * trace * trace):
+        return False
+    probe = _probe(len(values)).astype(values.dtype)
+    return bool(np.abs(values @ probe - probe @ values).max() <= tolerance / 10 * largest)
+
+
+@lru_cache(maxsize=8)
+def _probe(dim: int) -> NDArray[np.float64]:
+    probe: NDArray[np.float64] = np.random.default_rng(0).normal(size=dim)
+    return probe
+
+
+def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float, least: float) -> None:
+    if not np.isfinite(values).all():
+        raise InvalidValueError(
+            f"{name}: every entry has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
+        )
+    variances = np.diagonal(values)
+    if (variances < 0).any():
+        i = int(np.argmin(variances))
+        raise InvalidValueError(
+            f"{name}: variances (the diagonal) cannot be negative; got {variances[i]:g} at [{i}, {i}]"
+        )
+    if not variances.any():
+        raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
+    if variances.max() < least:
+        raise InvalidValueError(
+            f"{name}: its values are too small for the digits of floats (the largest variance is {variances.max():g}). "
+            "The score does not change with scale: multiply it, and X by the square root of that"
+        )
+    values = values / np.abs(values).max()
+    asymmetry = np.abs(values - values.T).max()
+    if asymmetry > tolerance:
+        raise InvalidValueError(
+            f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:.2g} "
+            "times the largest entry. If that is rounding, give (C + C.T) / 2"
+        )
+    squares = float(np.sum(values**2) / np.trace(values) ** 2)
+    if squares > 1 + tolerance:
+        raise InvalidValueError(
+            f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
+            f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov"
+        )
+
+
+def _least_variance(backend: Backend, dtype: str) -> float:
+    """Give the largest variance below which the other entries of a covariance are not known well enough.
+
+    They are known to half the least number that counts: in float32 to 2⁻¹⁶ of this, in float64 to 2⁻⁴⁴, or 2⁻²⁰ where
+    subnormal numbers count as zero (what is as small as that has no share in a score that matters).
+    """
+    info, flushes = np.finfo(dtype), getattr(backend, "flushes_subnormals", False)
+    digits = 16 if info.bits <= 32 else 20 if flushes else 44
+    return 2.0**digits * float(info.tiny) * (1 if flushes else float(info.eps))
+
+
+def _covariance_tolerance(dtype: str) -> float:
+    """Give √ε of a dtype in which a covariance is stored."""
+    if dtype == "bfloat16":
+        return 2.0**-4
+    return math.sqrt(float(np.finfo(dtype if dtype in checks.FLOATS else np.float64).eps))
+
+
+def share_value(name: str, share: Any, backend: Backend) -> None:
+    """Require a number in [0, 1] of a scalar of some framework, if its value is known."""
+    value = None if isinstance(share, float) else backend.concrete(share)
+    if value is not None:
+        checks.number(name, value, 0.0, 1.0)
+
+
+def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
+    """Check Σ_S wholly, values too, and give it in float64 (for code that works in NumPy)."""
+    owner = backend_of(cov, "shrinkage_cov")
+    matrix = checks.square_matrix("shrinkage_cov", cov, owner, dim)
+    covariance_values("shrinkage_cov", matrix, owner)
+    return owner.to_numpy(matrix).astype(np.float64)
+
+
+def spectrum(eigenvalues: Any, backend: Backend) -> Any:
+    """Check eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
+    name = "eigenvalues"
+    if backend.name == "numpy":
+        eigenvalues = checks.as_numpy(name, eigenvalues)
+    checks.check_dtype(name, backend.dtype_name(eigenvalues))
+    checks.check_dense(name, eigenvalues)
+    shape = checks.shape_of(name, eigenvalues)
+    if len(shape) != 1 or None in shape or shape[0] < 2:
+        raise InvalidValueError(f"{name}: expected shape (d,) with d of at least 2; got shape {shape}")
+    if backend.concrete(eigenvalues[0]) is not None:
+        with np.errstate(over="ignore"):
+            values = backend.to_numpy(eigenvalues).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InvalidValueError(
+                f"{name}: every value has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
+            )
+        if (values < 0).any():
+            raise InvalidValueError(
+                f"{name}: those of a covariance are not negative; got {values.min():g}. If that is rounding, cut at 0"
+            )
+        if not values.any():
+            raise DegenerateDataError(f"{name}: all are zero, so there is no direction to compare")
+        if values.max() < _least_variance(backend, backend.dtype_name(backend.constant(eigenvalues[:1], eigenvalues))):
+            raise InvalidValueError(
+                f"{name}: too small for the digits of floats (the largest is {values.max():g}). The score does not "
+                "change with scale: multiply them all"
+            )
+    return eigenvalues
+
+
+def enough_points(count: int, least: int = 2, why: str = "a covariance") -> None:
+    """Require a number of points."""
+    if count < least:
+        raise DegenerateDataError(f"X: {why} needs at least {least} points; got {count} (masked points do not count)")
+
+
+def identical_points(count: int) -> DegenerateDataError:
+    """Say that there is no variance."""
+    return DegenerateDataError(
+        f"X: all {count} points are identical (zero variance), so there is no direction to compare. "
+        "Check that X holds points as rows, not one point repeated"
+    )
+
+
+def unbiased_estimate(cloud: Points, invariants: Invariants) -> None:
+    """Require a positive estimate of tr(Σ²), if values are known."""
+    margin = cloud.backend.concrete(unbiased_margin(invariants))
+    count = cloud.backend.concrete(invariants.count)
+    if margin is not None and count is not None:
+        positive_margin(margin, int(count), invariants.precision)
+
+
+def positive_margin(margin: float, count: int, precision: float) -> None:
+    """Require more than rounding."""
+    if not margin > rounding_of_margin(count, precision):
+        raise DegenerateDataError(
+            f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive, or no more "
+            "than rounding (their differences are orthogonal, or one point outweighs all others), so there is no "
+            "unbiased score. Give more points, or float64, or use isoscore_star with a shrinkage_cov"
+        )
+
+
+def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int, why: str) -> None:
+    """Check the values behind computed invariants; does nothing where they are not known yet."""
+    count, spread, unit = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.unit))
+    if count is None or spread is None or unit is None:
+        return
+    mask_values(mask)
+    enough_points(int(count), least, why)
+    if not (math.isfinite(spread) and math.isfinite(unit)):
+        explain_non_finite(cloud)
+    if unit < _least_unit(cloud.backend, invariants.f) and _differ(cloud):
+        raise InvalidValueError(
+            f"X: the differences of these values are too small for the digits of {cloud.backend.name}'s numbers (their "
+            f"standard deviation is about {unit:.1g}). The score does not change with scale: multiply X (and "
+            "shrinkage_cov by the square of that)"
+        )
+    if spread == 0:
+        raise identical_points(int(count))
+
+
+def _least_unit(backend: Backend, invariant: Array) -> float:
+    """Give the standard deviation below which digits are missing, if only where subnormal numbers count as zero.
+
+    What that makes of a difference is up to `tiny`, some share δ of the standard deviation; and so small a difference
+    is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
+    """
+    if not getattr(backend, "flushes_subnormals", False):
+        return 5e-324
+    info = np.finfo(backend.dtype_name(invariant))
+    return float(info.tiny) * (1e6 if info.bits > 32 else 1e3)
+
+
+def _differ(cloud: Points) -> bool:
+    rows = [cloud.backend.to_numpy(array) for array in cloud.clouds]
+    masks = [None if mask is None else cloud.backend.to_numpy(mask) for mask in cloud.masks]
+    kept = np.concatenate([part if mask is None else part[mask] for part, mask in zip(rows, masks, strict=True)])
+    return bool((kept != kept[:1]).any())
+
+
+def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> None:
+    """Require that Σ_S, whose values were found right, kept them in the dtype in which X is computed."""
+    total, unit = backend.concrete(invariants.t0), backend.concrete(invariants.target_unit)
+    if total is None or unit is None:
+        return
+    if total == 0 or not math.isfinite(total) or unit * unit < _least_variance(backend, backend.dtype_name(target)):
+        raise InvalidValueError(
+            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
+            "X in float64, or divide X by a length (and shrinkage_cov by the square of that)"
+        )
+
+
+def mask_values(mask: Any) -> None:
+    """Require zeros and ones."""
+    for part in mask if isinstance(mask, (list, tuple)) else [mask]:
+        if part is None:
+            continue
+        values = backend_of(part, "mask").to_numpy(part)
+        if values.dtype != bool and not np.isin(values, (0, 1)).all():
+            odd = values[~np.isin(values, (0, 1))].flat[0]
+            raise InvalidValueError(
+                f"mask: expected only zeros and ones (or booleans); got {odd!s}. Weights and additive masks (0 and "
+                "-inf) are not supported: give mask == 0, or mask > 0.5, whichever says which points count"
+            )
+
+
+def explain_non_finite(cloud: Points) -> None:
+    """Raise for a cloud whose invariants came out NaN or infinite, saying which of two causes it was."""
+    for array, mask in zip(cloud.clouds, cloud.masks, strict=True):
+        values = cloud.backend.to_numpy(array)
+        rows = values if mask is None else values[cloud.backend.to_numpy(mask)]
+        bad = ~np.isfinite(rows)
+        if bad.any():
+            raise InvalidValueError(
+                f"X: every value has to be finite; got {checks.count_of(bad)} NaN or inf, the first in row "
+                f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows"
+            )
+    raise differences_overflow()
+
+
+def reference_points(X: Any) -> NDArray[np.float64]:
+    """Check one NumPy cloud wholly, values too, without any of the backends' arithmetic."""
+    X = checks.as_numpy("X", X)
+    checks.check_array("X", X, backend_of(X))
+    if X.ndim != 2:
+        raise InvalidValueError(f"X: the reference takes one cloud of shape (points, dimensions); got shape {X.shape}")
+    enough_points(len(X))
+    if not np.isfinite(X).all():
+        raise InvalidValueError(f"X: every value has to be finite; got {checks.count_of(~np.isfinite(X))} NaN or inf")
+    points: NDArray[np.float64] = X.astype(np.float64)
+    if not (points[0] != points).any():
+        raise identical_points(len(X))
+    if largest_entry(points) >= 2.0**1023:
+        raise differences_overflow()
+    return points

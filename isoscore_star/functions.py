@@ -1,0 +1,478 @@
+"""The public functions: check, compute the invariants in X's own framework, turn them into a score or a loss."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.core.checks import Points
+from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.registry import backend_of
+from isoscore_star.core.score import shrunk_score, unbiased_score
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _deferrable(function: _Function) -> _Function:
+    """Let a backend with placeholders record the call instead, in the model that is being built."""
+
+    @functools.wraps(function)
+    def call(X: Any, *args: Any, **kwargs: Any) -> Any:
+        defer = getattr(backend_of(X), "defer", None)
+        deferred = NotImplemented if defer is None else defer(call, X, args, kwargs)
+        return function(X, *args, **kwargs) if deferred is NotImplemented else deferred
+
+    return cast(_Function, call)
+
+
+@_deferrable
+def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
+    """IsoScore: the share of its dimensions that a cloud of points uses evenly.
+
+    IsoScore = (PR − 1)/(d − 1), with PR = (tr S)²/tr(S²) the participation ratio of the covariance S [1]_. It is
+    `isoscore_star` with ζ = 0. With few points for many dimensions it is far too low: see `isoscore_unbiased`.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows (leading axes are flattened), d ≥ 2; a list means the union of its clouds. NumPy (and whatever
+        has ``__array__``), autograd or torch. Integers are measured in float64; float16 and bfloat16 are summed and
+        multiplied in float32 or better.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding, which counts for nothing, in value and gradient. For a list: a
+        list of masks (or None), or one mask for all clouds.
+    across : optional
+        Devices of a distributed run whose points together are the cloud, in the framework's own terms: for JAX the
+        name of a mesh axis (or a tuple of names) inside `jax.shard_map`, for TensorFlow ``"replicas"`` inside a
+        strategy's replica function, for torch ``"world"`` (all ranks of `torch.distributed`) or a ``ProcessGroup``.
+        Every device gets the score of the whole, and its own points' part of the gradient. In torch that is the
+        gradient of the sum of the ranks' losses, so that the average which DDP and FSDP take is the global loss's;
+        every rank has to make the call, also one without points, and there are first derivatives only.
+
+    Returns
+    -------
+    float or 0-d array
+        The score in [0, 1]: 1 if all directions have the same variance, 0 if all variance lies in one. A float for
+        NumPy; else a 0-d array of X's framework on X's device, in X's dtype (float32 for half precision),
+        differentiable, and within rounding of [0, 1].
+
+    Raises
+    ------
+    InvalidValueError
+        If a shape is wrong, a value is not finite or a mask holds other values than 0 and 1.
+    DegenerateDataError
+        If there are fewer than two points, or all points are identical.
+    InvalidTypeError
+        If X is no array of a known framework, is complex, boolean or not numeric, or frameworks are mixed.
+
+    Notes
+    -----
+    Inside a compiled or traced function, where values are not known, only types, dtypes and shapes are checked, and
+    points without variance score 0 with zero gradient.
+
+    References
+    ----------
+    .. [1] Rudman, Gillman, Rayne, Eickhoff. *IsoScore: Measuring the Uniformity of Embedding Space Utilization.*
+       Findings of ACL 2022. arXiv 2108.07344.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> iso.isoscore(corners)
+    1.0
+    >>> iso.isoscore(corners * [1.0, 0.0])
+    0.0
+    """
+    return isoscore_star(X, mask=mask, across=across)
+
+
+@_deferrable
+def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: Any = None, across: Any = None) -> Any:
+    """IsoScore*: IsoScore of the shrunk covariance Σ = (1 − ζ)·S + ζ·Σ_S, stable on mini-batches.
+
+    IsoScore* = (T²/F − 1)/(d − 1), with T = tr Σ and F = ‖Σ‖²_F: Algorithm 1 of [1]_ without its eigenvalues.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; see `isoscore`.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S, a covariance from many more points (`Moments` makes one). Of X's framework or NumPy; brought to the
+        dtype in which X is computed and to X's device.
+    zeta : float or 0-d array, default 0
+        ζ in [0, 1], the share of Σ_S. Above 0 it needs a `shrinkage_cov`; at 1 the value is that of Σ_S and the
+        gradient for X exactly zero.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding; see `isoscore`.
+    across : optional
+        Devices whose points together are the cloud; see `isoscore`.
+
+    Returns
+    -------
+    float or 0-d array
+        The score; see `isoscore`. Differentiable in X, and in `shrinkage_cov` and ζ if they are of X's framework.
+
+    Raises
+    ------
+    InvalidValueError
+        As `isoscore`; also if ζ is outside [0, 1] or lacks its `shrinkage_cov`, or if that is not finite, square,
+        symmetric, of X's d, or has a negative variance.
+    DegenerateDataError
+        If there are fewer than two points, or all points are identical.
+    InvalidTypeError
+        As `isoscore`.
+
+    References
+    ----------
+    .. [1] Rudman, Eickhoff. *Stable Anisotropic Regularization.* ICLR 2024. arXiv 2305.19358.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> rng = np.random.default_rng(0)
+    >>> many, batch = rng.normal(size=(5000, 64)), rng.normal(size=(16, 64))
+    >>> round(iso.isoscore_star(batch), 2), round(iso.isoscore_star(batch, np.cov(many.T), 0.8), 2)
+    (0.18, 0.85)
+    """
+    share = checks.zeta(zeta, shrinkage_cov, backend_of(X))
+    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=True)
+    score = shrunk_score(invariants, _beside(share, cloud), cloud.dim, cloud.backend.where)
+    return _bounded(cloud.backend.result(_beside(score, cloud)))
+
+
+@_deferrable
+def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
+    """IsoScore with the bias of a small sample removed; needs no Σ_S and no ζ.
+
+    (PR − 1)/(d − 1) with PR the ratio of the unbiased estimates of (tr Σ)² and tr(Σ²), which are U-statistics of
+    order four [1]_ and exact for any distribution with fourth moments; the ratio is nearly unbiased.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows, m ≥ 4; see `isoscore`.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding; see `isoscore`.
+    across : optional
+        Devices whose points together are the cloud; see `isoscore`.
+
+    Returns
+    -------
+    float or 0-d array
+        The score; see `isoscore`. By chance it can lie a little below 0 or above 1: cutting it off would bring the
+        bias back.
+
+    Raises
+    ------
+    DegenerateDataError
+        If there are fewer than four points, no variance, or so few points that the estimate of tr(Σ²) is not
+        positive.
+    InvalidValueError, InvalidTypeError
+        As `isoscore`.
+
+    References
+    ----------
+    .. [1] Chun, Canatar, Chung, Lee. *Estimating Dimensionality of Neural Representations from Finite Samples.*
+       ICLR 2026 (their row-corrected estimator).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> batch = np.random.default_rng(0).normal(size=(32, 64))  # of a distribution whose score is 1
+    >>> round(iso.isoscore(batch), 2), round(iso.isoscore_unbiased(batch), 2)
+    (0.33, 1.13)
+    """
+    cloud, invariants = _sample_invariants(X, mask, across, check_values=True)
+    known = cloud.backend.concrete(invariants.f) is not None
+    score = unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=not known)
+    return cloud.backend.result(_beside(score, cloud))
+
+
+def isoscore_from_cov(cov: Any) -> Any:
+    """IsoScore of a distribution whose covariance is known.
+
+    Parameters
+    ----------
+    cov : array of shape (d, d)
+        Symmetric, of any framework, d ≥ 2.
+
+    Returns
+    -------
+    float or 0-d array
+        The score; a float for NumPy, else a differentiable 0-d array of `cov`'s framework.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
+        (‖C‖²_F above (tr C)²).
+    DegenerateDataError
+        If every variance is zero.
+    InvalidTypeError
+        If it is no array of a known framework, or not of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> iso.isoscore_from_cov(np.diag([2.0, 2.0, 0.0]))
+    0.5
+    """
+    backend = backend_of(cov, "cov")
+    matrix = checks.square_matrix("cov", cov, backend)
+    value_checks.covariance_values("cov", matrix, backend)
+    matrix = backend.constant(matrix, matrix)
+    return _score_of_sums(backend, backend.diagonal(matrix), matrix)
+
+
+def isoscore_from_spectrum(eigenvalues: Any) -> Any:
+    """IsoScore of a distribution whose covariance has these eigenvalues, in any order.
+
+    Parameters
+    ----------
+    eigenvalues : array of shape (d,) or sequence of float
+        Not negative, not all zero, d ≥ 2; zeros count as dimensions.
+
+    Returns
+    -------
+    float or 0-d array
+        The score; a float for NumPy and for plain numbers.
+
+    Raises
+    ------
+    InvalidValueError
+        If an eigenvalue is negative or not finite, or there are fewer than two.
+    DegenerateDataError
+        If all are zero.
+
+    Examples
+    --------
+    >>> import isoscore_star as iso
+    >>> round(iso.isoscore_from_spectrum([1.0, 1.0, 1.0, 0.0, 0.0]), 12)
+    0.5
+    """
+    if isinstance(eigenvalues, (list, tuple)):
+        eigenvalues = checks.numbers("eigenvalues", eigenvalues)
+    backend = backend_of(eigenvalues, "eigenvalues")
+    values = value_checks.spectrum(eigenvalues, backend)
+    values = backend.constant(values, values)
+    return _score_of_sums(backend, values, values)
+
+
+def participation_ratio(score: float, d: int) -> float:
+    """Effective number of dimensions behind a score: PR = 1 + (d − 1)·score.
+
+    Parameters
+    ----------
+    score : float or 0-d array
+        Any of the scores of this library.
+    d : int
+        Number of dimensions, at least 2.
+
+    Returns
+    -------
+    float or 0-d array
+        Between 1 and d for a score in [0, 1].
+
+    Raises
+    ------
+    InvalidValueError
+        If d is less than 2, or a number is not finite.
+    InvalidTypeError
+        If it is neither a number nor an array of numbers.
+
+    Examples
+    --------
+    >>> import isoscore_star as iso
+    >>> iso.participation_ratio(0.5, d=5)
+    3.0
+    """
+    return formulas.participation_ratio(checks.scalar("score", score), checks.dimensions(d))
+
+
+def score_from_participation_ratio(pr: float, d: int) -> float:
+    """Score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
+
+    Parameters
+    ----------
+    pr : float or 0-d array
+        The effective number of dimensions.
+    d : int
+        Number of dimensions, at least 2.
+
+    Returns
+    -------
+    float or 0-d array
+        Between 0 and 1 for a ratio between 1 and d.
+
+    Raises
+    ------
+    InvalidValueError
+        If d is less than 2, or a number is not finite.
+    InvalidTypeError
+        If it is neither a number nor an array of numbers.
+
+    Examples
+    --------
+    >>> import isoscore_star as iso
+    >>> iso.score_from_participation_ratio(3.0, d=5)
+    0.5
+    """
+    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), checks.dimensions(d))
+
+
+@_deferrable
+def istar_loss(
+    X: Any,
+    shrinkage_cov: Any = None,
+    zeta: Any = 0.2,
+    lam: Any = 1.0,
+    *,
+    mask: Any = None,
+    across: Any = None,
+    estimator: str = "shrinkage",
+    check_values: bool = False,
+) -> Any:
+    """I-STAR: the penalty λ·(1 − IsoScore*) to add to a task loss.
+
+    Never NaN for points whose differences are finite (and in float32 below some 1e33): a batch without
+    spread (one point, none unmasked, all identical) counts as S = 0, so the value is Σ_S's with zero gradient, and a
+    score of 0 with zero gradient if Σ itself is zero. With a point that is not finite the penalty is NaN.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Token states as rows; a list of layers means their union, which the paper uses. See `isoscore`.
+    shrinkage_cov : array of shape (d, d), optional
+        Σ_S; see `isoscore_star`. The unbiased estimator takes none.
+    zeta : float or 0-d array, default 0.2
+        ζ in [0, 1]; the paper searches 0.2, 0.4, 0.6, 0.8. Not used by the unbiased estimator. A scalar of X's
+        framework (for a schedule) is taken as it is.
+    lam : float or 0-d array, default 1.0
+        λ, likewise. Above 0 pushes towards isotropy, below 0 away from it; the paper searches ±1, ±3, ±5.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for token states, 0 or false for padding (an attention mask). What is not 0 counts: an additive mask
+        (0 and large negative numbers) is refused with `check_values` only.
+    across : optional
+        Devices whose points together are the cloud; see `isoscore`.
+    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
+        ``"unbiased"`` needs no Σ_S: the score of `isoscore_unbiased`, its denominator floored so that value and
+        gradient stay finite; it scores 0 with zero gradient for fewer than four points.
+    check_values : bool, default False
+        Also check the values of X, mask and `shrinkage_cov` and raise for a degenerate batch, as the measuring
+        functions do. Off, since looking at values makes the host wait for the device.
+
+    Returns
+    -------
+    float or 0-d array
+        The penalty; a float for NumPy, else a 0-d array of X's framework, differentiable in X.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        For wrong types, dtypes, shapes, and ζ or λ out of range; with `check_values`, as `isoscore_star`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import isoscore_star as iso
+    >>> states = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    >>> loss = iso.istar_loss(states, estimator="unbiased")
+    >>> loss.backward()
+    >>> states.grad.shape
+    torch.Size([2, 16, 8])
+    """
+    weight = checks.weight("lam", lam, backend_of(X))
+    cloud, score = training_score(X, shrinkage_cov, zeta, mask, across, estimator, check_values=check_values)
+    return cloud.backend.result(_beside(weight, cloud) * (1 - score))
+
+
+def training_score(
+    X: Any, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, estimator: str, *, check_values: bool
+) -> tuple[Points, Array]:
+    """Compute the score of which `istar_loss` is made, with the same arguments."""
+    if checks.choice("estimator", estimator, checks.ESTIMATORS) == "unbiased":
+        cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
+        return cloud, _beside(_floored_score(cloud, invariants), cloud)
+    share = checks.zeta(zeta, shrinkage_cov, backend_of(X))
+    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
+    return cloud, _beside(_shrunk_score(cloud, invariants, share), cloud)
+
+
+def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
+    score = _in_one_step(cloud, invariants, zeta)
+    if score is not NotImplemented:
+        return score
+    return shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
+
+
+def _floored_score(cloud: Points, invariants: Invariants) -> Array:
+    score = _in_one_step(cloud, invariants, None)
+    if score is not NotImplemented:
+        return score
+    return unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
+
+
+def _in_one_step(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
+    in_one_step = getattr(cloud.backend, "score_in_one_step", None)
+    return NotImplemented if in_one_step is None else in_one_step(invariants, zeta, cloud.dim)
+
+
+def _beside(weight: Any, cloud: Points) -> Any:
+    """Bring an array for ζ, λ or the score to the dtype of computation; numbers have none."""
+    return weight if isinstance(weight, float) else cloud.backend.constant(weight, cloud.clouds[0])
+
+
+def _shrinkage_invariants(
+    X: Any, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, *, check_values: bool
+) -> tuple[Points, Invariants]:
+    cloud = checks.points(X, mask)
+    backend, target = cloud.backend, None
+    checks.across(across, backend)
+    if shrinkage_cov is not None:
+        matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, backend, cloud.dim)
+        if check_values:
+            value_checks.covariance_values("shrinkage_cov", matrix, backend)
+        if not (isinstance(zeta, float) and zeta == 0):
+            target = backend.constant(matrix, cloud.clouds[0])
+    invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
+    if check_values:
+        value_checks.share_value("zeta", zeta, backend)
+        value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
+        if target is not None:
+            value_checks.target_in_range(backend, target, invariants)
+    return cloud, invariants
+
+
+def _sample_invariants(X: Any, mask: Any, across: Any, *, check_values: bool) -> tuple[Points, Invariants]:
+    cloud = checks.points(X, mask)
+    checks.across(across, cloud.backend)
+    invariants = cloud.backend.invariants(cloud.clouds, cloud.masks, None, fourth_order=True, across=across)
+    if check_values:
+        value_checks.measured_values(cloud, mask, invariants, 4, "the unbiased estimate")
+        value_checks.unbiased_estimate(cloud, invariants)
+    return cloud, invariants
+
+
+def _score_of_sums(backend: Backend, variances: Array, entries: Array) -> Any:
+    """Score from T, the sum of the variances, and F, that of the squared entries, in units of a mean variance."""
+    dim = int(variances.shape[0])
+    # By roots, in two steps: sums of variances leave the range of floats where no variance does, and what divides by a
+    # large number as XLA does, times its reciprocal, gives zero.
+    root = backend.total(abs(backend.detached(variances)) ** 0.5) / dim
+    inverse = 1.0 / backend.where(root > 0, root, 1.0)
+    scaled = entries * inverse * inverse
+    t, f = backend.total(variances * inverse * inverse), backend.total(scaled * scaled)
+    numerator, denominator = formulas.score_fraction(t, f, dim)
+    return _bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))
+
+
+def _bounded(score: Any) -> Any:
+    # Rounding can leave [0, 1] by a little. A tensor stays as it is: cutting it off would cut off its gradient too.
+    return min(max(score, 0.0), 1.0) if isinstance(score, float) else score

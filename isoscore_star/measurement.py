@@ -1,0 +1,279 @@
+"""`measure`: everything that is worth knowing about the isotropy of a cloud, at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core import checks, formulas
+from isoscore_star.core.errors import DegenerateDataError
+from isoscore_star.core.moments import Moments, covariance
+from isoscore_star.core.spread import Spread, mean_of
+from isoscore_star.core.standard_error import grouped_jackknife, jackknife
+
+OUTLIER_FACTOR = 5.0
+"""A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
+*Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023)."""
+
+COVERED_SHARE = 0.25
+"""Points, as a share of the dimensions, from which on ±1.96 standard errors cover the true score in 93 to 97 % of
+samples of independent points, heavy tails included (``paper_checks``, claim 5)."""
+
+BIAS_SHARE = 0.4
+"""Share of the standard error that a bias may have: an interval that is off by it covers 93 instead of 95 %."""
+
+
+class OutlierDimension(NamedTuple):
+    """A dimension that holds far more than its share of the variance.
+
+    Attributes
+    ----------
+    dimension : int
+        Its index, counted from 0.
+    variance_share : float
+        Its variance as a share of the total, at least 5/d.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
+    >>> dimension, share = iso.measure(points).outlier_dimensions[0]
+    >>> dimension, round(share, 2)
+    (0, 0.67)
+    """
+
+    dimension: int
+    variance_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What `measure` found.
+
+    Attributes
+    ----------
+    score : float
+        IsoScore*, in [0, 1] (IsoScore for ζ = 0).
+    unbiased_score : float or None
+        Score without the bias of a small sample; None where it is not defined (fewer than four points, or a
+        denominator that is not positive).
+    standard_error : float or None
+        Jackknife standard error of `unbiased_score`.
+    effective_dimensions : float
+        Participation ratio of `unbiased_score`, or of `score` where that is None: between 1 and d (by chance an
+        unbiased one lies a little outside).
+    count, dim : int
+        Points measured, and their dimensions.
+    mean, variances : ndarray of shape (d,), float64
+        Of each dimension.
+    cov : ndarray of shape (d, d), float64
+        Sample covariance (ddof = 1), before shrinkage; d² numbers, made when asked for.
+    spectrum : ndarray of shape (d,), float64
+        Its eigenvalues, largest first; likewise.
+    group_count : int or None
+        Number of groups, where points that belong together were named.
+    group_bias : float or None
+        With groups: jackknife estimate of the bias that points which belong together bring into `unbiased_score`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> found = iso.measure(np.random.default_rng(0).normal(size=(20, 10)))
+    >>> found.count, found.dim, found.spectrum.shape
+    (20, 10, (10,))
+    >>> abs(found.effective_dimensions - iso.participation_ratio(found.unbiased_score, d=10)) < 1e-12
+    True
+    >>> sorted(found.to_dict())[:3]
+    ['count', 'dim', 'effective_dimensions']
+    """
+
+    score: float
+    unbiased_score: float | None
+    standard_error: float | None
+    effective_dimensions: float
+    count: int
+    dim: int
+    _spread: Spread = field(repr=False)
+    group_count: int | None = field(default=None, repr=False)
+    group_bias: float | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare scores, counts, means and variances."""
+        if not isinstance(other, Measurement):
+            return NotImplemented
+        arrays = ((self.mean, other.mean), (self.variances, other.variances))
+        return self._key() == other._key() and all(np.array_equal(ours, theirs) for ours, theirs in arrays)
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[float | int | None, ...]:
+        scores = (self.score, self.unbiased_score, self.standard_error, self.effective_dimensions)
+        return (*scores, self.count, self.dim, self.group_count, self.group_bias)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the points, shape (d,)."""
+        return mean_of(self._spread)
+
+    @property
+    def variances(self) -> NDArray[np.float64]:
+        """Variance of each dimension, shape (d,)."""
+        return self._spread.diagonal() / (self.count - 1) * self._spread.unit * self._spread.unit
+
+    @cached_property
+    def cov(self) -> NDArray[np.float64]:
+        """Sample covariance (ddof = 1), shape (d, d); made when first asked for."""
+        return covariance(self._spread)
+
+    @cached_property
+    def spectrum(self) -> NDArray[np.float64]:
+        """Eigenvalues of the sample covariance, largest first, shape (d,); computed when first asked for."""
+        return self._spread.eigenvalues() / (self.count - 1) * self._spread.unit * self._spread.unit
+
+    @property
+    def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
+        """Dimensions with at least five times the average variance, largest first."""
+        shares = self._spread.diagonal() / self._spread.total
+        order = np.argsort(shares)[::-1]
+        return tuple(
+            OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * self.dim >= OUTLIER_FACTOR
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers should know, in sentences."""
+        found = []
+        if self.count < self.dim:
+            advice = "" if self.unbiased_score is None else "; trust the unbiased score"
+            found.append(
+                f"fewer points ({self.count}) than dimensions ({self.dim}): IsoScore without shrinkage is far too low "
+                f"here{advice}"
+            )
+        if self.unbiased_score is None:
+            found.append("too few points for the unbiased score")
+        elif self.standard_error is None:
+            found.append("too few points or groups for a standard error")
+        elif doubt := self._doubt_of_interval(self.standard_error):
+            found.append(f"an interval of ±1.96 standard errors is no 95 % interval here: {doubt}")
+        return tuple(found)
+
+    def _doubt_of_interval(self, error: float) -> str:
+        """Say why the standard error would promise too much, if it does."""
+        if self.group_count is not None and self.group_count < self.dim:
+            return f"fewer groups ({self.group_count}) than dimensions ({self.dim})"
+        if self.group_bias is not None and abs(self.group_bias) > BIAS_SHARE * error:
+            return (
+                f"points that belong together bias the unbiased score by about {self.group_bias:+.2g}, which more "
+                "groups would lessen"
+            )
+        if self.count < COVERED_SHARE * self.dim:
+            return "fewer points than a quarter of the dimensions"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain numbers and lists, for JSON."""
+        return {
+            "score": self.score,
+            "unbiased_score": self.unbiased_score,
+            "standard_error": self.standard_error,
+            "effective_dimensions": self.effective_dimensions,
+            "count": self.count,
+            "dim": self.dim,
+            "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
+            "warnings": list(self.warnings),
+        }
+
+
+def measure(
+    X: Any, shrinkage_cov: Any = None, zeta: float = 0.0, *, mask: Any = None, groups: Any = None
+) -> Measurement:
+    """Measure a cloud: IsoScore*, the unbiased score with its standard error, and what explains them.
+
+    Parameters
+    ----------
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy, whatever the framework.
+    shrinkage_cov, zeta :
+        Σ_S and ζ, which `score` alone depends on; see `isoscore_star.isoscore_star`.
+    mask : array of shape ``X.shape[:-1]``, optional
+        1 or true for points, 0 or false for padding.
+    groups : array of shape ``X.shape[:-1]``, optional
+        A label for each point; points with the same label belong together (tokens of one sentence), so that the
+        standard error leaves them out together. Without it points count as independent. For a list: a list of arrays.
+
+    Returns
+    -------
+    Measurement
+        Scores, standard error, effective dimensions, spectrum, outlier dimensions.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        As `isoscore_star.isoscore_star`; also if `groups` does not fit X.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isoscore_star as iso
+    >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
+    >>> found = iso.measure(points)
+    >>> round(found.score, 3), round(found.unbiased_score, 3), round(found.standard_error, 3)
+    (0.025, 0.025, 0.003)
+    >>> [outlier.dimension for outlier in found.outlier_dimensions]
+    [0]
+    """
+    cloud = checks.points(X, mask)
+    labels = checks.group_labels(groups, X)
+    moments = Moments().update(X, mask)
+    to_numpy = cloud.backend.to_numpy
+    keeps = [None if keep is None else to_numpy(keep) for keep in cloud.masks]
+    rows = np.concatenate([_kept(to_numpy(c), keep) for c, keep in zip(cloud.clouds, keeps, strict=True)])
+    kept_labels = None
+    if labels is not None:
+        kept_labels = np.concatenate([_kept(g, keep) for g, keep in zip(labels, keeps, strict=True)])
+    return measurement_of(moments, rows, kept_labels, shrinkage_cov, zeta)
+
+
+def measurement_of(
+    moments: Moments,
+    rows: NDArray[Any],
+    groups: NDArray[Any] | None = None,
+    shrinkage_cov: Any = None,
+    zeta: float = 0.0,
+) -> Measurement:
+    """Make a Measurement of moments, and of all their points or a random sample of them (for the standard error)."""
+    score = moments.isoscore_star(shrinkage_cov, zeta)
+    spread = moments.spread()
+    dim = len(spread.anchor)
+    try:
+        unbiased: float | None = moments.isoscore_unbiased()
+    except DegenerateDataError:
+        unbiased = None
+    error, bias = None, None
+    if unbiased is not None:
+        if groups is None:
+            error = jackknife(moments, rows)
+        elif (found := grouped_jackknife(moments, rows, groups)) is not None:
+            error, bias = found
+    return Measurement(
+        score=score,
+        unbiased_score=unbiased,
+        standard_error=error,
+        effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, dim),
+        count=moments.count,
+        dim=dim,
+        _spread=spread.copy(),
+        group_count=None if groups is None else len(np.unique(groups)),
+        group_bias=bias,
+    )
+
+
+def _kept(array: NDArray[Any], keep: NDArray[np.bool_] | None) -> NDArray[Any]:
+    return array if keep is None else array[keep]
