@@ -33,7 +33,7 @@ class AutogradBackend(NumPyBackend):
     takes: tuple[str, ...] = ("numpy",)
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
+        """Return whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
         return isinstance(array, ArrayBox)
 
     def points(self, array: Any) -> Any:
@@ -41,7 +41,7 @@ class AutogradBackend(NumPyBackend):
         return anp.reshape(self.constant(array, array), (-1, array.shape[-1]))
 
     def constant(self, array: Any, like: Any) -> Any:
-        """Give the array in float64."""
+        """Return the array in float64."""
         return (array if isbox(array) else anp.asarray(array)).astype(float)
 
     def mask(self, mask: Any, like: Any) -> Any:
@@ -104,7 +104,7 @@ class AutogradBackend(NumPyBackend):
         return anp.diagonal(matrix, axis1=-1, axis2=-2)  # the only axes whose gradient autograd has
 
     def detached(self, scalar: Any) -> Any:
-        """Give it without gradient."""
+        """Return it without gradient."""
         return _value(scalar)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
@@ -112,11 +112,11 @@ class AutogradBackend(NumPyBackend):
         return anp.where(_value(condition), a, b)  # stays on the tape even where the constant is chosen
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value that the box carries."""
+        """Return the value that the box carries."""
         return float(_value(scalar))
 
     def to_numpy(self, array: Any) -> Any:
-        """Give the value that the box carries."""
+        """Return the value that the box carries."""
         return anp.asarray(_value(array))
 
     def result(self, score: Any) -> Any:

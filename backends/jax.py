@@ -52,7 +52,7 @@ class JaxBackend:
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is one of JAX's, or a tracer of one."""
+        """Return whether the array is one of JAX's, or a tracer of one."""
         return isinstance(array, jax.Array)
 
     def dtype_name(self, array: Array) -> str:
@@ -101,7 +101,7 @@ class JaxBackend:
         return _diagonal(matrix)
 
     def detached(self, scalar: Array) -> Array:
-        """Give it without gradient."""
+        """Return it without gradient."""
         constant: Array = jax.lax.stop_gradient(scalar)
         return constant
 
@@ -110,7 +110,7 @@ class JaxBackend:
         return jnp.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value, which waits for the device; None inside any transformation."""
+        """Return the value, which waits for the device; None inside any transformation."""
         return None if isinstance(scalar, jax.core.Tracer) else float(scalar)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -180,14 +180,15 @@ def _axes(across: Any) -> tuple[str, ...]:
         return ()
     axes = across if isinstance(across, tuple) else (across,)
     if not axes or not all(isinstance(axis, str) for axis in axes):
-        raise InvalidTypeError(f"across: expected the name of a mesh axis, or a tuple of names; got {across!r}")
+        raise InvalidTypeError("across", f"expected the name of a mesh axis, or a tuple of names; got {across!r}")
     try:
         _all_sum(1, axes)
     except NameError:
         raise InvalidValueError(
-            f"across: {across!r} names no axis that is mapped here. Call inside of jax.shard_map over a mesh with that "
+            "across",
+            f"{across!r} names no axis that is mapped here. Call inside of jax.shard_map over a mesh with that "
             "axis (or jax.vmap or jax.pmap with that axis_name), or leave across out: arrays sharded under plain "
-            "jax.jit are measured as a whole anyway"
+            "jax.jit are measured as a whole anyway",
         ) from None
     return axes
 
@@ -197,7 +198,7 @@ def _all_sum(value: Any, axes: tuple[str, ...]) -> Any:
 
 
 def _count(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> Any:
-    """Give m; without masks a float, since JAX would hold the square of an int in 32 bits."""
+    """Return m; without masks a float, since JAX would hold the square of an int in 32 bits."""
     dtype = _compute_dtype(clouds[0])
     known = sum(len(cloud) for cloud, mask in zip(clouds, masks, strict=True) if mask is None)
     masked = [mask.sum(dtype=dtype) for mask in masks if mask is not None]
@@ -242,7 +243,7 @@ def _sum_of_rows(rows: Array) -> Array:
 
 @jax.custom_jvp
 def _symmetric_product(rows: Array, centred: Array) -> Array:
-    """Give centredᵀ·centred, differentiated through `rows`, the points before centring.
+    """Return centredᵀ·centred, differentiated through `rows`, the points before centring.
 
     Centring adds no term of its own, since over all clouds and devices the centred points sum to zero.
     """
@@ -258,7 +259,7 @@ def _symmetric_product_tangent(primals: tuple[Array, Array], tangents: tuple[Arr
 
 @jax.custom_jvp
 def _quadratic_form(rows: Array, matrix: Array, mapped: Array) -> Array:
-    """Give Σ xᵢᵀMxᵢ for a symmetric M and the product X·M, so that this one serves value and gradient."""
+    """Return Σ xᵢᵀMxᵢ for a symmetric M and the product X·M, so that this one serves value and gradient."""
     return (mapped * rows).sum()
 
 
@@ -306,7 +307,7 @@ def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
 
 
 def _extent(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> tuple[Array, Array]:
-    """Give each coordinate's largest value, (1, d), zero if there are no points, and the widest range of all."""
+    """Return each coordinate's largest value, (1, d), zero if there are no points, and the widest range of all."""
     highest = jnp.full((2, clouds[0].shape[1]), -jnp.inf, _compute_dtype(clouds[0]))
     for cloud, keep in zip(clouds, masks, strict=True):
         cloud, where = jax.lax.stop_gradient(cloud), None if keep is None else keep[:, None]
@@ -327,7 +328,7 @@ def _diagonal(matrix: Array) -> Array:
 
 
 def _squared_unit(total: Array, dim: int) -> tuple[Array, Array]:
-    """Give tr/d, without gradient, and what to divide by, which is 1 where it is zero."""
+    """Return tr/d, without gradient, and what to divide by, which is 1 where it is zero."""
     square = jax.lax.stop_gradient(total) / dim
     return square, jnp.where(square == 0, 1, square)
 

@@ -21,7 +21,7 @@ class NumPyBackend:
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is an ndarray."""
+        """Return whether the array is an ndarray."""
         return isinstance(array, np.ndarray)
 
     def dtype_name(self, array: Any) -> str:
@@ -37,7 +37,7 @@ class NumPyBackend:
         return np.asarray(mask).reshape(-1) != 0
 
     def constant(self, array: Any, like: Any) -> Any:
-        """Give the matrix in float64."""
+        """Return the matrix in float64."""
         with np.errstate(over="ignore"):
             return np.asarray(array, dtype=np.float64)
 
@@ -66,7 +66,7 @@ class NumPyBackend:
         return matrix.diagonal()
 
     def detached(self, scalar: Any) -> Any:
-        """Give it without gradient."""
+        """Return it without gradient."""
         return scalar
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
@@ -74,15 +74,15 @@ class NumPyBackend:
         return a if condition else b
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value, always known."""
+        """Return the value, always known."""
         return float(scalar)
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give the array itself."""
+        """Return the array itself."""
         return np.asarray(array)
 
     def result(self, score: Any) -> float:
-        """Give a float, without the rounding that leaves [0, 1]."""
+        """Return a float, without the rounding that leaves [0, 1]."""
         return float(score)
 
     def devices(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class NumPyBackend:
         return array.astype(dtype)
 
     def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Give the value alone."""
+        """Return the value alone."""
         return function(X), None
 
 

@@ -18,7 +18,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, whose file takes the place of another one once it is whole and on the disk.
+    """Return a path to write to, whose file takes the place of another one once it is whole and on the disk.
 
     Parameters
     ----------
@@ -71,4 +71,4 @@ def writing_to(folder: Path, also: type[Exception] = OSError) -> Iterator[None]:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
         full = number in _FULL or any(os.strerror(number) in reason for number in _FULL)
         advice = "Make room there, or choose" if full else "Choose"
-        raise InvalidValueError(f"output: cannot write to {folder}: {reason}. {advice} another folder") from error
+        raise InvalidValueError("output", f"cannot write to {folder}: {reason}. {advice} another folder") from error

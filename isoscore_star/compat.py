@@ -58,7 +58,7 @@ def IsoScore_star(points: Any, C0: Any, zeta: float) -> Tensor:  # noqa: N802 - 
     C0 : array of shape (d, d)
         Shrinkage covariance, NumPy or torch. May be None with ζ = 0.
     zeta : float
-        ζ in [0, 1], the share of `C0`.
+        ζ in [0, 1], the weight of `C0`.
 
     Returns
     -------
@@ -161,8 +161,9 @@ class istar(nn.Module):  # noqa: N801 - their name
             return IsoScore_star(points, C0, zeta)
         if not isinstance(points, Tensor):
             raise InvalidTypeError(
-                f"points: expected a torch tensor, since is_eval=False asks for its gradient; got "
-                f"{type(points).__name__}. Convert it by torch.as_tensor, or leave is_eval out"
+                "points",
+                f"expected a torch tensor, since is_eval=False asks for its gradient; got "
+                f"{type(points).__name__}. Convert it by torch.as_tensor, or leave is_eval out",
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
@@ -198,7 +199,7 @@ class cosine_regularizer(nn.Module):  # noqa: N801 - their name
         self.regularizer = CosineRegularizer(sync=False)
 
     def forward(self, points: Any) -> Tensor:
-        """Give the sum of the cosines of all pairs i ≠ j, divided by m².
+        """Return the sum of the cosines of all pairs i ≠ j, divided by m².
 
         Parameters
         ----------

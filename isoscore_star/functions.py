@@ -104,7 +104,7 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
         Σ_S, a covariance from many more points (`Moments` makes one). Of X's framework or NumPy; brought to the
         dtype in which X is computed and to X's device.
     zeta : float or 0-d array, default 0
-        ζ in [0, 1], the share of Σ_S. Above 0 it needs a `shrinkage_cov`; at 1 the value is that of Σ_S and the
+        ζ in [0, 1], the weight of Σ_S. Above 0 it needs a `shrinkage_cov`; at 1 the value is that of Σ_S and the
         gradient for X exactly zero.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding; see `isoscore`.
@@ -139,9 +139,9 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     >>> round(iso.isoscore_star(batch), 2), round(iso.isoscore_star(batch, np.cov(many.T), 0.8), 2)
     (0.18, 0.85)
     """
-    share = checks.zeta(zeta, shrinkage_cov, backend_of(X))
-    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=True)
-    score = shrunk_score(invariants, _beside(share, cloud), cloud.dim, cloud.backend.where)
+    zeta = checks.zeta(zeta, shrinkage_cov, backend_of(X))
+    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, zeta, mask, across, check_values=True)
+    score = shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
     return _bounded(cloud.backend.result(_beside(score, cloud)))
 
 
@@ -400,9 +400,9 @@ def training_score(
     if checks.choice("estimator", estimator, checks.ESTIMATORS) == "unbiased":
         cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
         return cloud, _beside(_floored_score(cloud, invariants), cloud)
-    share = checks.zeta(zeta, shrinkage_cov, backend_of(X))
-    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, share, mask, across, check_values=check_values)
-    return cloud, _beside(_shrunk_score(cloud, invariants, share), cloud)
+    zeta = checks.zeta(zeta, shrinkage_cov, backend_of(X))
+    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, zeta, mask, across, check_values=check_values)
+    return cloud, _beside(_shrunk_score(cloud, invariants, zeta), cloud)
 
 
 def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
@@ -443,7 +443,7 @@ def _shrinkage_invariants(
             target = backend.constant(matrix, cloud.clouds[0])
     invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
     if check_values:
-        value_checks.share_value("zeta", zeta, backend)
+        value_checks.zeta_value("zeta", zeta, backend)
         value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
         if target is not None:
             value_checks.target_in_range(backend, target, invariants)

@@ -19,12 +19,12 @@ OUTLIER_FACTOR = 5.0
 """A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
 *Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023)."""
 
-COVERED_SHARE = 0.25
-"""Points, as a share of the dimensions, from which on ±1.96 standard errors cover the true score in 93 to 97 % of
+COVERED_FRACTION = 0.25
+"""Points, as a fraction of the dimensions, from which on ±1.96 standard errors cover the true score in 93 to 97 % of
 samples of independent points, heavy tails included (``paper_checks``, claim 5)."""
 
-BIAS_SHARE = 0.4
-"""Share of the standard error that a bias may have: an interval that is off by it covers 93 instead of 95 %."""
+BIAS_FRACTION = 0.4
+"""Fraction of the standard error that a bias may have: an interval that is off by it covers 93 instead of 95 %."""
 
 
 class OutlierDimension(NamedTuple):
@@ -140,10 +140,10 @@ class Measurement:
     @property
     def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
         """Dimensions with at least five times the average variance, largest first."""
-        shares = self._spread.diagonal() / self._spread.total
-        order = np.argsort(shares)[::-1]
+        fractions = self._spread.diagonal() / self._spread.total
+        order = np.argsort(fractions)[::-1]
         return tuple(
-            OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * self.dim >= OUTLIER_FACTOR
+            OutlierDimension(int(i), float(fractions[i])) for i in order if fractions[i] * self.dim >= OUTLIER_FACTOR
         )
 
     @property
@@ -168,17 +168,17 @@ class Measurement:
         """Say why the standard error would promise too much, if it does."""
         if self.group_count is not None and self.group_count < self.dim:
             return f"fewer groups ({self.group_count}) than dimensions ({self.dim})"
-        if self.group_bias is not None and abs(self.group_bias) > BIAS_SHARE * error:
+        if self.group_bias is not None and abs(self.group_bias) > BIAS_FRACTION * error:
             return (
                 f"points that belong together bias the unbiased score by about {self.group_bias:+.2g}, which more "
                 "groups would lessen"
             )
-        if self.count < COVERED_SHARE * self.dim:
+        if self.count < COVERED_FRACTION * self.dim:
             return "fewer points than a quarter of the dimensions"
         return ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers and lists, for JSON."""
+        """Return plain numbers and lists, for JSON."""
         return {
             "score": self.score,
             "unbiased_score": self.unbiased_score,

@@ -26,7 +26,7 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, a covariance from many more points.
     zeta : float, default 0
-        ζ in [0, 1], the share of Σ_S.
+        ζ in [0, 1], the weight of Σ_S.
 
     Returns
     -------
@@ -45,17 +45,17 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     >>> round(reference.isoscore_star(np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])), 12)
     1.0
     """
-    share = checks.zeta(zeta, shrinkage_cov)
+    zeta = checks.zeta(zeta, shrinkage_cov)
     X = value_checks.reference_points(X)
     # A covariance does not change where all points move, nor the score where all lengths change: from the first point,
     # in units of the largest difference, no digit is lost to a far mean and no square leaves the range of floats.
     X = X - X[0]
-    target = value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if share > 0 else np.zeros((X.shape[1],) * 2)
-    lengths = (np.abs(X).max() if share < 1 else 0.0, np.sqrt(target.diagonal().max()))
+    target = value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if zeta > 0 else np.zeros((X.shape[1],) * 2)
+    lengths = (np.abs(X).max() if zeta < 1 else 0.0, np.sqrt(target.diagonal().max()))
     exponent = int(np.frexp(max(lengths))[1])
     target = np.ldexp(target, -2 * exponent)
-    S = np.cov(np.ldexp(X, -exponent), rowvar=False, ddof=1) if share < 1 else target  # step 1
-    S = (1 - share) * S + share * target  # step 2
+    S = np.cov(np.ldexp(X, -exponent), rowvar=False, ddof=1) if zeta < 1 else target  # step 1
+    S = (1 - zeta) * S + zeta * target  # step 2
     return score_from_eigenvalues(eigvalsh(S))  # step 3
 
 

@@ -55,11 +55,11 @@ class LambdaSchedule:
         self.final = checks.number("final", final)
         if self.warmup_steps > self.total_steps:
             raise InvalidValueError(
-                f"warmup_steps: expected at most total_steps={self.total_steps}; got {self.warmup_steps}"
+                "warmup_steps", f"expected at most total_steps={self.total_steps}; got {self.warmup_steps}"
             )
 
     def __call__(self, step: int) -> float:
-        """Give λ of a step, counted from 0."""
+        """Return λ of a step, counted from 0."""
         step = _steps("step", step, 0)
         if step < self.warmup_steps:
             return self.lam * step / self.warmup_steps
@@ -81,7 +81,7 @@ class LambdaSchedule:
 def _steps(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         got = f"{checks.shown(value)} of type {type(value).__name__}"
-        raise InvalidTypeError(f"{name}: expected a number of steps; got {got}")
+        raise InvalidTypeError(name, f"expected a number of steps; got {got}")
     if value < least:
-        raise InvalidValueError(f"{name}: expected at least {least}; got {checks.shown(value)}")
+        raise InvalidValueError(name, f"expected at least {least}; got {checks.shown(value)}")
     return int(value)

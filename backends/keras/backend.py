@@ -31,8 +31,9 @@ class KerasBackend:
         chosen = keras.backend.backend()
         if chosen not in FRAMEWORKS:
             raise InvalidValueError(
-                f"KERAS_BACKEND: expected one of {', '.join(FRAMEWORKS)}; Keras runs on {chosen}, which has no "
-                "isotropy here. Set another before Keras is imported"
+                "KERAS_BACKEND",
+                f"expected one of {', '.join(FRAMEWORKS)}; Keras runs on {chosen}, which has no "
+                "isotropy here. Set another before Keras is imported",
             )
         self.framework = get_backend(chosen)
         self.differentiable = self.framework.differentiable
@@ -41,7 +42,7 @@ class KerasBackend:
         self.takes: tuple[str, ...] = (chosen,)
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""
+        """Return whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""
         return isinstance(array, (keras.Variable, keras.KerasTensor)) or self.framework.owns(array)
 
     def dtype_name(self, array: Any) -> str:
@@ -90,7 +91,7 @@ class KerasBackend:
         return self.framework.diagonal(_value(matrix))
 
     def detached(self, scalar: Any) -> Any:
-        """Give it without gradient."""
+        """Return it without gradient."""
         return self.framework.detached(_value(scalar))
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
@@ -98,7 +99,7 @@ class KerasBackend:
         return self.framework.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value if the framework knows it."""
+        """Return the value if the framework knows it."""
         return self.framework.concrete(_value(scalar))
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
@@ -106,7 +107,7 @@ class KerasBackend:
         return self.framework.to_numpy(_value(array))
 
     def result(self, score: Any) -> Any:
-        """Give what the framework gives: a tensor of its own."""
+        """Return what the framework gives: a tensor of its own."""
         return self.framework.result(score)
 
     def devices(self) -> tuple[str, ...]:
@@ -132,8 +133,9 @@ class KerasBackend:
 def _value(array: Any) -> Any:
     if isinstance(array, keras.KerasTensor):
         raise InvalidTypeError(
-            f"X: a symbolic tensor of Keras ({array.name}, shape {array.shape}) has no values yet. The scores and "
-            "istar_loss can be recorded in a functional model, all else takes the arrays that a model gives"
+            "X",
+            f"a symbolic tensor of Keras ({array.name}, shape {array.shape}) has no values yet. The scores and "
+            "istar_loss can be recorded in a functional model, all else takes the arrays that a model gives",
         )
     return array.value if isinstance(array, keras.Variable) else array
 

@@ -66,7 +66,7 @@ def at_least(x: Any, least: Any) -> Any:
 
 
 def safe(unit: Any) -> Any:
-    """Give what to divide by: 1 where the unit is zero, or no number."""
+    """Return what to divide by: 1 where the unit is zero, or no number."""
     return ops.where(unit > 0, unit, 1.0)
 
 
@@ -81,7 +81,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _own_product(rows: Any) -> Any:
-    """Give rowsᵀ·rows, by blocks."""
+    """Return rowsᵀ·rows, by blocks."""
     if keras.backend.backend() == "tensorflow":  # which may not know the number of rows yet
         from isoscore_star.backends.tensorflow.backend import own_product
 

@@ -78,10 +78,10 @@ class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
         return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
 
     def compute_mask(self, X: Any, mask: Any = None) -> None:
-        """Give none: a scalar has no rows to mask."""
+        """Return none: a scalar has no rows to mask."""
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         constants = {name: (list(weight.shape), str(weight.dtype)) for name, weight in self.constants.items()}
         config = {"function": self.function, "settings": dict(self.settings), "constants": constants}
         return {**super().get_config(), **config}

@@ -47,7 +47,7 @@ class TensorFlowBackend:
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""
+        """Return whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""
         return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or _is_placeholder(array)
 
     def dtype_name(self, array: Tensor) -> str:
@@ -98,7 +98,7 @@ class TensorFlowBackend:
         return tf.linalg.diag_part(matrix)
 
     def detached(self, scalar: Any) -> Tensor:
-        """Give it without gradient."""
+        """Return it without gradient."""
         return tf.stop_gradient(scalar)
 
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
@@ -106,7 +106,7 @@ class TensorFlowBackend:
         return tf.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value, which waits for the device; None while a graph is built."""
+        """Return the value, which waits for the device; None while a graph is built."""
         values = _values(scalar) if tf.is_tensor(scalar) else scalar
         return None if values is None else float(values)
 
@@ -115,8 +115,9 @@ class TensorFlowBackend:
         values = _values(array.flat_values if isinstance(array, tf.RaggedTensor) else array)
         if values is None:
             raise InvalidTypeError(
-                f"X: {type(array).__name__} has no values while a graph is being built, so it cannot be brought to "
-                "NumPy. Call this outside of tf.function, or use the scores that are computed in TensorFlow"
+                "X",
+                f"{type(array).__name__} has no values while a graph is being built, so it cannot be brought to "
+                "NumPy. Call this outside of tf.function, or use the scores that are computed in TensorFlow",
             )
         return np.asarray(values, np.float32 if array.dtype == tf.bfloat16 else None)
 
@@ -171,19 +172,19 @@ def _devices() -> dict[str, str]:
 
 
 def _ragged_mask(mask: Any, points: Any) -> Tensor:
-    """Give the values of a ragged mask, after checking that its rows have the lengths of those of the points."""
+    """Return the values of a ragged mask, after checking that its rows have the lengths of those of the points."""
     expected = "expected a ragged tensor with the same row lengths as X (or none), as X is ragged"
     if not isinstance(points, tf.RaggedTensor):
-        raise InvalidValueError("mask: it is ragged, but X is not. Give mask.to_tensor() of X's shape")
+        raise InvalidValueError("mask", "it is ragged, but X is not. Give mask.to_tensor() of X's shape")
     if not isinstance(mask, tf.RaggedTensor) or mask.ragged_rank != points.ragged_rank:
-        raise InvalidValueError(f"mask: {expected}; got {type(mask).__name__} of shape {tuple(mask.shape)}")
+        raise InvalidValueError("mask", f"{expected}; got {type(mask).__name__} of shape {tuple(mask.shape)}")
     checks = []
     for ours, theirs in zip(mask.nested_row_splits, points.nested_row_splits, strict=True):
         found, wanted = _values(ours), _values(theirs)
         if found is None or wanted is None:
             checks.append(tf.debugging.assert_equal(tf.cast(ours, theirs.dtype), theirs, message=f"mask: {expected}"))
         elif not np.array_equal(found, wanted):
-            raise InvalidValueError(f"mask: {expected}; got rows that differ in length from X's")
+            raise InvalidValueError("mask", f"{expected}; got rows that differ in length from X's")
     with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.identity(mask.flat_values)
 
@@ -191,12 +192,13 @@ def _ragged_mask(mask: Any, points: Any) -> Tensor:
 def _replica_context(across: Any) -> Any:
     if not (isinstance(across, str) and across == "replicas"):
         raise InvalidValueError(
-            f'across: TensorFlow has "replicas" (those of a tf.distribute strategy); got {across!r}'
+            "across", f'TensorFlow has "replicas" (those of a tf.distribute strategy); got {across!r}'
         )
     if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
         raise InvalidValueError(
-            'across: "replicas" has a meaning inside a replica function alone, where each replica has points of its '
-            "own. Call this in what strategy.run runs (or in a layer, loss or train_step), or leave across out"
+            "across",
+            '"replicas" has a meaning inside a replica function alone, where each replica has points of its '
+            "own. Call this in what strategy.run runs (or in a layer, loss or train_step), or leave across out",
         )
     return tf.distribute.get_replica_context()
 
@@ -236,7 +238,7 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
 
 
 def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
-    """Give all points and none, or none and all."""
+    """Return all points and none, or none and all."""
     rows = [_rows([cloud]) for cloud in union.clouds]
     cuts = [tf.where(few, n, 0) for n in rows]
     clouds = [tf.split(cloud, [cut, n - cut]) for cloud, cut, n in zip(union.clouds, cuts, rows, strict=True)]
@@ -249,12 +251,12 @@ def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
 
 
 def _rows(clouds: Sequence[Tensor]) -> Any:
-    """Give the number of rows: an int where the shapes tell it, else a tensor."""
+    """Return the number of rows: an int where the shapes tell it, else a tensor."""
     return sum(tf.shape(cloud)[0] if cloud.shape[0] is None else cloud.shape[0] for cloud in clouds)
 
 
 def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Any:
-    """Give m: an int where there is no mask and the shapes tell it, else a tensor."""
+    """Return m: an int where there is no mask and the shapes tell it, else a tensor."""
     pairs = zip(clouds, masks, strict=True)
     count = sum(
         _rows([cloud]) if mask is None else tf.math.count_nonzero(mask, dtype=tf.int32) for cloud, mask in pairs
@@ -267,7 +269,7 @@ def _at_least(count: Any, least: int) -> Any:
 
 
 def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
-    """Give each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
+    """Return each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
     found = []
     for cloud, mask in zip(clouds, masks, strict=True):
         cloud = tf.stop_gradient(cloud)
@@ -278,7 +280,7 @@ def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: A
 
 
 def _length(spread: Tensor) -> Tensor:
-    """Give the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
+    """Return the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
     integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
     least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
     power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
@@ -323,7 +325,7 @@ def _sum(parts: Tensor) -> Tensor:
 
 
 def own_product(rows: Tensor, dim: int) -> Tensor:
-    """Give rowsᵀ·rows of points in so many dimensions, in float64 what blocks have given."""
+    """Return rowsᵀ·rows of points in so many dimensions, in float64 what blocks have given."""
     most = _BLOCK * dim
     if rows.shape[0] is not None and rows.shape[0] <= most:
         return tf.linalg.matmul(rows, rows, transpose_a=True)
@@ -366,7 +368,7 @@ def _shared(value: Tensor, replicas: Any) -> Tensor:
 
 
 def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
-    """Give the number of points on all replicas, and the largest of their values."""
+    """Return the number of points on all replicas, and the largest of their values."""
     own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=extremes.dtype)
     given = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
     count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
@@ -374,7 +376,7 @@ def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor
 
 
 def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
-    """Give tr/d without gradient, and what to divide by, which is 1 where it is zero."""
+    """Return tr/d without gradient, and what to divide by, which is 1 where it is zero."""
     square = tf.stop_gradient(total)
     return square, tf.where(square == 0, tf.ones_like(square), square)
 
@@ -417,7 +419,7 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
 
 
 def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
+    """Return s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
     largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
     # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
     inverse = 1 / tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
@@ -434,7 +436,7 @@ def _trace(matrix: Tensor) -> Any:
 
 
 def _centred_points(union: _Union) -> Tensor:
-    """Give all points, centred. Centring is a symmetric projection, so its gradient is centred too."""
+    """Return all points, centred. Centring is a symmetric projection, so its gradient is centred too."""
     keep = None
     if any(mask is not None for mask in union.masks):
         pairs = zip(union.clouds, union.masks, strict=True)
@@ -489,7 +491,7 @@ def _quadratic_form(points: Tensor, target: Tensor) -> Tensor:
 
 
 def _of_width(width: Any, rows: Tensor) -> Tensor:
-    """Give rows as they are, or no rows another width."""
+    """Return rows as they are, or no rows another width."""
     return tf.reshape(rows, [tf.shape(rows)[0], width])
 
 

@@ -85,10 +85,10 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         return score
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """Give none: a score has no points left to mask."""
+        """Return none: a score has no points left to mask."""
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "function": self.function,
@@ -99,7 +99,7 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 def recorded_call(function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Give the output of a new layer that calls a public function on placeholders."""
+    """Return the output of a new layer that calls a public function on placeholders."""
     arguments = dict(inspect.signature(function).bind(X, *args, **kwargs).arguments)
     X, mask, cov = arguments.pop("X"), arguments.pop("mask", None), arguments.pop("shrinkage_cov", None)
     for name in {"zeta", "lam"} & set(arguments):
@@ -123,6 +123,7 @@ def _number(name: str, value: Any) -> float:
     if isinstance(known, (Real, np.ndarray)):
         return checks.number(name, known[()] if isinstance(known, np.ndarray) else known)
     raise InvalidTypeError(
-        f"{name}: in a functional tf_keras model it is saved with the model as a number; got {type(value).__name__}. "
-        "To change it while training, call this function in a layer, a loss or a train_step of your own"
+        name,
+        f"in a functional tf_keras model it is saved with the model as a number; got {type(value).__name__}. "
+        "To change it while training, call this function in a layer, a loss or a train_step of your own",
     )

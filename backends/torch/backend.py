@@ -30,6 +30,7 @@ from isoscore_star.backends.torch.frame import (
     sums_about,
 )
 from isoscore_star.backends.torch.points import (
+    as_numbers,
     at_least,
     centred_rows,
     compute_dtype,
@@ -38,13 +39,12 @@ from isoscore_star.backends.torch.points import (
     fewer,
     first_point,
     mean_variance,
-    numbers_at_hand,
+    on_cpu,
     product_dtype,
     squared_lengths,
     squared_norm,
     symmetric_products,
     transformed,
-    values_at_hand,
     without_autocast,
 )
 from isoscore_star.backends.torch.score import shrunk_score, unbiased_score
@@ -65,7 +65,7 @@ class TorchBackend:
     takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is a tensor."""
+        """Return whether the array is a tensor."""
         return isinstance(array, Tensor)
 
     def dtype_name(self, array: Tensor) -> str:
@@ -115,7 +115,7 @@ class TorchBackend:
         return matrix.diagonal()
 
     def detached(self, scalar: Tensor) -> Tensor:
-        """Give it without gradient."""
+        """Return it without gradient."""
         return scalar.detach()
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
@@ -123,11 +123,11 @@ class TorchBackend:
         return torch.where(condition, a, b)
 
     def score_in_one_step(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Give IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
+        """Return IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
         return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
+        """Return the value, which waits for the device; None while tracing, compiling or under vmap."""
         return concrete(scalar)
 
     def to_numpy(self, array: Tensor) -> NDArray[Any]:
@@ -204,7 +204,7 @@ class _Gram(torch.autograd.Function):
         keep = all_kept(clouds, masks)
         shifted = put_together([centred_rows(cloud, mask, anchor) for cloud, mask in zip(clouds, masks, strict=True)])
         centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
-        squares, inverse = (centred * centred).sum() if values_at_hand(centred) else None, None
+        squares, inverse = (centred * centred).sum() if on_cpu(centred) else None, None
         if squares is None or not known_to_be_usual(squares):
             inverse = inverse_unit(largest_entry(shifted)) if len(shifted) else None
             if inverse is not None:  # before the mean is taken, which of subnormal numbers may be none
@@ -249,7 +249,7 @@ class _Gram(torch.autograd.Function):
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
         given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
-        per_unit, *given = numbers_at_hand(per_unit, *given)
+        per_unit, *given = as_numbers(per_unit, *given)
         on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
 
         on_gram = gram * (on_cov / freedom)
@@ -397,7 +397,7 @@ class _Scatter(torch.autograd.Function):
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             cloud_grads = [gradient(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
         else:
-            blocks = row_blocks(clouds, masks, whole=False, share=2 if gq is None else 4)
+            blocks = row_blocks(clouds, masks, whole=False, n_parts=2 if gq is None else 4)
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
         return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 

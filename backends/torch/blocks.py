@@ -1,7 +1,7 @@
 """Rows of clouds in blocks, so that what is centred or converted of the points is never more than a block at a time.
 
 On a GPU small clouds, such as the layers of a model, are put together, since there each operation has a price of its
-own. A block may then be a copy, so that whoever goes through blocks lets go of one before the next is made.
+own. A block may then be a copy, so that whoever goes through blocks deletes each before the next is made.
 """
 
 from __future__ import annotations
@@ -12,15 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch.points import values_at_hand
+from isoscore_star.backends.torch.points import on_cpu
 
 _ENTRIES = {"cpu": 2**18, "device": 2**24}
 """Entries of a block of rows that make its product worthwhile."""
-
-
-def launching_is_slow(rows: Tensor) -> bool:
-    """Tell whether starting an operation takes longer than most of them run, as on a GPU: then few large ones do."""
-    return not values_at_hand(rows)
 
 
 class Block(NamedTuple):
@@ -34,11 +29,11 @@ class Block(NamedTuple):
 
 
 def row_blocks(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, share: int = 2
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, n_parts: int = 2
 ) -> Iterator[Block]:
-    """Give blocks of rows and their masks: at most 1/share of a d × d matrix, or what makes a product worthwhile."""
-    dim, slow = clouds[0].shape[1], launching_is_slow(clouds[0])
-    step = max(dim // share, _ENTRIES["device" if slow else "cpu"] // dim)
+    """Return blocks of rows and their masks: 1/n_parts of a d × d matrix, or what makes a product worthwhile."""
+    dim, slow = clouds[0].shape[1], not on_cpu(clouds[0])
+    step = max(dim // n_parts, _ENTRIES["device" if slow else "cpu"] // dim)
     together: list[tuple[int, slice]] = []
     waiting = 0
     for index, cloud in enumerate(clouds):
@@ -70,7 +65,7 @@ def put_together(parts: Sequence[Tensor]) -> Tensor:
 
 
 def all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor | None:
-    """Give one mask for all clouds together, or None."""
+    """Return one mask for all clouds together, or None."""
     if all(mask is None for mask in masks):
         return None
     pairs = zip(clouds, masks, strict=True)
@@ -80,7 +75,7 @@ def all_kept(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor
 def rows_of_clouds(
     clouds: Sequence[Tensor], blocks: Iterable[Block], compute: Callable[[Tensor, Tensor | None], Tensor]
 ) -> list[Tensor]:
-    """Give each cloud its rows, in its dtype, of what is computed of blocks of rows and their masks."""
+    """Return each cloud its rows, in its dtype, of what is computed of blocks of rows and their masks."""
     found: list[Tensor | None] = [None] * len(clouds)
     for block in blocks:
         result = compute(block.rows, block.keep)

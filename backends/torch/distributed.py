@@ -32,7 +32,7 @@ from isoscore_star.core.protocol import Invariants
 
 
 def initialised() -> bool:
-    """Tell whether this process is a rank of a distributed run."""
+    """Return whether this process is a rank of a distributed run."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -45,17 +45,18 @@ def process_group(across: Any) -> Any:
     if isinstance(across, str) and across == "world":
         if not initialised():
             raise InvalidValueError(
-                'across: "world" means all ranks of a distributed run, but torch.distributed is not initialised. Start '
+                "across",
+                '"world" means all ranks of a distributed run, but torch.distributed is not initialised. Start '
                 "by torchrun (or accelerate, or Lightning) and call torch.distributed.init_process_group() first, or "
-                "leave across out in a single process"
+                "leave across out in a single process",
             )
         return None
     if dist.is_available() and isinstance(across, dist.ProcessGroup):
         return across
-    allowed = 'across: expected "world" or a torch.distributed.ProcessGroup of which this rank is a member'
+    allowed = 'expected "world" or a torch.distributed.ProcessGroup of which this rank is a member'
     if isinstance(across, str):
-        raise InvalidValueError(f"{allowed}; got {across!r}")
-    raise InvalidTypeError(f"{allowed}; got {type(across).__name__}. Of a DeviceMesh give mesh.get_group()")
+        raise InvalidValueError("across", f"{allowed}; got {across!r}")
+    raise InvalidTypeError("across", f"{allowed}; got {type(across).__name__}. Of a DeviceMesh give mesh.get_group()")
 
 
 def all_sum(tensor: Tensor, group: Any) -> Tensor:
@@ -71,7 +72,7 @@ def all_max(tensor: Tensor, group: Any) -> Tensor:
 
 
 def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the largest coordinates of the ranks' own anchors, how far these lie apart, and the largest of the reaches.
+    """Return the largest coordinates of the ranks' own anchors, how far these lie apart, and the largest reach.
 
     Ranks that count no point have no say. Where all points are identical the anchor is that point, so that differences
     from it are exactly zero.
@@ -178,8 +179,8 @@ class _ScatterAcross(torch.autograd.Function):
                     result = result if keep is None else torch.where(keep[:, None], result, 0)
                 return result
 
-            whole, share = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
-            blocks = row_blocks(clouds, masks, whole=whole, share=share)
+            whole, n_parts = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
+            blocks = row_blocks(clouds, masks, whole=whole, n_parts=n_parts)
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
             # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
             target_grad = None
@@ -201,6 +202,7 @@ class _OnlyOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
         raise InvalidValueError(
-            "across: the score of a union over ranks has first derivatives only. Leave across out where gradients of "
-            "gradients are taken (gradient penalties, Hessians)"
+            "across",
+            "the score of a union over ranks has first derivatives only. Leave across out where gradients of "
+            "gradients are taken (gradient penalties, Hessians)",
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch.blocks import Block
-from isoscore_star.backends.torch.points import at_least, centred_rows, concrete, values_at_hand, widest
+from isoscore_star.backends.torch.points import at_least, centred_rows, concrete, on_cpu, widest
 
 _USUAL = {torch.float32: 40, torch.float64: 400}
 """Entries between 2⁻ⁿ and 2ⁿ have squares, and sums of squares, in range: their unit is 1."""
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
     """One over the unit, a power of two, without gradient; None where the unit is known to be 1."""
 
     def centred(self, rows: Tensor, keep: Tensor | None) -> Tensor:
-        """Give rows minus the mean, in the unit, and zeros where a mask leaves out."""
+        """Return rows minus the mean, in the unit, and zeros where a mask leaves out."""
         centred = rows - self.anchor
         if self.inverse is not None:
             centred.mul_(self.inverse)
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 
 def sums_about(anchor: Tensor, blocks: Iterable[Block]) -> tuple[Tensor, Tensor]:
-    """Give the sum of all differences from a point (1, d), in the widest dtype, and the largest of their entries."""
+    """Return the sum of all differences from a point (1, d), in the widest dtype, and the largest of their entries."""
     total, largest = anchor.new_zeros(anchor.shape[1], dtype=widest(anchor.device)), anchor.new_zeros(())
     for block in blocks:
         shifted = centred_rows(block.rows, block.keep, anchor)
@@ -65,16 +65,16 @@ def frame_about(anchor: Tensor, total: Tensor, largest: Tensor, count: Any) -> F
 
 
 def known(inverse: Tensor) -> Tensor | None:
-    """Give None for one over a unit that is known to be 1."""
-    return None if values_at_hand(inverse) and concrete(inverse) == 1 else inverse
+    """Return None for one over a unit that is known to be 1."""
+    return None if on_cpu(inverse) and concrete(inverse) == 1 else inverse
 
 
 def inverse_unit(largest: Tensor, usual: int | None = None) -> Tensor | None:
-    """Give one over the unit for entries up to the given one, a power of two, so that multiplying by it is exact.
+    """Return one over the unit for entries up to the given one, a power of two, so that multiplying by it is exact.
 
     Where the value is at hand, and for usual entries (2⁻ⁿ to 2ⁿ for the n of `usual`), nothing has to be multiplied.
     """
-    value = concrete(largest) if values_at_hand(largest) else None
+    value = concrete(largest) if on_cpu(largest) else None
     bound = 2.0 ** (usual or _USUAL[largest.dtype])
     if value is not None and (1 / bound <= value <= bound or value == 0):
         return None
@@ -86,13 +86,13 @@ def inverse_unit(largest: Tensor, usual: int | None = None) -> Tensor | None:
 
 
 def known_to_be_usual(squares: Tensor) -> bool:
-    """Tell whether a sum of squares is known to be in range, and none of them far below it."""
+    """Return whether a sum of squares is known to be in range, and none of them far below it."""
     value = concrete(squares)
     return value is not None and 4.0 ** -_USUAL[squares.dtype] <= value <= 4.0 ** _USUAL[squares.dtype]
 
 
 def largest_entry(rows: Tensor) -> Tensor:
-    """Give the largest magnitude of at least one row's entries; NaN if there is one."""
+    """Return the largest magnitude of at least one row's entries; NaN if there is one."""
     if rows.device.type != "cpu":
         largest: Tensor = torch.linalg.vector_norm(rows, torch.inf)
         return largest

@@ -143,10 +143,11 @@ class StreamingMoments:
         cloud = checks.points(points, mask)
         if cloud.backend.name != "torch":
             raise InvalidTypeError(
-                f"points: expected torch tensors; got arrays of {cloud.backend.name}. isoscore_star.Moments takes those"
+                "points",
+                f"expected torch tensors; got arrays of {cloud.backend.name}. isoscore_star.Moments takes those",
             )
         if cloud.dim != self.dim:
-            raise InvalidValueError(f"points: these moments are of {self.dim} dimensions; got points of {cloud.dim}")
+            raise InvalidValueError("points", f"these moments are of {self.dim} dimensions; got points of {cloud.dim}")
         with without_autocast(cloud.clouds[0].device.type):
             for rows, keep in zip(cloud.clouds, cloud.masks, strict=True):
                 for start in range(0, len(rows), BLOCK_ROWS):
@@ -169,11 +170,12 @@ class StreamingMoments:
             If the other ones are no such moments, of another d, or without the fourth order that is kept here.
         """
         if not isinstance(other, StreamingMoments):
-            raise InvalidTypeError(f"other: expected StreamingMoments; got {type(other).__name__}")
+            raise InvalidTypeError("other", f"expected StreamingMoments; got {type(other).__name__}")
         if other.dim != self.dim or (self.fourth_order and not other.fourth_order):
             raise InvalidValueError(
-                f"other: expected moments of {self.dim} dimensions{' with fourth_order' * self.fourth_order}; got "
-                f"{other.dim} dimensions{' without it' * (other.dim == self.dim)}"
+                "other",
+                f"expected moments of {self.dim} dimensions{' with fourth_order' * self.fourth_order}; got "
+                f"{other.dim} dimensions{' without it' * (other.dim == self.dim)}",
             )
         self._place(other._packed)
         self._merge(other)
@@ -217,7 +219,7 @@ class StreamingMoments:
         return self
 
     def packed(self) -> Tensor:
-        """Give all as one vector, for `from_packed`; its first entry is n."""
+        """Return all as one vector, for `from_packed`; its first entry is n."""
         return self._packed.clone()
 
     @classmethod
@@ -232,13 +234,13 @@ class StreamingMoments:
         moments = cls(dim, vector.device, fourth_order=fourth_order)
         if vector.shape != moments._packed.shape:
             raise InvalidValueError(
-                f"vector: for dim={dim} expected shape {tuple(moments._packed.shape)}; got {tuple(vector.shape)}"
+                "vector", f"for dim={dim} expected shape {tuple(moments._packed.shape)}; got {tuple(vector.shape)}"
             )
         moments._packed.copy_(vector)
         return moments
 
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
-        """Give the invariants that scores are made of, as tensors, for code that builds on moments."""
+        """Return the invariants that scores are made of, as tensors, for code that builds on moments."""
         count = self._packed[0]
         freedom = (count - 1).clamp(min=1)
         total = self._scatter.trace() / freedom
@@ -305,7 +307,7 @@ class StreamingMoments:
         self._packed[0] += count
 
     def _offset_from(self, anchor: Tensor, unit: Tensor) -> Tensor:
-        """Give the mean's offset from another anchor, in another (larger) unit."""
+        """Return the mean's offset from another anchor, in another (larger) unit."""
         return (self._anchor - anchor) / _safe(unit) + self._offset * (self._unit / _safe(unit))
 
     def _move(self, h: Tensor, unit: Tensor) -> None:
@@ -314,7 +316,7 @@ class StreamingMoments:
         self._unit.copy_(unit)
 
     def _fourth_and_third_about(self, h: Tensor, unit: Tensor) -> Tensor:
-        """Give Σa² and z likewise, as one vector; before the scatter is moved."""
+        """Return Σa² and z likewise, as one vector; before the scatter is moved."""
         count, ratio = self._packed[0], self._unit / _safe(unit)
         fourth, third = self._fourth_and_third.tensor_split([1])
         fourth, third, squared = fourth * ratio**4, third * ratio**3, ratio * ratio
@@ -330,7 +332,7 @@ _USUAL = 16
 
 
 def _unit_for(length: Tensor) -> Tensor:
-    """Give the unit for lengths up to the given one, 0 for none."""
+    """Return the unit for lengths up to the given one, 0 for none."""
     inverse = inverse_unit(length, _USUAL)
     return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
 

@@ -1,6 +1,6 @@
 """What the forms of torch's covariance have in common: clouds of points, their counts, blocks, centres and products.
 
-Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed and streaming kin are made of this.
+Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed and streaming forms are made of this.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _MOST_ROWS = 8192
 """Rows over which they are summed in float64: equal rows round the same way each time, up to rows·ε in all."""
 
 
-def values_at_hand(tensor: Tensor) -> bool:
-    """Tell whether looking at a value costs nothing; on devices it has to be waited for."""
+def on_cpu(tensor: Tensor) -> bool:
+    """Return whether looking at a value costs nothing; on devices it has to be waited for."""
     return tensor.device.type == "cpu"
 
 
 def concrete(scalar: Any) -> float | None:
-    """Give the value, which waits for the device; None while tracing, compiling or under vmap."""
+    """Return the value, which waits for the device; None while tracing, compiling or under vmap."""
     if not isinstance(scalar, Tensor):
         return float(scalar)
     if torch.compiler.is_compiling() or scalar.is_meta:
@@ -49,35 +49,35 @@ def concrete(scalar: Any) -> float | None:
         return None
 
 
-def numbers_at_hand(*scalars: Any) -> Sequence[Any]:
-    """Give numbers for 0-d tensors where none has to be waited for and nothing differentiates them, else the tensors.
+def as_numbers(*scalars: Any) -> Sequence[Any]:
+    """Return numbers for 0-d tensors where none has to be waited for and nothing differentiates them, else the tensors.
 
     A dozen steps between numbers cost less than one between tensors.
     """
-    if torch.is_grad_enabled() or any(isinstance(s, Tensor) and not values_at_hand(s) for s in scalars):
+    if torch.is_grad_enabled() or any(isinstance(s, Tensor) and not on_cpu(s) for s in scalars):
         return scalars
     numbers = [concrete(scalar) for scalar in scalars]
     return scalars if None in numbers else numbers
 
 
 def may_be_tracked(tensor: Tensor) -> bool:
-    """Tell whether something may differentiate by the tensor: torch.func does not say so for its outer levels."""
+    """Return whether something may differentiate by the tensor: torch.func does not say so for its outer levels."""
     return tensor.requires_grad or transformed()
 
 
 def transformed() -> bool:
-    """Tell whether a transformation of torch.func is at work: grad, vmap, jvp, ..."""
+    """Return whether a transformation of torch.func is at work: grad, vmap, jvp, ..."""
     return bool(torch._C._are_functorch_transforms_active())
 
 
 def compute_dtype(points: Tensor) -> torch.dtype:
-    """Give float64 for float64 and integers, where the device has it, and float32 for all else."""
+    """Return float64 for float64 and integers, where the device has it, and float32 for all else."""
     wide = points.dtype == torch.float64 or not points.is_floating_point()
     return torch.float64 if wide and points.device.type != "mps" else torch.float32
 
 
 def product_dtype(points: Tensor) -> torch.dtype:
-    """Give the dtype in which points are centred and multiplied: of float32 points of few dimensions float64.
+    """Return the dtype in which points are centred and multiplied: of float32 points of few dimensions float64.
 
     One far point can make the entries of XᵀX so large that all that other rows add to them is lost in float32. Of the
     score that is up to 2·rows/(2²⁴·d) then, so that float32 sums run over at most 16·d rows, 2e-6, and sums of those
@@ -88,7 +88,7 @@ def product_dtype(points: Tensor) -> torch.dtype:
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Give the dtype for sums of sums: Apple's devices have no float64."""
+    """Return the dtype for sums of sums: Apple's devices have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -113,7 +113,7 @@ def without_autocast(device_type: str) -> Any:
 
 
 def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
-    """Give m: an int without masks, a tensor with them, since only the device knows it then."""
+    """Return m: an int without masks, a tensor with them, since only the device knows it then."""
     total: Any = 0
     for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
         if mask is None:
@@ -134,7 +134,7 @@ def at_least(count: Any, least: int) -> Any:
 
 
 def fewer(rows: int, dim: int) -> bool:
-    """Tell whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
+    """Return whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
     if not torch.compiler.is_compiling():
         return rows < dim
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # which takes long to import
@@ -143,7 +143,7 @@ def fewer(rows: int, dim: int) -> bool:
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
-    """Give the first point that counts, (1, d), without gradient; zero if there is none.
+    """Return the first point that counts, (1, d), without gradient; zero if there is none.
 
     Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
     costs no digits and a cloud without spread has exactly zero scatter.
@@ -183,7 +183,7 @@ def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _products(parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Give products of some rows: on a CPU by panels of the upper triangle, 5/8 of the work for four.
+    """Return products of some rows: on a CPU by panels of the upper triangle, 5/8 of the work for four.
 
     (torch has no syrk.)
     """
@@ -220,7 +220,7 @@ def _mirrored(upper: Tensor) -> Tensor:
 
 
 def _product(part: Tensor) -> Tensor:
-    """Give XᵀX; of many rows as a sum of products, made together."""
+    """Return XᵀX; of many rows as a sum of products, made together."""
     rows, dim = part.shape
     most = _ROWS_PER_DIM * dim if part.dtype == torch.float32 else _MOST_ROWS
     if torch.compiler.is_compiling() or rows <= most:
@@ -231,13 +231,13 @@ def _product(part: Tensor) -> Tensor:
 
 
 def mean_variance(total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Give tr S/d, and the same or 1 where it is zero, to divide by."""
+    """Return tr S/d, and the same or 1 where it is zero, to divide by."""
     mean = total / dim
     return mean, mean + (mean == 0)
 
 
 def squared_lengths(rows: Tensor) -> Tensor:
-    """Give ‖xᵢ‖²; where nothing is differentiated without writing the squares."""
+    """Return ‖xᵢ‖²; where nothing is differentiated without writing the squares."""
     if torch.is_grad_enabled():
         return rows.square().sum(1)
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
@@ -245,5 +245,5 @@ def squared_lengths(rows: Tensor) -> Tensor:
 
 
 def squared_norm(matrix: Tensor) -> Tensor:
-    """Give ‖matrix‖²_F, row by row."""
+    """Return ‖matrix‖²_F, row by row."""
     return squared_lengths(matrix).sum()

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch.points import concrete, transformed, values_at_hand
+from isoscore_star.backends.torch.points import concrete, on_cpu, transformed
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Invariants
-from isoscore_star.core.score import shares
+from isoscore_star.core.score import shrinkage_weights
 
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
-    """Give IsoScore*, or NotImplemented where autograd has to see every operation.
+    """Return IsoScore*, or NotImplemented where autograd has to see every operation.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int) -> Any:
         cross, t0, f0 = t.new_zeros(()), 0.0, 0.0
     else:
         unit, target_unit = _looked_at(invariants.unit, invariants.target_unit)
-        a, b = shares(zeta, unit, target_unit, _where)
+        a, b = shrinkage_weights(zeta, unit, target_unit, _where)
     score, *_ = _ShrunkScore.apply(t, f, cross, t0, f0, a, b, dim)  # type: ignore[no-untyped-call]
     return score
 
 
 def unbiased_score(invariants: Invariants, dim: int) -> Any:
-    """Give the unbiased score with its floor, or NotImplemented where autograd has to see every operation."""
+    """Return the unbiased score with its floor, or NotImplemented where autograd has to see every operation."""
     count, t, f, q = invariants.count, invariants.t, invariants.f, invariants.q
     if not _may_be_one_step(t, f, count):
         return NotImplemented
@@ -54,17 +54,17 @@ def unbiased_score(invariants: Invariants, dim: int) -> Any:
 
 
 def _may_be_one_step(t: Tensor, f: Tensor, *given: Any) -> bool:
-    """Tell whether autograd may see one step: not while something is traced, nor where it differentiates the rest."""
+    """Return whether autograd may see one step: not while something is traced, nor where it differentiates the rest."""
     if torch.compiler.is_compiling() or transformed() or any(isinstance(a, Tensor) and a.requires_grad for a in given):
         return False
-    if not values_at_hand(t):  # where nothing is differentiated slopes would be computed for nobody
+    if not on_cpu(t):  # where nothing is differentiated slopes would be computed for nobody
         return torch.is_grad_enabled() and (t.requires_grad or f.requires_grad)
     return all(concrete(a) is not None for a in (f, *given) if a is not None)  # which fake tensors do not have
 
 
 def _looked_at(*scalars: Any) -> list[Any]:
-    """Give numbers for tensors whose values are at hand; others are not waited for."""
-    return [s.item() if isinstance(s, Tensor) and values_at_hand(s) else s for s in scalars]
+    """Return numbers for tensors whose values are at hand; others are not waited for."""
+    return [s.item() if isinstance(s, Tensor) and on_cpu(s) else s for s in scalars]
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
@@ -115,7 +115,7 @@ class _ShrunkScore(torch.autograd.Function):
 
 
 def _mixed(given: Sequence[Any], a: Any, b: Any) -> tuple[Any, Any]:
-    """Give T and F of Σ = a·S + b·Σ_S, from T, F, C, T₀ and F₀; for b = 0 those of S itself."""
+    """Return T and F of Σ = a·S + b·Σ_S, from T, F, C, T₀ and F₀; for b = 0 those of S itself."""
     t, f, cross, t0, f0 = given
     if isinstance(b, float) and b == 0:
         return t, f
@@ -123,7 +123,7 @@ def _mixed(given: Sequence[Any], a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _shrunk_slopes(mixed_t: Any, safe_f: Any, a: Any, b: Any, dim: int) -> list[Any]:
-    """Give slopes in T, F and, where it has a say, C of the points. Where F of Σ is zero T is too, and so are they."""
+    """Return slopes in T, F and, where it counts, C of the points. Where F of Σ is zero so is T, and so are they."""
     on_t, on_f = formulas.score_slopes(mixed_t, safe_f, dim)
     if isinstance(b, float) and b == 0:
         return [on_t, on_f]
@@ -182,16 +182,16 @@ def _unbiased(given: Sequence[Any], dim: int) -> _Unbiased:
 
 
 def _unbiased_slopes(given: Sequence[Any], found: _Unbiased, dim: int) -> list[Any]:
-    """Give slopes in T, F and Q."""
+    """Return slopes in T, F and Q."""
     t, _, _, m = given
     ratio, floored = found.ratio, found.floored
-    growth = _where(floored, ratio * formulas.unbiased_floor(1.0, m, dim), ratio * ((m - 1) * (m - 2)))
-    unit = _where(found.defined, 1 / ((dim - 1) * found.denominator), 0.0)
-    return list(formulas.unbiased_slopes(t, _where(floored, 0.0, ratio), growth, unit, m))
+    rho_dB_dF = _where(floored, ratio * formulas.unbiased_floor(1.0, m, dim), ratio * ((m - 1) * (m - 2)))
+    per_B = _where(found.defined, 1 / ((dim - 1) * found.denominator), 0.0)
+    return list(formulas.unbiased_slopes(t, _where(floored, 0.0, ratio), rho_dB_dF, per_B, m))
 
 
 def _with_slopes(score: Any, like: Tensor, slopes: Callable[[], list[Any]]) -> tuple[Tensor, ...]:
-    """Give the score as a tensor; on devices, where looking again is dear, its slopes too."""
+    """Return the score as a tensor; on devices, where looking again is dear, its slopes too."""
     return (score, *slopes()) if isinstance(score, Tensor) else (like.new_tensor(score),)
 
 

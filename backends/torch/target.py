@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch.points import concrete, may_be_tracked, values_at_hand
+from isoscore_star.backends.torch.points import concrete, may_be_tracked, on_cpu
 from isoscore_star.core.protocol import Invariants
 
 _USUAL = {torch.float32: 2.0**40, torch.float64: 2.0**400}
@@ -51,7 +51,7 @@ def with_target(
 
 def _as_it_is(matrix: Tensor) -> Target | None:
     """Take Σ_S without a copy, and its invariants as numbers, on a CPU, where looking at a value is free."""
-    if not values_at_hand(matrix) or may_be_tracked(matrix) or (trace := concrete(matrix.trace())) is None:
+    if not on_cpu(matrix) or may_be_tracked(matrix) or (trace := concrete(matrix.trace())) is None:
         return None
     variance = trace / len(matrix)
     if not 1 / _USUAL[matrix.dtype] <= variance <= _USUAL[matrix.dtype]:

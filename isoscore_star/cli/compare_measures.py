@@ -50,7 +50,7 @@ def compare_measures_of_file(
     try:
         found = compare_measures(points, masks)
     except IsoScoreError as error:
-        raise type(error)(f"{name}: {str(error).removeprefix('X: ')}") from error
+        raise error.about(name) from error
     if as_json:
         print(json.dumps({"file": str(file)} | found.to_dict(), indent=2))
     else:

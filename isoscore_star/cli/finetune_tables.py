@@ -50,7 +50,7 @@ def show_results(runs: Sequence[Run]) -> None:
 
 
 def _overall(groups: dict[Cell, list[Run]], varying: Sequence[str], width: int) -> Iterator[Table]:
-    """Give each setting a row, or a column where a row of all that was measured is too wide."""
+    """Return each setting a row, or a column where a row of all that was measured is too wide."""
     metric = next(iter(groups.values()))[0]["metric"]["name"]
     measured: dict[str, Callable[[Run], float | None]] = {
         metric: lambda run: run["metric"]["value"],
@@ -98,7 +98,7 @@ def _sideways(
     found: Sequence[Sequence[str]],
     width: int,
 ) -> Iterator[Table]:
-    """Give each setting a column and each label a row, in as many tables as the width takes."""
+    """Return each setting a column and each label a row, in as many tables as the width takes."""
     widths = [_longest([*setting, *values]) for setting, values in zip(settings, found, strict=True)]
     room = width - _MARGIN - _longest([*names, *labels])
     start = 0

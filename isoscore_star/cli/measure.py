@@ -110,7 +110,7 @@ def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
     try:
         return value_checks.shrinkage_target(matrix, dim)
     except IsoScoreError as error:
-        raise type(error)(f"{name}: {'; '.join([str(error), *source.notes])}") from error
+        raise type(error)(name, "; ".join([str(error), *source.notes])) from error
 
 
 def _file_and_key(name: str) -> tuple[str, str | None]:
@@ -146,7 +146,7 @@ def _measurement(cloud: StreamedCloud, name: str, estimator: Estimator, shrinkag
             cloud.moments.isoscore_unbiased()  # says why there is none; a Measurement only leaves it out
         return cloud.measurement(**shrinkage)
     except IsoScoreError as error:
-        raise type(error)(f"{name}: {str(error).removeprefix('X: ')}") from error
+        raise error.about(name) from error
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
 
 
 def _with_columns(found: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
-    """Give a measurement as plain numbers, its outlier dimensions with their columns."""
+    """Return a measurement as plain numbers, its outlier dimensions with their columns."""
     plain = found.to_dict()
     if len(names) == found.dim:
         for outlier in plain["outlier_dimensions"]:

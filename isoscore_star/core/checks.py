@@ -45,8 +45,9 @@ def points(X: Any, mask: Any = None) -> Points:
     dims = [int(array.shape[-1]) for array in arrays]
     if len(set(dims)) > 1:
         raise InvalidValueError(
-            f"X: the clouds of one union need the same number of dimensions (last axis); got {dims}. "
-            "Measure clouds of different width one by one"
+            "X",
+            f"the clouds of one union need the same number of dimensions (last axis); got {dims}. "
+            "Measure clouds of different width one by one",
         )
     masks = _masks(mask, arrays, names, is_union, backend)
     return Points(backend, [backend.points(array) for array in arrays], masks, dims[0])
@@ -56,15 +57,16 @@ def as_numpy(name: str, array: Any) -> NDArray[Any]:
     """Bring what has ``__array__`` to NumPy."""
     if np.ma.is_masked(array):
         raise InvalidValueError(
-            f"{name}: {count_of(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
-            "lost. Give its data as it is, and which points count as mask="
+            name,
+            f"{count_of(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
+            "lost. Give its data as it is, and which points count as mask=",
         )
     try:
         return np.asarray(array)
     except MemoryError:
         raise
     except Exception as error:  # whatever the __array__ of somebody's class raises
-        raise InvalidTypeError(f"{name}: {type(array).__name__} cannot be brought to NumPy: {error}") from error
+        raise InvalidTypeError(name, f"{type(array).__name__} cannot be brought to NumPy: {error}") from error
 
 
 def check_array(name: str, array: Array, backend: Backend) -> None:
@@ -74,29 +76,32 @@ def check_array(name: str, array: Array, backend: Backend) -> None:
     shape = shape_of(name, array)
     if len(shape) < 2:
         raise InvalidValueError(
-            f"{name}: expected points as rows, shape (points, dimensions) or (..., dimensions); got shape {shape}. "
-            "A single vector has no isotropy; a list of them becomes points by numpy.stack (torch.stack, ...)"
+            name,
+            f"expected points as rows, shape (points, dimensions) or (..., dimensions); got shape {shape}. "
+            "A single vector has no isotropy; a list of them becomes points by numpy.stack (torch.stack, ...)",
         )
     if shape[-1] is None:
         raise InvalidValueError(
-            f"{name}: the number of dimensions (last axis) has to be known and the same for all points; got shape "
-            f"{shape}. Give the traced function's argument a shape such as (None, 768)"
+            name,
+            f"the number of dimensions (last axis) has to be known and the same for all points; got shape "
+            f"{shape}. Give the traced function's argument a shape such as (None, 768)",
         )
     if shape[-1] < 2:
         raise InvalidValueError(
-            f"{name}: isotropy needs at least 2 dimensions (last axis); got shape {shape}. "
-            "If points are columns, transpose"
+            name,
+            f"isotropy needs at least 2 dimensions (last axis); got shape {shape}. If points are columns, transpose",
         )
 
 
 def shape_of(name: str, array: Array) -> tuple[Any, ...]:
-    """Give the shape, in which a size that only a later call will know is None."""
+    """Return the shape, in which a size that only a later call will know is None."""
     try:
         return tuple(array.shape)
     except ValueError:  # what TensorFlow's shapes answer if not even their length is known
         raise InvalidValueError(
-            f"{name}: the number of axes has to be known; got a tensor of unknown rank. "
-            "Give the traced function's argument a shape such as (None, None, 768)"
+            name,
+            "the number of axes has to be known; got a tensor of unknown rank. "
+            "Give the traced function's argument a shape such as (None, None, 768)",
         ) from None
 
 
@@ -105,13 +110,15 @@ def check_dtype(name: str, dtype: str) -> None:
     if dtype not in FLOATS + _INTEGERS:
         if dtype == "object":
             raise InvalidTypeError(
-                f"{name}: expected real floating-point or integer numbers; got Python objects (dtype object), such as "
+                name,
+                f"expected real floating-point or integer numbers; got Python objects (dtype object), such as "
                 "a column of lists. If each is the vector of a point, give numpy.stack(column); if each is a number, "
-                f"{name}.astype(float)"
+                f"{name}.astype(float)",
             )
         raise InvalidTypeError(
-            f"{name}: expected real floating-point or integer numbers of at least 8 bits, floating-point ones of at "
-            f"least 16; got dtype {dtype}. Convert to float32 or float64 what is meant as numbers"
+            name,
+            f"expected real floating-point or integer numbers of at least 8 bits, floating-point ones of at "
+            f"least 16; got dtype {dtype}. Convert to float32 or float64 what is meant as numbers",
         )
 
 
@@ -119,7 +126,7 @@ def check_dense(name: str, array: Array) -> None:
     """Refuse sparse layouts."""
     layout = str(getattr(array, "layout", ""))
     if layout.startswith("torch.sparse"):
-        raise InvalidTypeError(f"{name}: expected a dense array; got one of layout {layout}. Give {name}.to_dense()")
+        raise InvalidTypeError(name, f"expected a dense array; got one of layout {layout}. Give {name}.to_dense()")
 
 
 def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, backend: Backend) -> list[Array | None]:
@@ -128,7 +135,7 @@ def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, bac
     if is_union and isinstance(mask, (list, tuple)):
         if len(mask) != len(arrays):
             raise InvalidValueError(
-                f"mask: expected one mask (or None) for each of the {len(arrays)} clouds; got {len(mask)} masks"
+                "mask", f"expected one mask (or None) for each of the {len(arrays)} clouds; got {len(mask)} masks"
             )
         masks = list(mask)
     else:
@@ -151,14 +158,15 @@ def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
         mask = as_numpy("mask", mask)
     dtype = mask_backend.dtype_name(mask)
     if dtype != "bool" and dtype not in FLOATS + _INTEGERS:
-        raise InvalidTypeError(f"mask: expected booleans or zeros and ones; got dtype {dtype}")
+        raise InvalidTypeError("mask", f"expected booleans or zeros and ones; got dtype {dtype}")
     check_dense("mask", mask)
     expected = tuple(array.shape[:-1])
     shape = shape_of("mask", mask)
     if not same_shape(shape, expected):
         raise InvalidValueError(
-            f"mask: expected shape {expected}, one entry for each point of {name} (shape {tuple(array.shape)}); "
-            f"got {shape}. Entries are 1 or true for a point, 0 or false for padding"
+            "mask",
+            f"expected shape {expected}, one entry for each point of {name} (shape {tuple(array.shape)}); "
+            f"got {shape}. Entries are 1 or true for a point, 0 or false for padding",
         )
     return backend.mask(mask, array)
 
@@ -173,8 +181,8 @@ def across(value: Any, backend: Backend) -> Any:
     """Require a backend that can sum over devices, if that was asked for."""
     if value is not None and not backend.distributed:
         raise InvalidValueError(
-            f"across: the {backend.name} backend cannot sum over devices; got {shown(value)}. Leave it out, or merge "
-            "Moments"
+            "across",
+            f"the {backend.name} backend cannot sum over devices; got {shown(value)}. Leave it out, or merge Moments",
         )
     return value
 
@@ -183,15 +191,17 @@ def same_framework(name: str, array: Any, backend: Backend) -> Backend:
     """Require X's own framework or NumPy, and return which of the two it is."""
     if isinstance(array, (list, tuple)):
         raise InvalidTypeError(
-            f"{name}: expected an array of X's framework ({backend.name}) or NumPy; got a {type(array).__name__} of "
-            f"{len(array)}. Convert it by numpy.asarray"
+            name,
+            f"expected an array of X's framework ({backend.name}) or NumPy; got a {type(array).__name__} of "
+            f"{len(array)}. Convert it by numpy.asarray",
         )
     other = backend_of(array, name)
     if other.name in (backend.name, "numpy", *backend.takes) or (backend.name == "numpy" and "numpy" in other.takes):
         return other
     raise InvalidTypeError(
-        f"{name}: expected an array of X's framework ({backend.name}) or NumPy; got one of {other.name}. "
-        f"Convert it, or give X in {other.name}"
+        name,
+        f"expected an array of X's framework ({backend.name}) or NumPy; got one of {other.name}. "
+        f"Convert it, or give X in {other.name}",
     )
 
 
@@ -205,7 +215,7 @@ def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high
     dtype, shape = backend.dtype_name(value), tuple(value.shape)
     if shape != () or dtype not in FLOATS:
         raise InvalidValueError(
-            f"{name}: as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
+            name, f"as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
         )
     return value
 
@@ -214,14 +224,14 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """Require a finite real number in [low, high]."""
     allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise InvalidTypeError(f"{name}: expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+        raise InvalidTypeError(name, f"expected {allowed}; got {shown(value)} of type {type(value).__name__}")
     try:
         number = float(value)
     except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
         number = math.nan
     # Not math.isfinite, which torch.compile does not trace.
     if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
-        raise InvalidValueError(f"{name}: expected {allowed}; got {shown(value)}")
+        raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
     return number
 
 
@@ -238,7 +248,7 @@ def shown(value: object) -> str:
 def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
     """Require finite numbers in a list."""
     if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
-        raise InvalidValueError(f"{name}: expected a list of numbers or an array of shape (d,); got a list of lists")
+        raise InvalidValueError(name, "expected a list of numbers or an array of shape (d,); got a list of lists")
     return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
 
 
@@ -252,14 +262,15 @@ def scalar(name: str, value: Any) -> Any:
 
 def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
     """Require ζ in [0, 1], and Σ_S where ζ > 0 or, as a scalar of the given backend, not known."""
-    share = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
-    if shrinkage_cov is None and not (isinstance(share, float) and share == 0):
+    weighted = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
+    if shrinkage_cov is None and not (isinstance(weighted, float) and weighted == 0):
         raise InvalidValueError(
-            f"shrinkage_cov: zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
+            "shrinkage_cov",
+            f"zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
             "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
-            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none'
+            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none',
         )
-    return share
+    return weighted
 
 
 def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
@@ -270,25 +281,25 @@ def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
     arrays, labels = (list(X), groups) if is_union else ([X], [groups])
     if not isinstance(labels, (list, tuple)) or len(labels) != len(arrays):
         raise InvalidValueError(
-            f"groups: expected a list with one array of labels for each of the {len(arrays)} clouds"
+            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds"
         )
     flat = []
     for array, part in zip(arrays, labels, strict=True):
         part = _labels(part)
         if tuple(part.shape) != tuple(array.shape[:-1]):
             raise InvalidValueError(
-                f"groups: expected shape {tuple(array.shape[:-1])}, one label for each point; got {tuple(part.shape)}"
+                "groups", f"expected shape {tuple(array.shape[:-1])}, one label for each point; got {tuple(part.shape)}"
             )
         flat.append(part.reshape(-1))
     if len({part.dtype.kind for part in flat} - {"i", "u"}) > 1 or len({part.dtype.kind for part in flat}) > 2:
         raise InvalidTypeError(
-            f"groups: expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
+            "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
         )
     return flat
 
 
 def _labels(part: Any) -> NDArray[Any]:
-    allowed = "groups: expected an array of labels, integers or strings, one for each point"
+    allowed = "expected an array of labels, integers or strings, one for each point"
     try:
         known = None if isinstance(part, (list, tuple)) else backend_of(part, "groups")
         labels = np.asarray(part) if known is None else known.to_numpy(part)
@@ -297,10 +308,10 @@ def _labels(part: Any) -> NDArray[Any]:
     except InvalidTypeError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:  # ragged, of mixed kinds, or what no array can be made of
-        raise InvalidTypeError(f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
+        raise InvalidTypeError("groups", f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
     if labels.dtype.kind == "f" and np.isnan(labels).any():
         raise InvalidValueError(
-            f"{allowed}; got {count_of(np.isnan(labels))} NaN. Give such points a label of their own"
+            "groups", f"{allowed}; got {count_of(np.isnan(labels))} NaN. Give such points a label of their own"
         )
     return labels
 
@@ -308,7 +319,7 @@ def _labels(part: Any) -> NDArray[Any]:
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Require one of some words."""
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
+        raise InvalidValueError(name, f"expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
     return str(value)
 
 
@@ -317,7 +328,7 @@ def width(name: str, array: Any, dim: int) -> None:
     shape = tuple(getattr(array, "shape", ()))
     if shape and shape[-1] != dim:
         raise InvalidValueError(
-            f"{name}: this loss was made for dim={dim}; got shape {shape}, whose last axis is {shape[-1]}"
+            name, f"this loss was made for dim={dim}; got shape {shape}, whose last axis is {shape[-1]}"
         )
 
 
@@ -331,12 +342,13 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
     shape = shape_of(name, matrix)
     if len(shape) != 2 or None in shape or shape[0] != shape[1] or shape[0] < 2:
         raise InvalidValueError(
-            f"{name}: expected a square matrix of shape (d, d) with d of at least 2; got shape {shape}"
+            name, f"expected a square matrix of shape (d, d) with d of at least 2; got shape {shape}"
         )
     if dim is not None and shape[0] != dim:
         raise InvalidValueError(
-            f"{name}: expected shape ({dim}, {dim}), as X has {dim} dimensions; got {shape}. "
-            "It has to come from points of the same kind as X"
+            name,
+            f"expected shape ({dim}, {dim}), as X has {dim} dimensions; got {shape}. "
+            "It has to come from points of the same kind as X",
         )
     return matrix
 
@@ -344,9 +356,9 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
 def dimensions(d: Any, name: str = "d") -> int:
     """Require a number of dimensions."""
     if isinstance(d, bool) or not isinstance(d, Integral):
-        raise InvalidTypeError(f"{name}: expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
+        raise InvalidTypeError(name, f"expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
     if not 2 <= int(d) < 2**63:
-        raise InvalidValueError(f"{name}: expected at least 2 dimensions; got {shown(d)}")
+        raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
     return int(d)
 
 

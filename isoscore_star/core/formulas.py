@@ -21,8 +21,8 @@ returned as numerator and denominator where the denominator may vanish, so that 
 """
 
 
-def shares(zeta: float, ratio: float, target_ratio: float) -> tuple[float, float]:
-    """Shares a and b of S/s² and Σ_S/s₀² in Σ, up to a factor: (1−ζ)·s² and ζ·s₀², from s and s₀ in a common unit."""
+def shrinkage_weights(zeta: float, ratio: float, target_ratio: float) -> tuple[float, float]:
+    """Weights a and b of S/s² and Σ_S/s₀² in Σ, up to a factor: (1−ζ)·s² and ζ·s₀², from s and s₀ in a common unit."""
     return (1 - zeta) * ratio * ratio, zeta * target_ratio * target_ratio
 
 
@@ -82,13 +82,12 @@ def unbiased_terms(t: float, f: float, q: float, m: float) -> float:
     return (m - 1) * (m - 2) * f + t * t + m * q
 
 
-def unbiased_slopes(t: float, held: float, growth: float, unit: float, m: float) -> tuple[float, float, float]:
-    """Slopes in T, F and Q of (A/B − 1)/(d − 1), for A and B from `unbiased_squares` and unit = 1/((d − 1)·B).
+def unbiased_slopes(t: float, rho: float, rho_dB_dF: float, per_B: float, m: float) -> tuple[float, float, float]:
+    """Slopes in T, F and Q of (A/B − 1)/(d − 1), for A and B from `unbiased_squares`: (∂A − ρ·∂B)·per_B.
 
-    With ρ = A/B they are (∂A − ρ·∂B)·unit. `growth` is ρ·∂B/∂F; `held` is ρ, but 0 where B is the floor and so follows
-    F alone.
+    ρ is A/B, but 0 where B is the floor and so follows F alone; rho_dB_dF is (A/B)·∂B/∂F; per_B is 1/((d − 1)·B).
     """
-    return 2 * t * (m * m - 3 * m + 1 - held) * unit, (2 - growth) * unit, m * (held - 1) * unit
+    return 2 * t * (m * m - 3 * m + 1 - rho) * per_B, (2 - rho_dB_dF) * per_B, m * (rho - 1) * per_B
 
 
 def unbiased_factor(m: float) -> float:
@@ -137,7 +136,7 @@ def recentred_third(z: float, n: float, t: float, h: float, ah: float, hh: float
 
 
 def leave_one_out(m: int, t: float, f: float, q: float, a: float, b: float, g: float) -> tuple[float, float, float]:
-    """Give tr A, ‖A‖²_F and Σaⱼ² of the m − 1 points that remain without point i, about their own mean.
+    """Return tr A, ‖A‖²_F and Σaⱼ² of the m − 1 points that remain without point i, about their own mean.
 
     t, f and q are those sums with it; aᵢ = ‖xᵢ‖², bᵢ = xᵢᵀAxᵢ, gᵢ = xᵢ·z (arrays over i: all points at once).
     """

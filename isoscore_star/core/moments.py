@@ -117,8 +117,9 @@ class Moments:
         cloud = checks.points(X, mask)
         if self.dim not in (None, cloud.dim):
             raise InvalidValueError(
-                f"X: these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
-                "Use one Moments for each width"
+                "X",
+                f"these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
+                "Use one Moments for each width",
             )
         value_checks.mask_values(mask)
         to_numpy = cloud.backend.to_numpy
@@ -150,11 +151,11 @@ class Moments:
             If they are of another d.
         """
         if not isinstance(other, Moments):
-            raise InvalidTypeError(f"other: expected Moments; got {type(other).__name__}. Use update for points")
+            raise InvalidTypeError("other", f"expected Moments; got {type(other).__name__}. Use update for points")
         if other.dim is None:
             return self
         if self.dim not in (None, other.dim):
-            raise InvalidValueError(f"other: expected moments of {self.dim} dimensions; got {other.dim}")
+            raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
         self.dim = other.dim
         if other._scatter is not None:
             self._merge(other._scatter)
@@ -168,10 +169,10 @@ class Moments:
 
     def isoscore_star(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
         """IsoScore* of all points; see `isoscore_star.isoscore_star`."""
-        share = checks.zeta(zeta, shrinkage_cov)
+        zeta = checks.zeta(zeta, shrinkage_cov)
         dim = self._require_spread(2, "IsoScore*")
         target = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
-        return float(np.clip(shrunk_score(self.invariants(target), share, dim, np.where), 0.0, 1.0))
+        return float(np.clip(shrunk_score(self.invariants(target), zeta, dim, np.where), 0.0, 1.0))
 
     def isoscore_unbiased(self) -> float:
         """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`."""
@@ -181,7 +182,7 @@ class Moments:
         return float(unbiased_score(invariants, dim, np.where, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
-        """Give the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
+        """Return the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
         spread = self.spread()
         freedom, dim = max(spread.count - 1, 1), len(spread.anchor)
         variance = spread.total / (freedom * dim)
@@ -210,7 +211,7 @@ class Moments:
         )
 
     def spread(self) -> Spread:
-        """Give the points about their mean, for code that builds on moments (the standard error)."""
+        """Return the points about their mean, for code that builds on moments (the standard error)."""
         if self._scatter is not None:
             if self._waiting:
                 self._scatter.merge(Scatter(_joined(self._waiting)))
@@ -264,7 +265,7 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def covariance(spread: Spread) -> FloatArray:
-    """Give the covariance (ddof = 1), d × d numbers."""
+    """Return the covariance (ddof = 1), d × d numbers."""
     with np.errstate(over="ignore"):
         # In two steps, since the square of a unit may leave the range where a variance does not.
         cov = spread.matrix() / (spread.count - 1) * spread.unit * spread.unit
@@ -276,6 +277,7 @@ def _require_range(spread: Spread, largest: float) -> None:
     if not math.isfinite(largest) or (largest < 2.0**-1022 and spread.total):
         leave = "underflow" if largest < 1 else "overflow"
         raise InvalidValueError(
-            f"X: variances of these values {leave}, so there is no covariance to give. Scores do not need one; for the "
-            "covariance itself divide X by its largest value"
+            "X",
+            f"variances of these values {leave}, so there is no covariance to give. Scores do not need one; for the "
+            "covariance itself divide X by its largest value",
         )

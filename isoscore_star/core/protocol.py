@@ -71,7 +71,7 @@ class Backend(Protocol):
     those of the framework it runs on."""
 
     def owns(self, array: object) -> bool:
-        """Tell whether the array is one of this framework's."""
+        """Return whether the array is one of this framework's."""
         ...
 
     def dtype_name(self, array: Array) -> str:
@@ -118,7 +118,7 @@ class Backend(Protocol):
         ...
 
     def detached(self, scalar: Array) -> Array:
-        """Give a 0-d array as a constant, without gradient."""
+        """Return a 0-d array as a constant, without gradient."""
         ...
 
     def where(self, condition: Array, a: Any, b: Any) -> Array:
@@ -126,7 +126,7 @@ class Backend(Protocol):
         ...
 
     def concrete(self, scalar: Any) -> float | None:
-        """Give a scalar's value, or None while the function is being traced or compiled and there is none yet."""
+        """Return a scalar's value, or None while the function is being traced or compiled and there is none yet."""
         ...
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -152,5 +152,5 @@ class Backend(Protocol):
     # ``zeta=None`` the unbiased score with its floor, as one step; or NotImplemented.
 
     def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array | None]:
-        """Give a scalar function's value at X and its gradient, which is None if not `differentiable`."""
+        """Return a scalar function's value at X and its gradient, which is None if not `differentiable`."""
         ...

@@ -128,7 +128,7 @@ def get_backend(name: str) -> Backend:
     'numpy'
     """
     if not isinstance(name, str):
-        raise InvalidTypeError(f"name: expected the name of a backend; got {type(name).__name__}")
+        raise InvalidTypeError("name", f"expected the name of a backend; got {type(name).__name__}")
     if name in _loaded:
         return _loaded[name]
     if name in _BUILT_IN:
@@ -137,7 +137,7 @@ def get_backend(name: str) -> Backend:
         third_party = _third_party()
         if name not in third_party:
             known = ", ".join((*_BUILT_IN, *third_party))
-            raise InvalidValueError(f"name: there is no backend {name!r}; the known ones are {known}")
+            raise InvalidValueError("name", f"there is no backend {name!r}; the known ones are {known}")
         backend = third_party[name].load()
         if not isinstance(backend, Backend):
             raise InvalidTypeError(
@@ -188,11 +188,12 @@ def backend_of(X: object, name: str = "X") -> Backend:
             return backend
     if len(found) > 1:
         raise InvalidTypeError(
-            f"{name}: the clouds of one union have to be of one framework; got {' and '.join(found)}. "
-            "Convert them to one of the two first"
+            name,
+            f"the clouds of one union have to be of one framework; got {' and '.join(found)}. "
+            "Convert them to one of the two first",
         )
     if not found:
-        raise InvalidValueError(f"{name}: expected at least one array; got an empty list")
+        raise InvalidValueError(name, "expected at least one array; got an empty list")
     return get_backend(next(iter(found)))
 
 
@@ -236,8 +237,9 @@ def _look_up(array: object, argument: str) -> str:
         return "numpy"
     installed = ", ".join(available_backends())
     raise InvalidTypeError(
-        f"{argument}: {type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
-        f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray"
+        argument,
+        f"{type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
+        f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray",
     )
 
 

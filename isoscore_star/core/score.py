@@ -17,10 +17,10 @@ Where = Callable[[Any, Any, Any], Any]
 
 
 _SMALL = 2.0**-10
-"""A ζ that is no nearer to 0 or 1 leaves the larger of the two shares far from zero."""
+"""A ζ that is no nearer to 0 or 1 leaves the larger of the two weights far from zero."""
 
 _LARGE = 2.0**40
-"""More than any scale's ratio to the larger of two is, unless its share is zero; its square is in range of float32."""
+"""More than any scale's ratio to the larger of two is, unless its weight is zero; its square is in range of float32."""
 
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
@@ -28,14 +28,14 @@ def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> A
     t, f = invariants.t, invariants.f
     if invariants.target_unit is not None and not (isinstance(zeta, float) and zeta == 0):
         cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
-        a, b = shares(zeta, invariants.unit, invariants.target_unit, where)
+        a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
         t, f = formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0)
     numerator, denominator = formulas.score_fraction(t, f, dim)
     return numerator / where(f != 0, denominator, 1.0)
 
 
-def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
-    """Shares of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range whatever s and s₀ are.
+def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
+    """Weights of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range whatever s and s₀ are.
 
     They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the only one that counts, so that the other one
     cannot drive it out of range; the other's ratio is bounded there, since 0·∞ would be NaN.
@@ -49,9 +49,9 @@ def shares(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, A
     larger = where(larger != 0, larger, 1.0)
     own, its = unit / larger, target_unit / larger
     if known and _SMALL < zeta < 1 - _SMALL:
-        return formulas.shares(zeta, own, its)
+        return formulas.shrinkage_weights(zeta, own, its)
     own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
-    a, b = formulas.shares(zeta, own, its)
+    a, b = formulas.shrinkage_weights(zeta, own, its)
     larger = where(a > b, a, b)
     larger = where(larger != 0, larger, 1.0)
     return a / larger, b / larger

@@ -32,7 +32,8 @@ _NARROW = 128
 
 One far point can make the entries of a scatter so large that all other rows of a float32 sum are lost in them. That
 takes entries 2²⁴ times as large as a row's own, a far point of squared length d·2²⁴ in units of the others' variance,
-beside which they make up a share 2/(d·2²⁴) of the score each: at most 8·10⁻⁶ for the 8,192 rows of a block and d = 128.
+beside which they make up a fraction 2/(d·2²⁴) of the score each: at most 8·10⁻⁶ for the 8,192 rows of a block and
+d = 128.
 """
 
 _STEP = 64
@@ -263,20 +264,21 @@ class FewPoints:
 
 
 def mean_of(spread: Spread) -> FloatArray:
-    """Give the mean, in absolute lengths."""
+    """Return the mean, in absolute lengths."""
     return spread.anchor + spread.offset * spread.unit
 
 
 def differences_overflow() -> InvalidValueError:
     """Say that points are too far apart."""
     return InvalidValueError(
-        "X: the differences of these values overflow. The score does not change with scale: divide X by its largest "
-        "value (and shrinkage_cov by the square of that)"
+        "X",
+        "the differences of these values overflow. The score does not change with scale: divide X by its largest "
+        "value (and shrinkage_cov by the square of that)",
     )
 
 
 def largest_entry(rows: NDArray[Any]) -> float:
-    """Give the largest absolute value, or NaN."""
+    """Return the largest absolute value, or NaN."""
     # Numbers first, since the negative of an integer may be none of its kind.
     return float(np.maximum(float(rows.max()), -float(rows.min()))) if rows.size else 0.0
 

@@ -30,7 +30,7 @@ class _Sums:
         return np.asarray(shifted / self.unit)
 
     def times(self, rows: FloatArray) -> FloatArray:
-        """Give rows·A."""
+        """Return rows·A."""
         return self.spread.times(rows) / self.unit**2
 
     def score(self, count: Any, t: Any, f: Any, q: Any) -> FloatArray:
@@ -120,10 +120,10 @@ def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]
     sums = _Sums(moments)
     full = float(sums.score(sums.count, sums.t, sums.f, sums.q))
     left_out = np.array([float(_leave_group_out(sums, sums.centred(rows[part]))) for part in members])
-    inverse_share = sums.count / np.array([len(part) for part in members])
-    mean = len(labels) * full - float(np.sum((1 - 1 / inverse_share) * left_out))
-    pseudo = inverse_share * full - (inverse_share - 1) * left_out
-    error = math.sqrt(float(np.mean((pseudo - mean) ** 2 / (inverse_share - 1))))
+    inverse_fraction = sums.count / np.array([len(part) for part in members])
+    mean = len(labels) * full - float(np.sum((1 - 1 / inverse_fraction) * left_out))
+    pseudo = inverse_fraction * full - (inverse_fraction - 1) * left_out
+    error = math.sqrt(float(np.mean((pseudo - mean) ** 2 / (inverse_fraction - 1))))
     return GroupedJackknife(error, full - mean) if math.isfinite(error) else None
 
 

@@ -41,7 +41,7 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
 
 
 def _plainly_a_covariance(values: NDArray[Any], tolerance: float) -> bool:
-    """Tell in a fraction of the time of a small product whether nothing is wrong; else `_explain_covariance` decides.
+    """Return whether nothing is wrong, in less time than a small product; else `_explain_covariance` decides.
 
     Symmetry by C·v = Cᵀ·v for a random v: an entry that differs from its mirror image by e changes two components by
     e times a normal number, so that it is overlooked by chance only if it hardly matters.
@@ -67,41 +67,44 @@ def _probe(dim: int) -> NDArray[np.float64]:
 def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float, least: float) -> None:
     if not np.isfinite(values).all():
         raise InvalidValueError(
-            f"{name}: every entry has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
+            name, f"every entry has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
         )
     variances = np.diagonal(values)
     if (variances < 0).any():
         i = int(np.argmin(variances))
         raise InvalidValueError(
-            f"{name}: variances (the diagonal) cannot be negative; got {variances[i]:g} at [{i}, {i}]"
+            name, f"variances (the diagonal) cannot be negative; got {variances[i]:g} at [{i}, {i}]"
         )
     if not variances.any():
-        raise DegenerateDataError(f"{name}: every variance is zero, so there is no direction to compare")
+        raise DegenerateDataError(name, "every variance is zero, so there is no direction to compare")
     if variances.max() < least:
         raise InvalidValueError(
-            f"{name}: its values are too small for the digits of floats (the largest variance is {variances.max():g}). "
-            "The score does not change with scale: multiply it, and X by the square root of that"
+            name,
+            f"its values are too small for the digits of floats (the largest variance is {variances.max():g}). "
+            "The score does not change with scale: multiply it, and X by the square root of that",
         )
     values = values / np.abs(values).max()
     asymmetry = np.abs(values - values.T).max()
     if asymmetry > tolerance:
         raise InvalidValueError(
-            f"{name}: a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:.2g} "
-            "times the largest entry. If that is rounding, give (C + C.T) / 2"
+            name,
+            f"a covariance is symmetric; got entries that differ from their mirror image by {asymmetry:.2g} "
+            "times the largest entry. If that is rounding, give (C + C.T) / 2",
         )
     squares = float(np.sum(values**2) / np.trace(values) ** 2)
     if squares > 1 + tolerance:
         raise InvalidValueError(
-            f"{name}: a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
-            f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov"
+            name,
+            f"a covariance has no negative eigenvalue, so its squared entries sum to at most its squared trace "
+            f"(got {squares:.3g} times that). Give the covariance of points, such as Moments().update(points).cov",
         )
 
 
 def _least_variance(backend: Backend, dtype: str) -> float:
-    """Give the largest variance below which the other entries of a covariance are not known well enough.
+    """Return the largest variance below which the other entries of a covariance are not known well enough.
 
     They are known to half the least number that counts: in float32 to 2⁻¹⁶ of this, in float64 to 2⁻⁴⁴, or 2⁻²⁰ where
-    subnormal numbers count as zero (what is as small as that has no share in a score that matters).
+    subnormal numbers count as zero (what is as small as that has no part in a score that matters).
     """
     info, flushes = np.finfo(dtype), getattr(backend, "flushes_subnormals", False)
     digits = 16 if info.bits <= 32 else 20 if flushes else 44
@@ -109,15 +112,15 @@ def _least_variance(backend: Backend, dtype: str) -> float:
 
 
 def _covariance_tolerance(dtype: str) -> float:
-    """Give √ε of a dtype in which a covariance is stored."""
+    """Return √ε of a dtype in which a covariance is stored."""
     if dtype == "bfloat16":
         return 2.0**-4
     return math.sqrt(float(np.finfo(dtype if dtype in checks.FLOATS else np.float64).eps))
 
 
-def share_value(name: str, share: Any, backend: Backend) -> None:
+def zeta_value(name: str, zeta: Any, backend: Backend) -> None:
     """Require a number in [0, 1] of a scalar of some framework, if its value is known."""
-    value = None if isinstance(share, float) else backend.concrete(share)
+    value = None if isinstance(zeta, float) else backend.concrete(zeta)
     if value is not None:
         checks.number(name, value, 0.0, 1.0)
 
@@ -139,24 +142,25 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
     checks.check_dense(name, eigenvalues)
     shape = checks.shape_of(name, eigenvalues)
     if len(shape) != 1 or None in shape or shape[0] < 2:
-        raise InvalidValueError(f"{name}: expected shape (d,) with d of at least 2; got shape {shape}")
+        raise InvalidValueError(name, f"expected shape (d,) with d of at least 2; got shape {shape}")
     if backend.concrete(eigenvalues[0]) is not None:
         with np.errstate(over="ignore"):
             values = backend.to_numpy(eigenvalues).astype(np.float64)
         if not np.isfinite(values).all():
             raise InvalidValueError(
-                f"{name}: every value has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
+                name, f"every value has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
             )
         if (values < 0).any():
             raise InvalidValueError(
-                f"{name}: those of a covariance are not negative; got {values.min():g}. If that is rounding, cut at 0"
+                name, f"those of a covariance are not negative; got {values.min():g}. If that is rounding, cut at 0"
             )
         if not values.any():
-            raise DegenerateDataError(f"{name}: all are zero, so there is no direction to compare")
+            raise DegenerateDataError(name, "all are zero, so there is no direction to compare")
         if values.max() < _least_variance(backend, backend.dtype_name(backend.constant(eigenvalues[:1], eigenvalues))):
             raise InvalidValueError(
-                f"{name}: too small for the digits of floats (the largest is {values.max():g}). The score does not "
-                "change with scale: multiply them all"
+                name,
+                f"too small for the digits of floats (the largest is {values.max():g}). The score does not "
+                "change with scale: multiply them all",
             )
     return eigenvalues
 
@@ -164,14 +168,15 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
 def enough_points(count: int, least: int = 2, why: str = "a covariance") -> None:
     """Require a number of points."""
     if count < least:
-        raise DegenerateDataError(f"X: {why} needs at least {least} points; got {count} (masked points do not count)")
+        raise DegenerateDataError("X", f"{why} needs at least {least} points; got {count} (masked points do not count)")
 
 
 def identical_points(count: int) -> DegenerateDataError:
     """Say that there is no variance."""
     return DegenerateDataError(
-        f"X: all {count} points are identical (zero variance), so there is no direction to compare. "
-        "Check that X holds points as rows, not one point repeated"
+        "X",
+        f"all {count} points are identical (zero variance), so there is no direction to compare. "
+        "Check that X holds points as rows, not one point repeated",
     )
 
 
@@ -187,9 +192,10 @@ def positive_margin(margin: float, count: int, precision: float) -> None:
     """Require more than rounding."""
     if not margin > rounding_of_margin(count, precision):
         raise DegenerateDataError(
-            f"X: with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive, or no more "
+            "X",
+            f"with these {count} points the unbiased estimate of the denominator tr(Σ²) is not positive, or no more "
             "than rounding (their differences are orthogonal, or one point outweighs all others), so there is no "
-            "unbiased score. Give more points, or float64, or use isoscore_star with a shrinkage_cov"
+            "unbiased score. Give more points, or float64, or use isoscore_star with a shrinkage_cov",
         )
 
 
@@ -204,19 +210,20 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
         explain_non_finite(cloud)
     if unit < _least_unit(cloud.backend, invariants.f) and _differ(cloud):
         raise InvalidValueError(
-            f"X: the differences of these values are too small for the digits of {cloud.backend.name}'s numbers (their "
+            "X",
+            f"the differences of these values are too small for the digits of {cloud.backend.name}'s numbers (their "
             f"standard deviation is about {unit:.1g}). The score does not change with scale: multiply X (and "
-            "shrinkage_cov by the square of that)"
+            "shrinkage_cov by the square of that)",
         )
     if spread == 0:
         raise identical_points(int(count))
 
 
 def _least_unit(backend: Backend, invariant: Array) -> float:
-    """Give the standard deviation below which digits are missing, if only where subnormal numbers count as zero.
+    """Return the standard deviation below which digits are missing, if only where subnormal numbers count as zero.
 
-    What that makes of a difference is up to `tiny`, some share δ of the standard deviation; and so small a difference
-    is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
+    What that makes of a difference is up to `tiny`, some fraction δ of the standard deviation; and so small a
+    difference is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
     """
     if not getattr(backend, "flushes_subnormals", False):
         return 5e-324
@@ -238,8 +245,9 @@ def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> 
         return
     if total == 0 or not math.isfinite(total) or unit * unit < _least_variance(backend, backend.dtype_name(target)):
         raise InvalidValueError(
-            f"shrinkage_cov: its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
-            "X in float64, or divide X by a length (and shrinkage_cov by the square of that)"
+            "shrinkage_cov",
+            f"its values leave the range of {backend.dtype_name(target)}, in which X is computed. Give "
+            "X in float64, or divide X by a length (and shrinkage_cov by the square of that)",
         )
 
 
@@ -252,8 +260,9 @@ def mask_values(mask: Any) -> None:
         if values.dtype != bool and not np.isin(values, (0, 1)).all():
             odd = values[~np.isin(values, (0, 1))].flat[0]
             raise InvalidValueError(
-                f"mask: expected only zeros and ones (or booleans); got {odd!s}. Weights and additive masks (0 and "
-                "-inf) are not supported: give mask == 0, or mask > 0.5, whichever says which points count"
+                "mask",
+                f"expected only zeros and ones (or booleans); got {odd!s}. Weights and additive masks (0 and "
+                "-inf) are not supported: give mask == 0, or mask > 0.5, whichever says which points count",
             )
 
 
@@ -265,8 +274,9 @@ def explain_non_finite(cloud: Points) -> None:
         bad = ~np.isfinite(rows)
         if bad.any():
             raise InvalidValueError(
-                f"X: every value has to be finite; got {checks.count_of(bad)} NaN or inf, the first in row "
-                f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows"
+                "X",
+                f"every value has to be finite; got {checks.count_of(bad)} NaN or inf, the first in row "
+                f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows",
             )
     raise differences_overflow()
 
@@ -276,10 +286,12 @@ def reference_points(X: Any) -> NDArray[np.float64]:
     X = checks.as_numpy("X", X)
     checks.check_array("X", X, backend_of(X))
     if X.ndim != 2:
-        raise InvalidValueError(f"X: the reference takes one cloud of shape (points, dimensions); got shape {X.shape}")
+        raise InvalidValueError(
+            "X", f"the reference takes one cloud of shape (points, dimensions); got shape {X.shape}"
+        )
     enough_points(len(X))
     if not np.isfinite(X).all():
-        raise InvalidValueError(f"X: every value has to be finite; got {checks.count_of(~np.isfinite(X))} NaN or inf")
+        raise InvalidValueError("X", f"every value has to be finite; got {checks.count_of(~np.isfinite(X))} NaN or inf")
     points: NDArray[np.float64] = X.astype(np.float64)
     if not (points[0] != points).any():
         raise identical_points(len(X))

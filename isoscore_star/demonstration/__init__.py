@@ -47,7 +47,7 @@ class Demonstration:
     left_out: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers and lists, for JSON."""
+        """Return plain numbers and lists, for JSON."""
         return {
             "version": __version__,
             "sample": {"sentences": self.sentences, "tokens": self.tokens},

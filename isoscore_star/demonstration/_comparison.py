@@ -54,11 +54,11 @@ class Comparison:
     runs: tuple[Run, ...]
 
     def of(self, lam: float) -> list[Run]:
-        """Give the runs with this λ, by seed."""
+        """Return the runs with this λ, by seed."""
         return sorted((run for run in self.runs if run.lam == lam), key=lambda run: run.seed)
 
     def summary(self, lam: float) -> Summary:
-        """Give medians and ranges of the runs with this λ."""
+        """Return medians and ranges of the runs with this λ."""
         runs = self.of(lam)
         after, accuracies = [run.scores[-1] for run in runs], [run.accuracies[-1] for run in runs]
         return Summary(
@@ -76,7 +76,7 @@ class Comparison:
         return tuple(f"{self._on_isotropy(lam)} {self._on_accuracy(lam)}" for lam in LAMS if lam != 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers and lists, for JSON."""
+        """Return plain numbers and lists, for JSON."""
         return {
             "summary": [self.summary(lam)._asdict() for lam in LAMS],
             "verdict": list(self.verdict),

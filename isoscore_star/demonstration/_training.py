@@ -84,7 +84,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _tensors(sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """Give states, mask and each token's topic."""
+    """Return states, mask and each token's topic."""
     mask = torch.from_numpy(sample.mask)
     topics = torch.from_numpy(sample.labels)[:, None].expand(mask.shape)
     return torch.from_numpy(sample.states[LAYER].astype(np.float32)), mask, topics

@@ -63,14 +63,14 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def __getitem__(self, name: str) -> float | None:
-        """Give the value of a measure by its name."""
+        """Return the value of a measure by its name."""
         for row in self.rows:
             if row.name == name:
                 return row.value
         raise KeyError(f"{name!r} is none of {', '.join(repr(row.name) for row in self.rows)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers, strings and lists, for JSON; an infinite value, which JSON lacks, as a string."""
+        """Return plain numbers, strings and lists, for JSON; an infinite value, which JSON lacks, as a string."""
         return {
             "count": self.count,
             "dim": self.dim,
@@ -124,10 +124,10 @@ def compare_measures(
     (0.98, 0.91)
     """
     if isinstance(max_pairwise_points, bool) or not isinstance(max_pairwise_points, int):
-        raise InvalidTypeError(f"max_pairwise_points: expected an integer of at least 2; got {max_pairwise_points!r}")
+        raise InvalidTypeError("max_pairwise_points", f"expected an integer of at least 2; got {max_pairwise_points!r}")
     checks.number("max_pairwise_points", max_pairwise_points, 2)
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidTypeError(f"seed: expected an integer of at least 0; got {seed!r}")
+        raise InvalidTypeError("seed", f"expected an integer of at least 0; got {seed!r}")
     checks.number("seed", seed, 0)
     points = checked_points(X, mask, "a comparison")
     sample, sampled = points, ""
@@ -175,4 +175,4 @@ def _row(name: str, compute: Callable[[], float], isotropic: str, note: str = ""
     try:
         return Row(name, compute(), isotropic, note)
     except (DegenerateDataError, MissingDependencyError) as error:
-        return Row(name, None, isotropic, str(error).removeprefix("X: "))
+        return Row(name, None, isotropic, error.reason)

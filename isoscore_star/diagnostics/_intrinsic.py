@@ -108,7 +108,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     2
     """
     if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int):
-        raise InvalidTypeError(f"n_neighbors: expected an integer of at least 3; got {n_neighbors!r}")
+        raise InvalidTypeError("n_neighbors", f"expected an integer of at least 3; got {n_neighbors!r}")
     checks.number("n_neighbors", n_neighbors, 3)
     estimators = _scikit_dimension()
     points = _different(X, mask, n_neighbors + 1)
@@ -164,8 +164,9 @@ def _different(X: Any, mask: Any, least: int) -> FloatArray:
         raise value_checks.identical_points(len(points))
     if len(different) < least:
         raise DegenerateDataError(
-            f"X: this intrinsic dimension needs at least {least} different points; got {len(different)}. "
-            "Give more, or look at fewer neighbours"
+            "X",
+            f"this intrinsic dimension needs at least {least} different points; got {len(different)}. "
+            "Give more, or look at fewer neighbours",
         )
     return np.asarray(different)
 
@@ -174,16 +175,18 @@ def _estimate(nearest: FloatArray, estimate: Callable[[], float]) -> float:
     """Estimate a dimension from distances, if those have ratios that tell of one."""
     if not nearest.all():
         raise DegenerateDataError(
-            "X: points that differ lie so close together, beside the largest value, that their distance cannot be "
-            "told from zero. Leave the far points out"
+            "X",
+            "points that differ lie so close together, beside the largest value, that their distance cannot be "
+            "told from zero. Leave the far points out",
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         dimension = float(estimate())
     # Of equal distances rounding alone makes ratios, whose logarithms are some 1e-16, and an inverse of some 1e16.
     if not 0 < dimension < LARGEST:
         raise DegenerateDataError(
-            "X: each point's nearest neighbours are equally far, as on a grid, so that no intrinsic dimension follows "
-            "from their distances"
+            "X",
+            "each point's nearest neighbours are equally far, as on a grid, so that no intrinsic dimension follows "
+            "from their distances",
         )
     return dimension
 

@@ -15,7 +15,7 @@ _SPARE = 8
 
 
 def nearest_distances(points: FloatArray, count: int) -> FloatArray:
-    """Give each point's distances to its nearest others, shape (m, count), smallest first.
+    """Return each point's distances to its nearest others, shape (m, count), smallest first.
 
     From differences of coordinates. The usual ‖a‖² + ‖b‖² − 2·a·b, which is many times faster for wide points, loses
     the digits of a distance that is small beside the points themselves; so it only picks candidates here.

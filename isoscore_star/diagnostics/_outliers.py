@@ -50,6 +50,8 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     factor = checks.number("factor", factor, 0.0)
     moved = centred(checked_points(X, mask, "a variance"))
     variances = np.sum(moved**2, axis=0)
-    shares = variances / variances.sum()
-    order = np.argsort(-shares, kind="stable")
-    return tuple(OutlierDimension(int(i), float(shares[i])) for i in order if shares[i] * len(shares) >= factor)
+    fractions = variances / variances.sum()
+    order = np.argsort(-fractions, kind="stable")
+    return tuple(
+        OutlierDimension(int(i), float(fractions[i])) for i in order if fractions[i] * len(fractions) >= factor
+    )

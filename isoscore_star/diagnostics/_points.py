@@ -53,8 +53,9 @@ def on_sphere(points: FloatArray, why: str) -> FloatArray:
     origins = np.flatnonzero(largest == 0)
     if len(origins):
         raise DegenerateDataError(
-            f"X: {why} needs directions; got {len(origins)} points at the origin, the first in row {origins[0]} of "
-            "those that count. Mask them"
+            "X",
+            f"{why} needs directions; got {len(origins)} points at the origin, the first in row {origins[0]} of "
+            "those that count. Mask them",
         )
     scaled = points / largest
     return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))

@@ -55,7 +55,7 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     """
     share = checks.number("share", share, 0.0, 1.0)
     if share == 0:
-        raise InvalidValueError("share: expected a number above 0, and at most 1; got 0, which leaves no component")
+        raise InvalidValueError("share", "expected a number above 0, and at most 1; got 0, which leaves no component")
     spread = _covariance_spectrum(X, mask)
     dim = len(spread)
     k = max(1, math.floor(share * dim + 1e-9))  # 0.29 of 100 are 29, though the product is a little less
@@ -103,8 +103,8 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     if not points.any():
         raise value_checks.identical_points(len(points))
     singular = svdvals(in_unit(points), overwrite_a=True, check_finite=False)
-    shares = singular / singular.sum() + RANK_ME_EPSILON
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    fractions = singular / singular.sum() + RANK_ME_EPSILON
+    return float(np.exp(-np.sum(fractions * np.log(fractions))))
 
 
 def condition_number(X: Any, *, mask: Any = None) -> float:

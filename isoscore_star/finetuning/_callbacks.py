@@ -111,7 +111,7 @@ class KeepBest(TrainerCallback):
 
 
 class Telling(TrainerCallback):
-    """Tell which share of a run is done."""
+    """Return which share of a run is done."""
 
     def __init__(self, tell: Callable[[float], None]) -> None:
         self.tell = tell

@@ -27,11 +27,13 @@ def require_files(settings: Settings) -> None:
     for name, value in asdict(settings).items():
         words = value if isinstance(value, tuple) else (value,)
         if words and all(isinstance(word, str) and not word.strip() for word in words):
-            raise SelectionError(f"{name.replace('_', '-')}: expected a name; got nothing. Leave it out, or name it")
+            raise SelectionError(name.replace("_", "-"), "expected a name; got nothing. Leave it out, or name it")
     if not is_file(settings.task):
         named_task(settings.task)
         if settings.eval_file is not None:
-            raise SelectionError(f"eval_file: {settings.task} brings its own evaluation data. Give a file as task, too")
+            raise SelectionError(
+                "eval_file", f"{settings.task} brings its own evaluation data. Give a file as task, too"
+            )
     for file in filter(None, (settings.task, settings.eval_file)):
         if is_file(file):
             require_file(Path(file))
@@ -62,8 +64,8 @@ def _from_glue(settings: Settings) -> TaskData:
         import datasets
     except ImportError as error:
         raise MissingDependencyError(
-            f"task: {settings.task} comes through datasets, which is not installed: "
-            'pip install "isoscore-star[huggingface]"'
+            "task",
+            f'{settings.task} comes through datasets, which is not installed: pip install "isoscore-star[huggingface]"',
         ) from error
     datasets.disable_progress_bars()
     try:
@@ -71,8 +73,9 @@ def _from_glue(settings: Settings) -> TaskData:
             found = datasets.load_dataset("nyu-mll/glue", settings.task)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InvalidValueError(
-            f"task: {settings.task} is neither in the cache of datasets nor could it be loaded from the Hugging Face "
-            f"hub ({_first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv"
+            "task",
+            f"{settings.task} is neither in the cache of datasets nor could it be loaded from the Hugging Face "
+            f"hub ({_first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv",
         ) from error
     names = None if task.metric == "pearson" else list(found["train"].features["label"].names)
     train, evaluation = (_glue_examples(found[split], task) for split in ("train", task.evaluation))

@@ -23,12 +23,12 @@ class Examples(NamedTuple):
     labels: list[Any]
 
     def pick(self, indices: Sequence[int]) -> Examples:
-        """Give some of the examples."""
+        """Return some of the examples."""
         pairs = None if self.pairs is None else [self.pairs[i] for i in indices]
         return Examples([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
 
     def at_most(self, count: int | None) -> Examples:
-        """Give all, or as many of them by chance."""
+        """Return all, or as many of them by chance."""
         if count is None or count >= len(self.texts):
             return self
         return self.pick(sorted(np.random.default_rng(_SEED).permutation(len(self.texts))[:count].tolist()))
@@ -64,6 +64,6 @@ def split(examples: Examples, file: str) -> tuple[Examples, Examples]:
     count = len(examples.texts)
     held_out = max(1, round(HELD_OUT * count))
     if count < 2:
-        raise InvalidValueError(f"{file}: one row cannot be both trained and evaluated on. Give an --eval-file")
+        raise InvalidValueError(file, "one row cannot be both trained and evaluated on. Give an --eval-file")
     order = np.random.default_rng(_SEED).permutation(count)
     return examples.pick(sorted(order[held_out:].tolist())), examples.pick(sorted(order[:held_out].tolist()))

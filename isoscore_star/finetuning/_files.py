@@ -27,7 +27,7 @@ def load_files(settings: Settings) -> TaskData:
     metric = settings.metric or ("pearson" if regression else "accuracy")
     if len(set(train.labels)) < 2:
         raise InvalidValueError(
-            f"{settings.task}: every label is {reprlib.repr(train.labels[0])}; there is nothing to learn"
+            settings.task, f"every label is {reprlib.repr(train.labels[0])}; there is nothing to learn"
         )
     names = None if regression else _class_names(train.labels)
     train = train._replace(labels=_numbers(train.labels, names, settings.task))
@@ -67,7 +67,7 @@ def _texts(table: Table, column: str) -> list[str]:
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
             got = reprlib.repr(text)
-            raise FileContentError(f"{table.path}: row {row} has no text in column {column!r}; got {got}")
+            raise FileContentError(table.path, f"row {row} has no text in column {column!r}; got {got}")
         _require_characters(table, row, text)
     return texts
 
@@ -77,8 +77,9 @@ def _require_characters(table: Table, row: int, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can hold one alone
         raise FileContentError(
-            f"{table.path}: row {row} has a surrogate alone, U+{ord(text[error.start]):X}, which is no character: "
-            f"{reprlib.repr(text)}"
+            table.path,
+            f"row {row} has a surrogate alone, U+{ord(text[error.start]):X}, which is no character: "
+            f"{reprlib.repr(text)}",
         ) from error
 
 
@@ -87,10 +88,10 @@ def _label(table: Table, row: int, value: Any) -> str:
         value = int(value)
     label = "" if value is None else str(value).strip()
     if not label or (isinstance(value, float) and not math.isfinite(value)):
-        raise FileContentError(f"{table.path}: row {row} has no label")
+        raise FileContentError(table.path, f"row {row} has no label")
     if not isinstance(value, (str, int, float)):
         raise FileContentError(
-            f"{table.path}: row {row} has a label that is neither text nor a number: {reprlib.repr(value)}"
+            table.path, f"row {row} has a label that is neither text nor a number: {reprlib.repr(value)}"
         )
     _require_characters(table, row, label)
     return label
@@ -111,9 +112,10 @@ def _are_measures(labels: list[str], file: str) -> bool:
     if measured and None in numbers:
         row = numbers.index(None)
         raise InvalidValueError(
-            f"{file}: row {row + 1} has the label {reprlib.repr(labels[row])}, row {measured[0] + 1} "
+            file,
+            f"row {row + 1} has the label {reprlib.repr(labels[row])}, row {measured[0] + 1} "
             f"{reprlib.repr(labels[measured[0]])}: measured labels have to be numbers throughout. If they are names of "
-            "classes, say so with --metric accuracy"
+            "classes, say so with --metric accuracy",
         )
     return bool(measured)
 
@@ -130,14 +132,15 @@ def _numbers(labels: list[str], names: list[str] | None, file: str) -> list[Any]
         for row, value in enumerate(values, 1):
             if value is None or abs(value) > _FLOAT32_MAX:
                 got = reprlib.repr(labels[row - 1])
-                raise InvalidValueError(f"{file}: regression needs numbers in float32 as labels; row {row} has {got}")
+                raise InvalidValueError(file, f"regression needs numbers in float32 as labels; row {row} has {got}")
         return values
     places = {name: index for index, name in enumerate(names)}
     for row, label in enumerate(labels, 1):
         if label not in places:
             shown = ", ".join(map(reprlib.repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise InvalidValueError(
-                f"{file}: row {row} has the label {reprlib.repr(label)}, which never occurs in the training data; "
-                f"its labels are {shown}"
+                file,
+                f"row {row} has the label {reprlib.repr(label)}, which never occurs in the training data; "
+                f"its labels are {shown}",
             )
     return [places[label] for label in labels]

@@ -160,16 +160,18 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
                 raise
             places, entries = (getattr(model.config, n, "?") for n in ("max_position_embeddings", "vocab_size"))
             raise InvalidValueError(
-                f"model: {type(model).__name__} cannot take an example of {len(example['input_ids'])} tokens, the "
+                "model",
+                f"{type(model).__name__} cannot take an example of {len(example['input_ids'])} tokens, the "
                 f"largest of them {max(example['input_ids'])}: {told(error)}. It has {places} places, to which a "
-                f"smaller --max-length cuts examples off, and {entries} tokens, which have to be its tokenizer's"
+                f"smaller --max-length cuts examples off, and {entries} tokens, which have to be its tokenizer's",
             ) from error
         if len(states) < 2:
-            raise InvalidValueError(f"model: {type(model).__name__} has no layers but the embeddings")
+            raise InvalidValueError("model", f"{type(model).__name__} has no layers but the embeddings")
         if not all(np.isfinite(layer).all() for layer in states):
             raise InvalidValueError(
-                f"model: the states of {type(model).__name__} are not finite before any training: its weights are "
-                "damaged. Fetch or save the model anew"
+                "model",
+                f"the states of {type(model).__name__} are not finite before any training: its weights are "
+                "damaged. Fetch or save the model anew",
             )
 
 
@@ -177,7 +179,7 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
 def _token_states(
     model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int
 ) -> Iterator[list[NDArray[Any]]]:
-    """Give each batch's token states, an array of shape (tokens, d) a layer."""
+    """Return each batch's token states, an array of shape (tokens, d) a layer."""
     device = next(model.parameters()).device
     model.eval()
     by_length = sorted(encoded, key=lambda example: len(example["input_ids"]))
@@ -187,8 +189,8 @@ def _token_states(
         states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
         if states is None:
             raise InvalidValueError(
-                f"model: {type(model).__name__} returns no hidden_states; encoders and decoders do, models of both "
-                "do not"
+                "model",
+                f"{type(model).__name__} returns no hidden_states; encoders and decoders do, models of both do not",
             )
         mask = inputs["attention_mask"].bool()
         yield [layer[mask].float().cpu().numpy() for layer in states]

@@ -14,7 +14,7 @@ WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face
 
 @functools.cache
 def has_model(name: str) -> bool:
-    """Tell whether the hub can be asked for a model; if not, the cache may have it.
+    """Return whether the hub can be asked for a model; if not, the cache may have it.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def has_model(name: str) -> bool:
         HfApi().model_info(name, timeout=10)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise InvalidValueError(
-            f"model: {name!r} is no folder here, and the Hugging Face hub has no public model of that name. {WAYS}"
+            "model", f"{name!r} is no folder here, and the Hugging Face hub has no public model of that name. {WAYS}"
         ) from error
     except Exception:  # whatever the client's client calls an unreachable server
         return False

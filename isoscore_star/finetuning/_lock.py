@@ -12,7 +12,7 @@ from isoscore_star.core.errors import InvalidValueError
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes from it; the system lets go of the lock when this one ends, killed or not.
+    """Make a folder and keep other processes from it; the system releases the lock when this one ends, killed or not.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise InvalidValueError(
-                f"output: another fine-tuning is at work in {folder}. Wait for its end, or choose another folder"
+                "output", f"another fine-tuning is at work in {folder}. Wait for its end, or choose another folder"
             ) from error
     try:
         yield

@@ -6,7 +6,7 @@ import torch
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Tell whether an error means that memory did not suffice."""
+    """Return whether an error means that memory did not suffice."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()

@@ -66,7 +66,9 @@ def load_tokenizer(name: str) -> Any:
     tokenizer = _load(name, AutoTokenizer.from_pretrained, "tokenizer: ")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise InvalidValueError(f"model: the tokenizer of {name} has no token for padding, and none to take for it")
+            raise InvalidValueError(
+                "model", f"the tokenizer of {name} has no token for padding, and none to take for it"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -120,7 +122,7 @@ def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
     path = Path(name).expanduser()
     is_path = _is_folder(path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     if is_path and not _is_folder(path):
-        raise InvalidValueError(f"model: there is no folder {reprlib.repr(name) if len(name) > 1000 else name}")
+        raise InvalidValueError("model", f"there is no folder {reprlib.repr(name) if len(name) > 1000 else name}")
     options["trust_remote_code"] = False  # or transformers would ask on the terminal, and wait
     try:
         if is_path:
@@ -131,11 +133,11 @@ def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
         raise
     except Exception as error:  # whatever a damaged file leads to
         if is_path:
-            raise InvalidValueError(f"model: the folder {name} holds no usable model: {part}{told(error)}") from error
+            raise InvalidValueError("model", f"the folder {name} holds no usable model: {part}{told(error)}") from error
         why = "it is not in the cache, and the Hugging Face hub cannot be reached"
         if has_model(name):
             why = f"what the Hugging Face hub has of that name cannot be loaded ({told(error)})"
-        raise InvalidValueError(f"model: {name!r} is no folder here, and {why}. {WAYS}") from error
+        raise InvalidValueError("model", f"{name!r} is no folder here, and {why}. {WAYS}") from error
 
 
 def _is_folder(path: Path) -> bool:
@@ -146,7 +148,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """Give the first line of what a library says of a failure, in few words."""
+    """Return the first line of what a library says of a failure, in few words."""
     return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 300).rstrip(".")
 
 
@@ -176,8 +178,8 @@ def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
     empty = next((index for index, tokens in enumerate(found["input_ids"]) if not tokens), None)
     if empty is not None:
         raise InvalidValueError(
-            f"task: the model's tokenizer makes no token of the text {reprlib.repr(examples.texts[empty])}. Leave it "
-            "out"
+            "task",
+            f"the model's tokenizer makes no token of the text {reprlib.repr(examples.texts[empty])}. Leave it out",
         )
     return [
         {**{name: values[index] for name, values in found.items()}, "labels": label}
@@ -196,6 +198,7 @@ def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
     special = set(tokenizer.all_special_ids)
     if len({token for example in encoded for token in example["input_ids"]} - special) < 2:
         raise InvalidValueError(
-            f"model: the tokenizer of {name} knows fewer than two of the words of the training data; its vocabulary "
-            f"holds {len(tokenizer)} entries. Is its tokenizer.json there, and of the right language?"
+            "model",
+            f"the tokenizer of {name} knows fewer than two of the words of the training data; its vocabulary "
+            f"holds {len(tokenizer)} entries. Is its tokenizer.json there, and of the right language?",
         )

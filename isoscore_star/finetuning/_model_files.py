@@ -27,7 +27,7 @@ def require_whole_files(folder: Path) -> None:
         If a file is damaged; the message names it and the place.
     """
     for file, fault in _faults(folder):
-        raise InvalidValueError(f"model: {file}: {fault}. Fetch or save the model anew")
+        raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
 
 
 def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -83,6 +83,7 @@ def require_own_weights(model: Any, loaded: dict[str, Any], name: str) -> None:
     lost = sorted(key for key in {*missing, *mismatched} if key.startswith(base))
     if lost:
         raise InvalidValueError(
-            f"model: {name} lacks {len(lost)} of the weights that its config.json calls for, or has them in another "
-            f"shape ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): the two do not belong together"
+            "model",
+            f"{name} lacks {len(lost)} of the weights that its config.json calls for, or has them in another "
+            f"shape ({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): the two do not belong together",
         )

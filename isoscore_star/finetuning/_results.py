@@ -59,7 +59,7 @@ class Results:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Make the folder ready to be written to, and keep other processes from it; a kill lets go of it.
+        """Make the folder ready to be written to, and keep other processes from it; a kill releases it.
 
         Raises
         ------
@@ -78,11 +78,11 @@ class Results:
             yield
 
     def find(self, cell: Cell, seed: int) -> dict[str, Any] | None:
-        """Give the finished run of a cell and a seed."""
+        """Return the finished run of a cell and a seed."""
         return next((run for run in self.runs if run["seed"] == seed and cell_of(run) == cell), None)
 
     def find_twin(self, cell: Cell, seed: int) -> dict[str, Any] | None:
-        """Give a finished run that differs by what plays no part, as by ζ with λ = 0."""
+        """Return a finished run that differs by what plays no part, as by ζ with λ = 0."""
         return next(
             (run for run in self.runs if run["seed"] == seed and cell_of(run).effective == cell.effective), None
         )
@@ -102,7 +102,7 @@ class Results:
             self.write()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what results.json holds."""
+        """Return what results.json holds."""
         return {"settings": self.settings, "versions": _versions(), "runs": self.runs}
 
     def write(self) -> None:
@@ -137,8 +137,9 @@ class Results:
         ]
         if differing and self.runs:
             raise SelectionError(
-                f"output: {self.folder} holds runs of other settings: {'; '.join(differing)}. "
-                "Choose another folder, or give the same settings"
+                "output",
+                f"{self.folder} holds runs of other settings: {'; '.join(differing)}. "
+                "Choose another folder, or give the same settings",
             )
 
     def _drop_unfinished_steps(self) -> None:
@@ -159,7 +160,7 @@ def _understanding(path: Path) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error, OSError) as error:
         raise FileContentError(
-            f"{path}: cannot be read as the results of a fine-tuning ({error}). Choose another --output"
+            path, f"cannot be read as the results of a fine-tuning ({error}). Choose another --output"
         ) from error
 
 
@@ -177,7 +178,7 @@ def _require_run(run: Mapping[str, Any]) -> None:
 
 
 def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Give the settings that all runs of a folder have in common.
+    """Return the settings that all runs of a folder have in common.
 
     Parameters
     ----------
@@ -200,7 +201,7 @@ def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **
 
 
 def cell_of(run: Mapping[str, Any]) -> Cell:
-    """Give the cell that a run's record names."""
+    """Return the cell that a run's record names."""
     return Cell(**{field.name: run[field.name] for field in fields(Cell)})
 
 

@@ -67,7 +67,7 @@ class Cell:
 
 
 def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
-    """Give every combination of a sweep's values, the last name changing fastest.
+    """Return every combination of a sweep's values, the last name changing fastest.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
     for cell in combined:
         _check(cell)
     if any(cell.floor is not None for cell in combined) and not any(cell.lam < 0 for cell in combined):
-        raise InvalidValueError("floor: it stops a pull downwards, so it needs a lam below 0")
+        raise InvalidValueError("floor", "it stops a pull downwards, so it needs a lam below 0")
     found = [replace(cell, floor=cell.floor if cell.lam < 0 else None) for cell in combined]
     return list(dict.fromkeys(found))
 
@@ -106,7 +106,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
         if not 0 <= seed <= MOST_SEED:
             bound = "least 0" if seed < 0 else f"most {MOST_SEED}"
-            raise InvalidValueError(f"seeds: expected at {bound}; got {seed}")
+            raise InvalidValueError("seeds", f"expected at {bound}; got {seed}")
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -124,10 +124,10 @@ def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
         if not equals or name not in _PARSERS:
             allowed = ", ".join(known.replace("_", "-") for known in _PARSERS)
             raise InvalidValueError(
-                f"sweep: expected NAME=VALUE,VALUE with a name of {allowed}; got {reprlib.repr(word)}"
+                "sweep", f"expected NAME=VALUE,VALUE with a name of {allowed}; got {reprlib.repr(word)}"
             )
         if name in sweep:
-            raise InvalidValueError(f"sweep: {option} comes twice. Put all its values behind one {option}=")
+            raise InvalidValueError("sweep", f"{option} comes twice. Put all its values behind one {option}=")
         sweep[name] = [_parsed(option, _PARSERS[name], value) for value in values.split(",")]
     return sweep
 
@@ -155,7 +155,7 @@ def _parsed(option: str, parse: Callable[[str], Any], value: str) -> Any:
         return parse(value)
     except ValueError:
         kind = "a whole number" if parse is int else "a number"
-        raise InvalidValueError(f"sweep: {option}: expected {kind}; got {reprlib.repr(value)}") from None
+        raise InvalidValueError("sweep", f"{option}: expected {kind}; got {reprlib.repr(value)}") from None
 
 
 def _check(cell: Cell) -> None:
@@ -168,15 +168,16 @@ def _check(cell: Cell) -> None:
             checks.number(name, getattr(cell, name), 0.0, 1.0)
     if cell.target is not None and (cell.lam < 0 or cell.floor is not None):
         raise InvalidValueError(
-            f"target: it is approached from either side, with lam above 0 and no floor; got lam={cell.lam:g}, "
-            f"floor={cell.floor}"
+            "target",
+            f"it is approached from either side, with lam above 0 and no floor; got lam={cell.lam:g}, "
+            f"floor={cell.floor}",
         )
     for name in ("epochs", "lr"):
         if not checks.number(name, getattr(cell, name)) > 0:
-            raise InvalidValueError(f"{name}: expected a number above 0; got {getattr(cell, name):g}")
+            raise InvalidValueError(name, f"expected a number above 0; got {getattr(cell, name):g}")
     if cell.epochs > MOST_EPOCHS:
-        raise InvalidValueError(f"epochs: expected at most {MOST_EPOCHS:g}; got {cell.epochs:g}")
+        raise InvalidValueError("epochs", f"expected at most {MOST_EPOCHS:g}; got {cell.epochs:g}")
     if cell.batch_size < 1:
-        raise InvalidValueError(f"batch_size: expected at least 1; got {cell.batch_size}")
+        raise InvalidValueError("batch_size", f"expected at least 1; got {cell.batch_size}")
     if cell.warmup_steps < 0:
-        raise InvalidValueError(f"warmup_steps: expected at least 0; got {cell.warmup_steps}")
+        raise InvalidValueError("warmup_steps", f"expected at least 0; got {cell.warmup_steps}")

@@ -146,7 +146,7 @@ def _remove(folder: Path) -> None:
 
 
 def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:
-    """Give a name that is a folder's too and tells a run from all others of its folder."""
+    """Return a name that is a folder's too and tells a run from all others of its folder."""
     parts = {name: getattr(cell, name) for name in (*PENALTY, *swept)}
     shown = {**parts, "seed": seed}
     return "_".join(f"{name}={_short(value)}" for name, value in shown.items() if value is not None)
@@ -167,10 +167,10 @@ def _require_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidValueError("device: torch finds no CUDA device here. Give --device cpu or auto")
+        raise InvalidValueError("device", "torch finds no CUDA device here. Give --device cpu or auto")
 
 
 def _fingerprints(settings: Settings) -> dict[str, str]:
-    """Give each file's hash, so that runs on other data are not taken for the same."""
+    """Return each file's hash, so that runs on other data are not taken for the same."""
     files = [file for file in (settings.task, settings.eval_file) if file is not None and is_file(file)]
     return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}

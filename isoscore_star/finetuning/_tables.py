@@ -29,7 +29,7 @@ class Table(NamedTuple):
     rows: list[list[Any]]
 
     def column(self, name: str) -> list[Any]:
-        """Give a column's values.
+        """Return a column's values.
 
         Raises
         ------
@@ -39,7 +39,7 @@ class Table(NamedTuple):
         if name not in self.columns:
             raise SelectionError(self.missing(repr(name)))
         if self.columns.count(name) > 1:
-            raise SelectionError(f"{self.path}: has {self.columns.count(name)} columns {name!r}; rename all but one")
+            raise SelectionError(self.path, f"has {self.columns.count(name)} columns {name!r}; rename all but one")
         index = self.columns.index(name)
         return [row[index] for row in self.rows]
 
@@ -76,26 +76,26 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
         If it is damaged or empty, or a row has more or fewer columns than others.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
+        raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
     require_file(path)
     try:
         content = path.read_bytes()
         if content.startswith(LFS_POINTER):
-            raise FileContentError(f"{path}: is a pointer of Git LFS, in place of the file (git lfs pull brings it)")
+            raise FileContentError(path, "is a pointer of Git LFS, in place of the file (git lfs pull brings it)")
         text = content.decode("utf-8-sig")  # line ends stay as they are
     except OSError as error:
-        raise FileContentError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise FileContentError(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise FileContentError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise FileContentError(path, f"is not UTF-8 text ({error.reason} at byte {error.start})") from error
     if path.suffix.lower() == ".jsonl":
         return _table_of_objects(path, text)
     rows = _tab_rows(text) if path.suffix.lower() == ".tsv" else _csv_rows(path, text)
     if not rows:
-        raise FileContentError(f"{path}: is empty")
+        raise FileContentError(path, "is empty")
     header, rows = _split_header(rows, columns, known)
     for number, row in rows:
         if len(row) != len(header):
-            raise FileContentError(f"{path}: line {number} has {len(row)} columns, {len(header)} are expected")
+            raise FileContentError(path, f"line {number} has {len(row)} columns, {len(header)} are expected")
     return _not_empty(Table(path, header, [row for _, row in rows]))
 
 
@@ -110,9 +110,9 @@ def require_file(path: Path) -> None:
     try:
         there = path.is_file()
     except OSError as error:
-        raise SelectionError(f"{reprlib.repr(str(path))}: {error.strerror}") from error
+        raise SelectionError(f"{reprlib.repr(str(path))}", f"{error.strerror}") from error
     if not there:
-        raise SelectionError(f"{path}: there is no such file")
+        raise SelectionError(path, "there is no such file")
 
 
 _Rows = list[tuple[int, list[str]]]
@@ -129,7 +129,7 @@ def _csv_rows(path: Path, text: str) -> _Rows:
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise FileContentError(f"{path}: line {reader.line_num} cannot be read as CSV: {error}") from error
+        raise FileContentError(path, f"line {reader.line_num} cannot be read as CSV: {error}") from error
 
 
 def _split_header(rows: _Rows, columns: Sequence[str] | None, known: Collection[str]) -> tuple[list[str], _Rows]:
@@ -159,13 +159,13 @@ def _table_of_objects(path: Path, text: str) -> Table:
         try:
             found = json.loads(line)
         except json.JSONDecodeError as error:
-            raise FileContentError(f"{path}: line {number} is not JSON: {error.msg}") from error
+            raise FileContentError(path, f"line {number} is not JSON: {error.msg}") from error
         except RecursionError as error:
-            raise FileContentError(f"{path}: line {number} is nested too deeply") from error
+            raise FileContentError(path, f"line {number} is nested too deeply") from error
         except ValueError as error:  # of Python's int
-            raise FileContentError(f"{path}: line {number} holds a number of too many digits") from error
+            raise FileContentError(path, f"line {number} holds a number of too many digits") from error
         if not isinstance(found, dict):
-            raise FileContentError(f"{path}: line {number} is not a JSON object")
+            raise FileContentError(path, f"line {number} is not a JSON object")
         objects.append(found)
     names = list(dict.fromkeys(name for found in objects for name in found))
     return _not_empty(Table(path, names, [[found.get(name) for name in names] for found in objects]))
@@ -173,5 +173,5 @@ def _table_of_objects(path: Path, text: str) -> Table:
 
 def _not_empty(table: Table) -> Table:
     if not table.rows:
-        raise FileContentError(f"{table.path}: holds no rows")
+        raise FileContentError(table.path, "holds no rows")
     return table

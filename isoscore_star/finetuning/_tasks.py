@@ -42,12 +42,12 @@ LABELS = ("label", "labels", "score", "Quality", "target", "class")
 
 
 def is_file(task: str) -> bool:
-    """Tell whether a task is a file rather than a name."""
+    """Return whether a task is a file rather than a name."""
     return task.lower().endswith(SUFFIXES)
 
 
 def named_task(name: str) -> Task:
-    """Give a task of GLUE.
+    """Return a task of GLUE.
 
     Raises
     ------
@@ -56,6 +56,6 @@ def named_task(name: str) -> Task:
     """
     if name not in TASKS:
         raise SelectionError(
-            f"task: {name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(SUFFIXES)}"
+            "task", f"{name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(SUFFIXES)}"
         )
     return TASKS[name]

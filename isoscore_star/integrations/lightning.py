@@ -116,7 +116,7 @@ class IStarCallback(pl.Callback):
         return self._generate_state_key(prefix=self.prefix)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give Σ_S and the score at the start."""
+        """Return Σ_S and the score at the start."""
         return {"penalty": self.penalty.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -127,8 +127,9 @@ class IStarCallback(pl.Callback):
         """Wrap ``training_step``."""
         if not pl_module.automatic_optimization:
             raise InvalidValueError(
-                "automatic_optimization: under manual optimization the module calls backward itself, so no callback "
-                "can add to its loss. Add penalty(states, mask) in training_step"
+                "automatic_optimization",
+                "under manual optimization the module calls backward itself, so no callback "
+                "can add to its loss. Add penalty(states, mask) in training_step",
             )
         self.penalty.to(pl_module.device)
         self._logged_step = trainer.global_step
@@ -197,18 +198,18 @@ class IStarCallback(pl.Callback):
         self._log(trainer, pl_module, on_step=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give ``training_step`` back."""
+        """Put the module's own ``training_step`` back."""
         self._leave()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give ``training_step`` back."""
+        """Put the module's own ``training_step`` back."""
         self._leave()
 
     def _with_penalty(self, trainer: pl.Trainer, output: Any, hooks: HiddenStates, batch: Any) -> Any:
         if not isinstance(output, Tensor) and not (isinstance(output, Mapping) and "loss" in output):
             raise InvalidTypeError(
-                "training_step: expected a loss, or a dict with the key 'loss', to add the penalty to; got "
-                f"{type(output).__name__}"
+                "training_step",
+                f"expected a loss, or a dict with the key 'loss', to add the penalty to; got {type(output).__name__}",
             )
         if self.schedule is not None:
             self.penalty.lam = self.schedule(trainer.global_step)
@@ -231,8 +232,9 @@ class IStarCallback(pl.Callback):
         data = trainer.train_dataloader  # of which Lightning has given each rank its part
         if not isinstance(data, torch.utils.data.DataLoader) or data.persistent_workers:
             raise InvalidValueError(
-                "data: the training data are no single DataLoader, or one with persistent_workers, which cannot be "
-                "read twice at a time. Give batches of their own from which to read the shrinkage covariance"
+                "data",
+                "the training data are no single DataLoader, or one with persistent_workers, which cannot be "
+                "read twice at a time. Give batches of their own from which to read the shrinkage covariance",
             )
         return data
 
@@ -268,14 +270,15 @@ def _penalty(penalty: Any) -> Any:
         penalty = IStarLoss(**arguments)
     if not isinstance(penalty, nn.Module) or not hasattr(penalty, "collect"):
         raise InvalidTypeError(
-            "penalty: expected an IStarLoss or CosineRegularizer, or a dict of IStarLoss's arguments; got "
-            f"{type(penalty).__name__}"
+            "penalty",
+            "expected an IStarLoss or CosineRegularizer, or a dict of IStarLoss's arguments; got "
+            f"{type(penalty).__name__}",
         )
     if getattr(penalty, "reduction", None) == "none":
-        raise InvalidValueError('penalty: reduction="none" gives a loss for each layer; take "union" or "mean"')
+        raise InvalidValueError("penalty", 'reduction="none" gives a loss for each layer; take "union" or "mean"')
     if any(getattr(part, "skip_embeddings", False) for part in penalty.modules()):
         raise InvalidValueError(
-            "penalty: hooks on layers give no embedding layer that skip_embeddings=True could leave out; take False"
+            "penalty", "hooks on layers give no embedding layer that skip_embeddings=True could leave out; take False"
         )
     return penalty
 
@@ -297,8 +300,9 @@ def _call(module: Any, batch: Any) -> Any:
             return module(*arguments, **named)
         reason = "it has no forward of its own"
     raise InvalidValueError(
-        f"forward: the shrinkage covariance is read by calls of {type(module).__name__}, but {reason}. Give "
+        "forward",
+        f"the shrinkage covariance is read by calls of {type(module).__name__}, but {reason}. Give "
         "IStarCallback(..., forward=lambda module, batch: ...), which runs the layers, such as "
         "module.model(batch['input_ids']); or take a covariance that needs no calls, "
-        'ShrinkageCovariance(dim, policy="running"), or none: estimator="unbiased", or zeta=0'
+        'ShrinkageCovariance(dim, policy="running"), or none: estimator="unbiased", or zeta=0',
     )

@@ -26,7 +26,7 @@ class IsoScoreStar(Metric):
     dim : int
         Dimensions d, the last axis of the points.
     zeta : float, default 0.0
-        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, NumPy or torch, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
@@ -105,7 +105,7 @@ class IsoScoreStar(Metric):
         self.moments = self._unpacked(self.moments).update(clouds, masks).packed()
 
     def compute(self) -> Tensor:
-        """Give the score of all points so far, a float64 tensor of shape (); NaN where there is no unbiased one."""
+        """Return the score of all points so far, a float64 tensor of shape (); NaN where there is no unbiased one."""
         moments = self._unpacked(self.moments)
         score: Tensor
         if self._fourth_order:

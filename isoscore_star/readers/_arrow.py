@@ -66,7 +66,7 @@ def _require_rows(path: Path, file: Any) -> None:
     told = metadata.num_rows
     groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     if told != groups:
-        raise FileContentError(f"{path}: is damaged: it tells of {told} rows, its parts of {groups}")
+        raise FileContentError(path, f"is damaged: it tells of {told} rows, its parts of {groups}")
 
 
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
@@ -92,7 +92,7 @@ def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
                 for start in range(0, batch.num_rows, size):
                     yield [array.slice(start, size) for array in arrays]
             if is_stream and memory.tell() != memory.size():
-                raise FileContentError(f"{path}: is damaged: {memory.size() - memory.tell()} bytes follow its end")
+                raise FileContentError(path, f"is damaged: {memory.size() - memory.tell()} bytes follow its end")
 
     return _source(_File(path, schema, None, batches, notes), key, columns)
 
@@ -102,7 +102,7 @@ def _require_batches(path: Path, memory: Any, count: int) -> None:
     memory.seek(_MAGIC_BYTES)
     found = sum(message.type == "record batch" for message in ipc.MessageReader.open_stream(memory))
     if found != count:
-        raise FileContentError(f"{path}: is damaged: it holds {found} batches of rows, but lists {count}")
+        raise FileContentError(path, f"is damaged: it holds {found} batches of rows, but lists {count}")
 
 
 def _ipc_reader(memory: Any) -> Any:

@@ -132,7 +132,7 @@ def _kind_of_lists(lists: list[str]) -> tuple[Kind, int]:
 
 
 def _inner(cell: str) -> str | None:
-    """Give what stands between the brackets of a list of numbers, without brackets of single numbers."""
+    """Return what stands between the brackets of a list of numbers, without brackets of single numbers."""
     if not any(map(str.isdigit, cell)):
         return None
     match = _LIST.fullmatch(_SCALAR.sub(r"\1", cell) if "np." in cell or "numpy." in cell else cell)

@@ -108,16 +108,18 @@ def _require_order(sources: list[ArraySource]) -> None:
     for source in sources[1:]:
         if source.columns != first.columns and sorted(source.columns) == sorted(first.columns):
             raise InvalidValueError(
-                f"{source.name}: has the columns of {first.name} in another order, {listed(source.columns)} for "
-                f"{listed(first.columns)}; name them in one order (--columns)"
+                source.name,
+                f"has the columns of {first.name} in another order, {listed(source.columns)} for "
+                f"{listed(first.columns)}; name them in one order (--columns)",
             )
 
 
 def _require_axes(source: ArraySource) -> None:
     if len(source.shape) < 2:
         raise InvalidValueError(
-            f"{source.name}: expected points as rows, shape (points, dimensions) or (..., dimensions); "
-            f"got shape {source.shape}. A single vector has no isotropy"
+            source.name,
+            f"expected points as rows, shape (points, dimensions) or (..., dimensions); "
+            f"got shape {source.shape}. A single vector has no isotropy",
         )
 
 
@@ -125,8 +127,8 @@ def _layers(cloud: Cloud) -> list[Cloud]:
     source = cloud.source
     if not isinstance(source, DenseSource) or len(source.shape) < 3 or not source.shape[0]:
         raise SelectionError(
-            f"{source.name}: layers are the first of at least 3 axes, or several files or keys; "
-            f"got one array of shape {source.shape}"
+            source.name,
+            f"layers are the first of at least 3 axes, or several files or keys; got one array of shape {source.shape}",
         )
     masks: Any = [None] * source.shape[0] if cloud.mask is None else cloud.mask
     return [Cloud(str(i), layer, masks[i]) for i, layer in enumerate(source.layers())]
@@ -136,13 +138,13 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     found = open_array(mask) if Path(mask).is_file() else _mask_in(mask, file)
     values = found.whole()
     if values.dtype.kind not in "biuf":
-        raise InvalidTypeError(f"{found.name}: a mask holds booleans or zeros and ones; got dtype {values.dtype}")
+        raise InvalidTypeError(found.name, f"a mask holds booleans or zeros and ones; got dtype {values.dtype}")
     try:
         value_checks.mask_values(values)
     except InvalidValueError as error:
-        raise InvalidValueError(f"{found.name}: {error}") from error
+        raise InvalidValueError(found.name, str(error)) from error
     if mask in source.columns:
-        raise SelectionError(f"{source.name}: the mask {mask!r} counts as a dimension; name the others (--columns)")
+        raise SelectionError(source.name, f"the mask {mask!r} counts as a dimension; name the others (--columns)")
     leading = source.shape[:-1]
     if values.ndim > len(leading) and values.shape[-1] == 1:
         values = values[..., 0]  # a mask that was saved as the one column of a table
@@ -151,8 +153,9 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     if len(leading) > 1 and values.shape == leading[1:]:
         return np.broadcast_to(values != 0, tuple(map(int, leading)))  # type: ignore[arg-type]
     raise InvalidValueError(
-        f"{found.name}: the mask needs shape {leading}, one entry for each point of {source.name} "
-        f"(shape {source.shape}){f', or {leading[1:]}' if len(leading) > 1 else ''}; got {values.shape}"
+        found.name,
+        f"the mask needs shape {leading}, one entry for each point of {source.name} "
+        f"(shape {source.shape}){f', or {leading[1:]}' if len(leading) > 1 else ''}; got {values.shape}",
     )
 
 
@@ -160,4 +163,4 @@ def _mask_in(key: str, file: Path) -> ArraySource:
     try:
         return open_array(file, columns=(key,)) if is_table(file) else open_array(file, key)
     except SelectionError as error:
-        raise SelectionError(f"mask {key!r}: there is no such file, nor such an array in {error}") from error
+        raise SelectionError(f"mask {key!r}", f"there is no such file, nor such an array in {error}") from error

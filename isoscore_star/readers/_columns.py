@@ -134,7 +134,7 @@ def take(path: Path, table: Sequence[Column], key: str | None, patterns: Sequenc
         If no column holds numbers.
     """
     if patterns and key is not None:
-        raise SelectionError(f"{path}: in a table a key and columns are two ways to say the same; give one of them")
+        raise SelectionError(path, "in a table a key and columns are two ways to say the same; give one of them")
     if patterns:
         return _named(path, table, patterns)
     lists = [column for column in table if column.kind in _LISTS]
@@ -146,8 +146,9 @@ def take(path: Path, table: Sequence[Column], key: str | None, patterns: Sequenc
     # Lists of integers are likely tokens if there are other points, and a lone number is no point beside a list.
     if likely and likely[0].kind is Kind.INTEGER_LISTS and len(fractions) > 1:
         raise SelectionError(
-            f"{path}: holds columns of numbers, {listed(_names(fractions))}, and columns of lists of integers, "
-            f"{listed(_names(likely))}; choose by --columns or --key"
+            path,
+            f"holds columns of numbers, {listed(_names(fractions))}, and columns of lists of integers, "
+            f"{listed(_names(likely))}; choose by --columns or --key",
         )
     if likely:
         return _list(path, likely, None, rows, _ignored(numbers, "columns of numbers beside a column of lists"))
@@ -159,17 +160,17 @@ def _named(path: Path, table: Sequence[Column], patterns: Sequence[str]) -> Take
     for pattern in patterns:
         found = _matching(table, pattern)
         if not found:
-            raise SelectionError(f"{path}: has no column {pattern!r}; its columns are {listed(_names(table))}")
+            raise SelectionError(path, f"has no column {pattern!r}; its columns are {listed(_names(table))}")
         # A pattern means the numbers that it matches; a name means its column.
         usable_kinds = (*_NUMBERS, *_LISTS, *([Kind.BOOLEANS] if found[0].label == pattern else []))
         usable = [column for column in found if column.kind in usable_kinds]
         if not usable:
-            raise SelectionError(f"{path}: column {listed(_names(found))} holds {found[0].kind.value}")
+            raise SelectionError(path, f"column {listed(_names(found))} holds {found[0].kind.value}")
         chosen |= {column.position: column for column in usable}
     columns = list(chosen.values())
     if any(column.kind in _LISTS for column in columns) and len(columns) > 1:
         raise SelectionError(
-            f"{path}: --columns takes several columns of numbers or one of lists; got {listed(_names(columns))}"
+            path, f"--columns takes several columns of numbers or one of lists; got {listed(_names(columns))}"
         )
     return Taken(columns, [], ())
 
@@ -179,11 +180,12 @@ def _by_key(path: Path, table: Sequence[Column], lists: list[Column], key: str, 
     if lists and (not found or any(column in lists for column in found)):
         return _list(path, lists, key, rows, ())
     if not found:
-        raise SelectionError(f"{path}: has no column {key!r}; its columns are {listed(_names(table))}")
+        raise SelectionError(path, f"has no column {key!r}; its columns are {listed(_names(table))}")
     if found[0].label == key:
         raise SelectionError(
-            f"{path}: column {key!r} ({found[0].kind.value}) holds no lists of numbers, which points are; "
-            "--columns takes several columns of numbers as the dimensions of points"
+            path,
+            f"column {key!r} ({found[0].kind.value}) holds no lists of numbers, which points are; "
+            "--columns takes several columns of numbers as the dimensions of points",
         )
     return _named(path, table, (key,))
 
@@ -195,7 +197,7 @@ def _list(path: Path, lists: list[Column], key: str | None, rows: int, notes: tu
     label = choose(path, candidates, key)
     column = next(column for column in lists if column.label == label)
     if column.kind is Kind.NESTED:
-        raise FileContentError(f"{path}: column {label!r} holds lists of lists; save one list for each point")
+        raise FileContentError(path, f"column {label!r} holds lists of lists; save one list for each point")
     if column.as_text:
         notes = (f"read column {label!r} as lists of {column.length} numbers, which it keeps as text", *notes)
     return Taken([column], [], notes)
@@ -206,23 +208,26 @@ def _numbers(path: Path, table: Sequence[Column], numbers: list[Column], fractio
     marked = [column for column in table if column.kind is Kind.MARKED]
     if marked:
         raise FileContentError(
-            f"{path}: column {listed(_names(marked))} holds {Kind.MARKED.value}. Write plain numbers, or name the "
-            "columns to take without it (--columns)"
+            path,
+            f"column {listed(_names(marked))} holds {Kind.MARKED.value}. Write plain numbers, or name the "
+            "columns to take without it (--columns)",
         )
     family = _family(numbers, empty, {column.position for column in fractions})
     first = table[0]
     if not family and first.kind is Kind.FRACTIONS and first.is_named and not (first.label or first.is_index):
         raise SelectionError(
-            f"{path}: {first.name!r} holds fractions and has no name, so it may be an index or a dimension: name the "
-            "columns to take (--columns)"
+            path,
+            f"{first.name!r} holds fractions and has no name, so it may be an index or a dimension: name the "
+            "columns to take (--columns)",
         )
     if family:
         why = f"columns beside {family[0].name!r} to {family[-1].name!r}"
         taken, notes = family, _ignored(_without(numbers, family), why)
     elif 2 * len(fractions) < len(numbers) and fractions:
         raise SelectionError(
-            f"{path}: holds columns of integers, {listed(_names(_without(numbers, fractions)))}, and fewer of "
-            f"fractions, {listed(_names(fractions))}; choose by --columns"
+            path,
+            f"holds columns of integers, {listed(_names(_without(numbers, fractions)))}, and fewer of "
+            f"fractions, {listed(_names(fractions))}; choose by --columns",
         )
     elif fractions:
         counting = [column for column in fractions if column.counts]
@@ -237,7 +242,7 @@ def _numbers(path: Path, table: Sequence[Column], numbers: list[Column], fractio
     if not taken:
         left_out = _ignored([column for column in table if column.kind in _NUMBERS], "indices")
         raise FileContentError(
-            f"{path}: has neither columns of numbers nor a column of lists of numbers{': '.join(('', *left_out))}"
+            path, f"has neither columns of numbers nor a column of lists of numbers{': '.join(('', *left_out))}"
         )
     indices = [column for column in table if column.kind in _NUMBERS and _is_index(column)]
     empty = _without(empty, taken)

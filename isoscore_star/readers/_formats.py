@@ -96,25 +96,26 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise SelectionError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
+        raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
-        raise SelectionError(f"{path}: {kind}")
+        raise SelectionError(path, f"{kind}")
     with reading(path), path.open("rb") as file:
         start = file.read(len(_LFS_POINTER))
     if not start:
-        raise FileContentError(f"{path}: is empty")
+        raise FileContentError(path, "is empty")
     if start == _LFS_POINTER:
-        raise FileContentError(f"{path}: is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
+        raise FileContentError(path, "is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
     try:
         module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"{path}: reading {path.suffix} needs {error.name}, which is not installed: "
-            f'pip install "isoscore-star[{reader.extra}]"'
+            path,
+            f"reading {path.suffix} needs {error.name}, which is not installed: "
+            f'pip install "isoscore-star[{reader.extra}]"',
         ) from error
     if not reader.is_table and columns:
-        raise SelectionError(f"{path}: is no table, so it has no columns to choose; got columns {columns[0]!r}")
+        raise SelectionError(path, f"is no table, so it has no columns to choose; got columns {columns[0]!r}")
     arguments = (path, key, tuple(columns)) if reader.is_table else (path, key)
     source: ArraySource = getattr(module, reader.function)(*arguments)
     return source

@@ -121,7 +121,7 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
     comments = _comments(sample)
     sample = sample[comments:]
     if not sample:
-        raise FileContentError(f"{path}: is empty")
+        raise FileContentError(path, "is empty")
     letters = sum(len(cell) + 1 for row in sample for cell in row)
     layout = replace(layout, skipped=comments, row_letters=max(1, letters // len(sample)))
     notes: tuple[str, ...] = ()
@@ -136,8 +136,8 @@ def understood(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
     for i, row in enumerate(rest, comments + 2):
         if len(row) != width:
             raise FileContentError(
-                f"{path}: row {i} of the file (counted from 1, with its header) has {len(row):,} columns, the first "
-                f"{width:,}"
+                path,
+                f"row {i} of the file (counted from 1, with its header) has {len(row):,} columns, the first {width:,}",
             )
     columns = [list(cells) for cells in zip(*rest, strict=True)] or [[] for _ in first]
     kinds = [kind_of(cells, layout.number) for cells in columns]
@@ -161,7 +161,7 @@ def require_width(path: Path, row: list[str], width: int, index: int, line: int 
     """Refuse a row with more or fewer cells than the others."""
     if len(row) != width:
         where = f"row {index} (counted from 0{'' if line is None else f', line {line}'})"
-        raise FileContentError(f"{path}: {where} has {len(row):,} columns, the first line {width:,}")
+        raise FileContentError(path, f"{where} has {len(row):,} columns, the first line {width:,}")
 
 
 def _likeliest(path: Path) -> Layout:
@@ -201,10 +201,10 @@ def _head(path: Path) -> list[str]:
 
 
 def lines_of(file: TextIO, path: Path) -> Iterator[str]:
-    """Give the lines of a file, as long as they have a length that a row can have."""
+    """Return the lines of a file, as long as they have a length that a row can have."""
     for line in iter(partial(file.readline, _LONGEST_LINE), ""):
         if len(line) == _LONGEST_LINE:
-            raise FileContentError(f"{path}: a line has more than {_LONGEST_LINE:,} letters, so it is no text table")
+            raise FileContentError(path, f"a line has more than {_LONGEST_LINE:,} letters, so it is no text table")
         yield line
 
 

@@ -39,7 +39,7 @@ def require_memory(name: str, needed: int, what: str, advice: str = "") -> None:
     """
     free = free_memory()
     if free is not None and needed > free:
-        raise InvalidValueError(f"{name}: {what} takes {_figure(needed)} of memory; {_figure(free)} are free{advice}")
+        raise InvalidValueError(name, f"{what} takes {_figure(needed)} of memory; {_figure(free)} are free{advice}")
 
 
 def _figure(count: int) -> str:

@@ -10,7 +10,7 @@ _SHOWN_LETTERS = 60
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:
-    """Give the name that is the pattern itself or, without one, all that it matches: ``*``, ``?``, ``[0-9]``."""
+    """Return the name that is the pattern itself or, without one, all that it matches: ``*``, ``?``, ``[0-9]``."""
     names = list(names)
     return [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
 

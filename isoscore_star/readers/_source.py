@@ -51,7 +51,7 @@ class SeveralArraysError(SelectionError):
 
     def __init__(self, path: Path, pattern: str, names: Iterable[str]) -> None:
         self.names = tuple(names)
-        super().__init__(f"{path}: {pattern!r} matches several arrays, choose one: {listed(self.names)}")
+        super().__init__(str(path), f"{pattern!r} matches several arrays, choose one: {listed(self.names)}")
 
 
 class FileContentError(InvalidValueError):
@@ -83,10 +83,10 @@ class ArraySource(Protocol):
     def columns(self) -> tuple[str, ...]: ...
 
     def blocks(self) -> Iterator[Block]:
-        """Give the points in order, leading axes flattened, in blocks of shape (n, d)."""
+        """Return the points in order, leading axes flattened, in blocks of shape (n, d)."""
 
     def whole(self) -> NDArray[Any]:
-        """Give the array at once, for masks and matrices."""
+        """Return the array at once, for masks and matrices."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ class DenseSource:
         return ()
 
     def blocks(self) -> Iterator[Block]:
-        """Give the points in blocks; see `ArraySource`."""
+        """Return the points in blocks; see `ArraySource`."""
         *leading, dim = self.shape
         for index in _pieces(tuple(leading), block_rows(dim)):
             part = self.read(index)
             yield part.reshape(math.prod(part.shape[:-1]), dim)
 
     def whole(self) -> NDArray[Any]:
-        """Give the array at once."""
+        """Return the array at once."""
         return self.read(())
 
     def layers(self) -> list[DenseSource]:
@@ -143,7 +143,7 @@ def block_rows(dim: int) -> int:
 
 
 def _pieces(leading: tuple[int, ...], rows: int) -> Iterator[Index]:
-    """Give indices that cut the leading axes, in order, into about equal parts of at most `rows` points."""
+    """Return indices that cut the leading axes, in order, into about equal parts of at most `rows` points."""
     length, inner = leading[0], math.prod(leading[1:])
     if inner > rows:
         for i in range(length):
@@ -170,19 +170,19 @@ def joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
 def choose(path: Path, candidates: Mapping[str, Candidate], key: str | None) -> str:
     """Pick an array by its key, or the only one that can hold points."""
     if not candidates:
-        raise FileContentError(f"{path}: holds no arrays")
+        raise FileContentError(path, "holds no arrays")
     if key is not None:
         names = matching(candidates, key)
         if len(names) == 1:
             return names[0]
         if names:
             raise SeveralArraysError(path, key, names)
-        raise SelectionError(f"{path}: has no array {key!r}; it holds {offered(candidates)}")
+        raise SelectionError(path, f"has no array {key!r}; it holds {offered(candidates)}")
     clouds = [name for name, (shape, is_float) in candidates.items() if is_float and len(shape) >= 2]
     for names in (list(candidates), clouds):
         if len(names) == 1:
             return names[0]
-    raise SelectionError(f"{path}: holds several arrays, choose one by its key: {offered(candidates)}")
+    raise SelectionError(path, f"holds several arrays, choose one by its key: {offered(candidates)}")
 
 
 def dense(
@@ -258,7 +258,7 @@ def _short(text: str) -> str:
 def no_keys(path: Path, key: str | None) -> None:
     """Refuse a key for a file that holds one array without a name."""
     if key is not None:
-        raise SelectionError(f"{path}: has no array {key!r}; it holds one array without a name")
+        raise SelectionError(path, f"has no array {key!r}; it holds one array without a name")
 
 
 @contextmanager
@@ -272,9 +272,9 @@ def reading(path: Path, place: str = "") -> Iterator[None]:
     except IsoScoreError:
         raise
     except MemoryError as error:
-        raise FileContentError(f"{_name(path, place)}: does not fit into memory{_because(error)}") from error
+        raise FileContentError(_name(path, place), f"does not fit into memory{_because(error)}") from error
     except Exception as error:
-        raise FileContentError(f"{_name(path, place)}: cannot be read as {path.suffix}{_because(error)}") from error
+        raise FileContentError(_name(path, place), f"cannot be read as {path.suffix}{_because(error)}") from error
 
 
 def _because(error: Exception) -> str:

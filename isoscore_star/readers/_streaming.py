@@ -128,13 +128,13 @@ class StreamedCloud:
             keep = None if mask is None else mask[start : start + len(block)]
             if keep is not None and len(keep) < len(block):
                 raise InvalidValueError(
-                    f"{source.name}: has more points than the {start + len(keep)} entries of the mask"
+                    source.name, f"has more points than the {start + len(keep)} entries of the mask"
                 )
             self._absorb(block, keep, source.name, start)
             start += len(block)
             progress(len(block))
         if mask is not None and start < len(mask):
-            raise InvalidValueError(f"{source.name}: has {start} points, but the mask {len(mask)} entries")
+            raise InvalidValueError(source.name, f"has {start} points, but the mask {len(mask)} entries")
 
     def merge(self, other: StreamedCloud) -> None:
         """Take in all points of another cloud."""
@@ -150,19 +150,20 @@ class StreamedCloud:
         try:
             self.moments.update(rows)
         except IsoScoreError as error:
-            raise type(error)(f"{name}: {_explained(error, block, keep, start)}") from error
+            raise _in_file(error, block, keep, start).about(name) from error
         self._sample.add(rows)
 
 
-def _explained(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> str:
-    """Say in which row of the file a value is not finite, since moments know that of the block only."""
+def _in_file(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> IsoScoreError:
+    """Return the error with the row of the file in which a value is not finite: moments know that of the block only."""
     if isinstance(error, InvalidValueError):
         bad = ~np.isfinite(block).all(axis=1)
         if keep is not None:
             bad &= keep
         if bad.any():
-            return (
+            return type(error)(
+                "X",
                 "every value has to be finite; got NaN or inf, the first in row "
-                f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them"
+                f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
             )
-    return str(error).removeprefix("X: ")
+    return error

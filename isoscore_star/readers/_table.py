@@ -35,12 +35,12 @@ class TableSource:
     columns: tuple[str, ...] = ()
 
     def blocks(self) -> Iterator[Block]:
-        """Give the points in blocks; see `isoscore_star.readers.ArraySource`."""
+        """Return the points in blocks; see `isoscore_star.readers.ArraySource`."""
         rows = block_rows(self.shape[1])
         return joined((block for block in self.read(rows) if len(block)), rows)
 
     def whole(self) -> NDArray[Any]:
-        """Give the table at once."""
+        """Return the table at once."""
         blocks = list(self.blocks())
         return np.concatenate(blocks) if blocks else np.empty((0, self.shape[1]))
 
@@ -61,7 +61,7 @@ def refuse(path: Path, row: int, column: Column, what: str, line: int | None = N
     """
     place = f"row {row} (counted from 0{'' if line is None else f', line {line}'}), column {quoted(column.name)}"
     raise FileContentError(
-        f"{path}: {place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"
+        path, f"{place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"
     )
 
 

@@ -71,8 +71,9 @@ def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
             raise
         except Exception as error:  # an unpickler runs the bytes as a program, and bytes at random end in any error
             raise FileContentError(
-                f"{path}: is damaged or holds other Python objects than tensors, which are never unpickled. "
-                "Save a tensor, or a dict or list of tensors"
+                path,
+                "is damaged or holds other Python objects than tensors, which are never unpickled. "
+                "Save a tensor, or a dict or list of tensors",
             ) from error
         return _named(path, found)
 
@@ -98,4 +99,4 @@ def _named(path: Path, found: Any) -> dict[str, torch.Tensor]:
             items = value.items() if isinstance(value, dict) else enumerate(value)
             below = [(f"{name}/{key}" if depth else str(key), part, depth + 1) for key, part in items]
             waiting += reversed(below)
-    raise FileContentError(f"{path}: holds more than {_MOST:,} entries; save one tensor of all points")
+    raise FileContentError(path, f"holds more than {_MOST:,} entries; save one tensor of all points")

@@ -45,7 +45,7 @@ class _Words:
                     chunk = []
             if self.promised is not None and count != self.promised:
                 raise FileContentError(
-                    f"{self.path}: the first line promises {self.promised:,} points, but {count:,} follow"
+                    self.path, f"the first line promises {self.promised:,} points, but {count:,} follow"
                 )
             yield np.array(chunk).reshape(-1, self.dim)
 
@@ -62,7 +62,7 @@ class _Words:
         except ValueError:
             word = "a word and " if self.has_words else ""
             raise FileContentError(
-                f"{self.path}: line {number}: expected {word}{self.dim} numbers; got {quoted(line.strip())}"
+                self.path, f"line {number}: expected {word}{self.dim} numbers; got {quoted(line.strip())}"
             ) from None
         return vector
 
@@ -73,13 +73,13 @@ def open_words(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Ta
         with _opened(path) as file:
             head = [line for line in islice(lines_of(file, path), _SAMPLE_LINES) if line.strip()]
         if not head:
-            raise FileContentError(f"{path}: is empty")
+            raise FileContentError(path, "is empty")
         words = _layout(path, head)
     if words is None:
         return open_csv(path, key, columns)
     no_keys(path, key)
     if columns:
-        raise SelectionError(f"{path}: holds word vectors, whose numbers have no names; got columns {columns[0]!r}")
+        raise SelectionError(path, f"holds word vectors, whose numbers have no names; got columns {columns[0]!r}")
     notes = ("took the first line as the number of points and of dimensions",) if words.promised is not None else ()
     return TableSource(str(path), (words.promised, words.dim), words.blocks, notes)
 
@@ -104,9 +104,7 @@ def _require_dimensions(path: Path, dim: int, lines: list[str]) -> None:
     """Refuse a first line that promises fewer numbers than stand behind each word; a word may be a number itself."""
     counts = {_numbers_at_end(line) for line in lines}
     if len(counts) == 1 and (count := counts.pop()) > dim and any(len(line.split()) > count for line in lines):
-        raise FileContentError(
-            f"{path}: the first line promises {dim} dimensions, but {count} numbers follow each word"
-        )
+        raise FileContentError(path, f"the first line promises {dim} dimensions, but {count} numbers follow each word")
 
 
 def _numbers_at_end(line: str) -> int:

@@ -72,7 +72,7 @@ class Check:
         return self.failure is None and self.cases > 0 and self.value_error <= self.tolerance.value and gradient_fine
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain numbers, for JSON; errors that are no number as None."""
+        """Return plain numbers, for JSON; errors that are no number as None."""
         plain = asdict(self) | {"tolerance": self.tolerance._asdict(), "passed": self.passed}
         for name in ("value_error", "gradient_error"):
             if plain[name] is not None and not np.isfinite(plain[name]):

@@ -27,7 +27,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
         ``"unbiased"`` needs neither ζ nor Σ_S.
     shrinkage_cov : array of shape (d, d), optional
@@ -66,7 +66,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _keras_divides() else penalty
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {
             "lam": self.lam,
             "zeta": self.zeta,
@@ -83,7 +83,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
 
 @functools.cache
 def _keras_divides() -> bool:
-    """Tell whether this version of Keras divides by the batch size, by asking it."""
+    """Return whether this version of Keras divides by the batch size, by asking it."""
     layer = keras.layers.Identity(activity_regularizer=lambda _: ops.ones(()), name="asked")
     layer(ops.zeros((2, 1)))
     return float(layer.losses[0]) < 1

@@ -27,7 +27,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
     dim : int, optional
         Dimensions d, the last axis. Found out at the first update if left out.
     zeta : float, default 0.0
-        ζ in [0, 1], the share of Σ_S.
+        ζ in [0, 1], the weight of Σ_S.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
@@ -94,7 +94,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         y_pred = _tensor("y_pred", y_pred, self.dtype)
         if len(y_pred.shape) < 2 or y_pred.shape[-1] != (self.dim or y_pred.shape[-1]):
             raise InvalidValueError(
-                f"y_pred: expected points as rows, shape (..., {self.dim or 'dimensions'}); got {tuple(y_pred.shape)}"
+                "y_pred", f"expected points as rows, shape (..., {self.dim or 'dimensions'}); got {tuple(y_pred.shape)}"
             )
         if self.dim is None:
             self._build(checks.dimensions(y_pred.shape[-1], "y_pred"))
@@ -151,7 +151,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         return shrunk_score(invariants, self.zeta, self.dim, ops.where)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments of the constructor."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "dim": self.dim,
@@ -197,7 +197,7 @@ def _added(total: Any, more: Any) -> tuple[Any, Any]:
 
 
 def _third_and_fourth(old: dict[str, Any], batch: BatchMoments, step: Any, back: Any) -> tuple[Any, Any]:
-    """Give Σaᵢxᵢ and Σaᵢ² about the common mean, by which the old one steps forward and the batch's own back."""
+    """Return Σaᵢxᵢ and Σaᵢ² about the common mean, by which the old one steps forward and the batch's own back."""
     squared_norms = ops.sum(batch.centred * batch.centred, axis=1)
     third, fourth = ops.sum(squared_norms[:, None] * batch.centred, axis=0), ops.sum(squared_norms * squared_norms)
     third, fourth = _about(back, batch.count, batch.scatter, third, fourth)
@@ -229,8 +229,9 @@ def _require_float64() -> None:
 
     if jnp.result_type(float) != jnp.float64:
         raise InvalidValueError(
-            'dtype: JAX has no float64 unless it is enabled, by jax.config.update("jax_enable_x64", True) before any '
-            "array is made. Else leave dtype out"
+            "dtype",
+            'JAX has no float64 unless it is enabled, by jax.config.update("jax_enable_x64", True) before any '
+            "array is made. Else leave dtype out",
         )
 
 
@@ -241,13 +242,14 @@ def _refuse_replicas() -> None:
 
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         raise InvalidValueError(
-            "IsoScoreStar: the replicas of a tf.distribute strategy would each keep moments of their own, which Keras "
-            "adds up as if they were sums. Measure outside of the strategy, for example by isoscore_star.Moments"
+            "IsoScoreStar",
+            "the replicas of a tf.distribute strategy would each keep moments of their own, which Keras "
+            "adds up as if they were sums. Measure outside of the strategy, for example by isoscore_star.Moments",
         )
 
 
 def _keep(points: Any, mask: Any, sample_weight: Any, dtype: str) -> Any:
-    """Give the mask of the points, from the one that Keras carries along and from weights."""
+    """Return the mask of the points, from the one that Keras carries along and from weights."""
     if sample_weight is None:
         return mask
     expected = tuple(points.shape[:-1])
@@ -259,8 +261,9 @@ def _keep(points: Any, mask: Any, sample_weight: Any, dtype: str) -> Any:
     sizes = zip(weighted.shape, expected, strict=False)
     if len(weighted.shape) > len(expected) or not all(None in pair or pair[0] in (1, pair[1]) for pair in sizes):
         raise InvalidValueError(
-            f"sample_weight: expected shape {expected} of the points in y_pred, or fewer of its axes; got "
-            f"{tuple(sample_weight.shape)}"
+            "sample_weight",
+            f"expected shape {expected} of the points in y_pred, or fewer of its axes; got "
+            f"{tuple(sample_weight.shape)}",
         )
     weighted = ops.broadcast_to(weighted, ops.shape(points)[:-1])
     return weighted if mask is None else ops.logical_and(weighted, mask)

@@ -29,7 +29,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
         ``"unbiased"`` needs neither ζ nor Σ_S.
     shrinkage_cov : array of shape (d, d) or "later", optional
@@ -133,8 +133,9 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         """
         if not self.mixes:
             raise InvalidValueError(
-                f"shrinkage_cov: the layer {self.name!r} mixes none in (zeta=0 or the unbiased estimator). "
-                'Make it with zeta > 0, or with shrinkage_cov="later" if a schedule raises zeta'
+                "shrinkage_cov",
+                f"the layer {self.name!r} mixes none in (zeta=0 or the unbiased estimator). "
+                'Make it with zeta > 0, or with shrinkage_cov="later" if a schedule raises zeta',
             )
         matrix, self._has_cov = _covariance(cov, self._dim), True
         if self.shrinkage_cov is None:
@@ -172,15 +173,15 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         return mask
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Give the shape of the input."""
+        """Return the shape of the input."""
         return input_shape
 
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Give symbolic tensors like the input."""
+        """Return symbolic tensors like the input."""
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments of the constructor; Σ_S comes with the weights."""
+        """Return the arguments of the constructor; Σ_S comes with the weights."""
         config = {
             "lam": self._initial_lam,
             "zeta": self._initial_zeta,
@@ -198,7 +199,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             self._has_cov = self._has_cov or bool(get_backend("keras").to_numpy(self.shrinkage_cov).any())
 
     def mean_score(self) -> float | None:
-        """Give the mean score of the batches since `reset_score`, weighted by their rows as Keras weights losses."""
+        """Return the mean score of the batches since `reset_score`, weighted by their rows as Keras weights losses."""
         total, rows = map(get_backend("keras").to_numpy, (self._score_total, self._score_rows))
         return float(total / rows) if rows else None
 
@@ -233,19 +234,20 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     def _follow(self, clouds: list[Any], masks: list[Any], weight: float) -> None:
         """Take the batch into the running average by its weight, unless it has no covariance."""
         batch = batch_moments(clouds, masks, self.shrinkage_cov.dtype)
-        share = ops.cast(batch.count > 1, batch.count.dtype) * weight
-        averaged = self._averaged * (1 - share) + share
-        share = share / ops.where(averaged > 0, averaged, 1.0)
+        step = ops.cast(batch.count > 1, batch.count.dtype) * weight
+        averaged = self._averaged * (1 - step) + step
+        step = step / ops.where(averaged > 0, averaged, 1.0)
         cov = batch.scatter / at_least(batch.count - 1, 1) * batch.frame.unit * batch.frame.unit
-        self.shrinkage_cov.assign(self.shrinkage_cov + share * (cov - self.shrinkage_cov))
+        self.shrinkage_cov.assign(self.shrinkage_cov + step * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 
     def _missing_cov(self) -> InvalidValueError:
         return InvalidValueError(
-            f"shrinkage_cov: zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
+            "shrinkage_cov",
+            f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
             f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback with "
             "data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
-            'estimator="unbiased", which needs none. To call the model without its loss, say training=False'
+            'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
         )
 
     def _weight(self, name: str, shape: tuple[int, ...], initializer: Any, assigned: str | None = None) -> Any:
@@ -284,29 +286,30 @@ def _decay(running_average: float | None) -> float | None:
         return None
     decay = checks.number("running_average", running_average, 0.0, 1.0)
     if decay == 1:
-        raise InvalidValueError("running_average: expected a number in [0, 1); 1 would never take a batch in")
+        raise InvalidValueError("running_average", "expected a number in [0, 1); 1 would never take a batch in")
     return decay
 
 
 def _width(input_shape: Any) -> int:
     if isinstance(input_shape, dict):
-        raise InvalidTypeError("inputs: expected one tensor, or a list or tuple of them; got a dict")
+        raise InvalidTypeError("inputs", "expected one tensor, or a list or tuple of them; got a dict")
     shapes = input_shape if input_shape and isinstance(input_shape[0], (list, tuple)) else [input_shape]
     for shape in shapes:
         if len(shape) < 2 or shape[-1] is None:
             raise InvalidValueError(
-                f"inputs: expected points as rows, shape (batch, ..., d) with d known; got {tuple(shape)}"
+                "inputs", f"expected points as rows, shape (batch, ..., d) with d known; got {tuple(shape)}"
             )
     if len({shape[-1] for shape in shapes}) > 1:
         raise InvalidValueError(
-            f"inputs: the clouds of one union need the same number of dimensions (last axis); got shapes {shapes}. "
-            "Use one layer for each width"
+            "inputs",
+            f"the clouds of one union need the same number of dimensions (last axis); got shapes {shapes}. "
+            "Use one layer for each width",
         )
     return checks.dimensions(int(shapes[0][-1]), "inputs")
 
 
 def _finding_shapes(clouds: list[Any]) -> bool:
-    """Tell whether there is nothing to train: Keras only finds out shapes, before there need be any Σ_S, or exports."""
+    """Return whether there is nothing to train: Keras only finds out shapes (there may be no Σ_S yet) or exports."""
     if keras.backend.backend() == "jax" and any(type(size) is not int for cloud in clouds for size in cloud.shape):
         return True  # JAX knows every size, except for an export
     with keras.SymbolicScope() as scope:
@@ -321,6 +324,7 @@ def _refuse_tf_keras(clouds: list[Any]) -> None:
     calls = sys.modules["tf_keras.src.engine.base_layer_utils"].call_context()
     if calls.in_call or any(isinstance(cloud, symbolic) for cloud in clouds):
         raise InvalidTypeError(
-            "inputs: a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
-            "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model"
+            "inputs",
+            "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
+            "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model",
         )

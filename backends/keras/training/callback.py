@@ -88,7 +88,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
         model = self.model
         if model is None or self.data is None:
             raise InvalidValueError(
-                "data: to refresh, the callback needs data, and a model: that of the fit that it was given to"
+                "data", "to refresh, the callback needs data, and a model: that of the fit that it was given to"
             )
         observed = {name: layer for name, layer in self._layers.items() if layer.mixes}
         self.moments = {name: Moments() for name in observed}
@@ -110,8 +110,9 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._steps_left = self._last_batch = 0
         if not self._layers:
             raise InvalidValueError(
-                f"layer: the model {self.model.name!r} has no IStarRegularizer. Put one on the way to its outputs, or "
-                "build the model before, if its layers are made only then"
+                "layer",
+                f"the model {self.model.name!r} has no IStarRegularizer. Put one on the way to its outputs, or "
+                "build the model before, if its layers are made only then",
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -189,12 +190,12 @@ def _kept_in_mode(model: Any) -> Iterator[None]:
 def _interval(every: str | int) -> str | int:
     if (isinstance(every, str) and every == "epoch") or (type(every) is int and every > 0):
         return every
-    raise InvalidValueError(f'every: expected "epoch" or a positive number of steps; got {checks.shown(every)}')
+    raise InvalidValueError("every", f'expected "epoch" or a positive number of steps; got {checks.shown(every)}')
 
 
 def _given_layers(layer: Any) -> list[IStarRegularizer]:
     layers = [] if layer is None else list(layer) if isinstance(layer, Sequence) else [layer]
     for item in layers:
         if not isinstance(item, IStarRegularizer):
-            raise InvalidTypeError(f"layer: expected IStarRegularizer, or several; got {type(item).__name__}")
+            raise InvalidTypeError("layer", f"expected IStarRegularizer, or several; got {type(item).__name__}")
     return layers

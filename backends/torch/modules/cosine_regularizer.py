@@ -131,7 +131,7 @@ class CosineRegularizer(nn.Module):
         return losses if self.reduction == "none" else loss
 
     def collect(self) -> dict[str, float]:
-        """Give the means of similarity and loss since the last call, for a log; waits for the device once.
+        """Return the means of similarity and loss since the last call, for a log; waits for the device once.
 
         Returns
         -------
@@ -158,14 +158,14 @@ class CosineRegularizer(nn.Module):
 
 
 def _summed(points: Tensor, mask: Tensor | None) -> Tensor:
-    """Give Σ x̂ with, behind it, the number of points that have a direction and the number of points."""
+    """Return Σ x̂ with, behind it, the number of points that have a direction and the number of points."""
     direction, directed = _UnitVectors.apply(points, mask)  # type: ignore[no-untyped-call]
     count = direction.new_full((), len(points)) if mask is None else mask.sum(dtype=direction.dtype)
     return torch.cat([direction, torch.stack([directed, count])])
 
 
 def _units(points: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Give x̂ and 1/‖x‖, both zero where there is no direction or no point."""
+    """Return x̂ and 1/‖x‖, both zero where there is no direction or no point."""
     rows = points if points.dtype == torch.float64 else points.float()
     if mask is not None:
         rows = torch.where(mask[:, None], rows, 0)

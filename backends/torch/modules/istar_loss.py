@@ -30,7 +30,7 @@ class IStarLoss(nn.Module):
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the share of Σ_S. Not used by the unbiased estimator.
+        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
         Σ_S, NumPy or torch; its values are checked here. It can be set later, by assignment to ``shrinkage_cov`` or by
         `load_state_dict`, but with ζ > 0 not after the first call. A `ShrinkageCovariance` makes and refreshes it.
@@ -114,8 +114,8 @@ class IStarLoss(nn.Module):
         self.reduction = checks.choice("reduction", reduction, REDUCTIONS)
         self.skip_embeddings = skip_embeddings
         self.layers = checked_layers(layers)
-        self.target = _share("target", target)
-        self.floor = _share("floor", floor)
+        self.target = _optional_score("target", target)
+        self.floor = _optional_score("floor", floor)
         self.sync = checked_sync(sync)
         self.log_layers = log_layers
         self.check_values = check_values
@@ -191,7 +191,7 @@ class IStarLoss(nn.Module):
         return result
 
     def collect(self) -> dict[str, float]:
-        """Give the means of score and loss since the last call, for a log; waits for the device once.
+        """Return the means of score and loss since the last call, for a log; waits for the device once.
 
         Returns
         -------
@@ -219,8 +219,9 @@ class IStarLoss(nn.Module):
     def _covariance(self) -> Tensor | None:
         if self.shrinkage is not None and self.shrinkage_cov is not None:
             raise InvalidValueError(
-                "shrinkage_cov: it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
-                "Call set_shrinkage_cov, or set the loss's shrinkage to None"
+                "shrinkage_cov",
+                "it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
+                "Call set_shrinkage_cov, or set the loss's shrinkage to None",
             )
         if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None):
             return None
@@ -248,12 +249,13 @@ class IStarLoss(nn.Module):
     def _require_direction(self) -> None:
         if self.target is not None and (self.lam < 0 or self.floor is not None):
             raise InvalidValueError(
-                "target: it is approached from either side, with lam of at least 0 and no floor; got "
-                f"lam={self.lam:g}, floor={self.floor}. Leave out the target to push one way"
+                "target",
+                "it is approached from either side, with lam of at least 0 and no floor; got "
+                f"lam={self.lam:g}, floor={self.floor}. Leave out the target to push one way",
             )
         if self.floor is not None and self.lam > 0:
             raise InvalidValueError(
-                f"floor: it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
+                "floor", f"it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
             )
 
     def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
@@ -262,8 +264,9 @@ class IStarLoss(nn.Module):
             ours, its = getattr(self, name), getattr(shrinkage, name)
             if ours != its:
                 raise InvalidValueError(
-                    f"shrinkage_cov: it has to be of the states that the loss takes; got {name}={its!r} there and "
-                    f"{name}={ours!r} here. Give both the same"
+                    "shrinkage_cov",
+                    f"it has to be of the states that the loss takes; got {name}={its!r} there and "
+                    f"{name}={ours!r} here. Give both the same",
                 )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -271,5 +274,5 @@ class IStarLoss(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _share(name: str, value: float | None) -> float | None:
+def _optional_score(name: str, value: float | None) -> float | None:
     return None if value is None else checks.number(name, value, 0.0, 1.0)

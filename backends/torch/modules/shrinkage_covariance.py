@@ -110,7 +110,7 @@ class ShrinkageCovariance(nn.Module):
         self.policy = checks.choice("policy", policy, POLICIES)
         self.decay = checks.number("decay", decay, 0.0, 1.0)
         if self.decay == 1:
-            raise InvalidValueError("decay: expected a number in [0, 1); 1 would never take a batch in")
+            raise InvalidValueError("decay", "expected a number in [0, 1); 1 would never take a batch in")
         self.max_points = _points_wanted(max_points)
         self.layers = checked_layers(layers)
         self.skip_embeddings = skip_embeddings
@@ -137,7 +137,7 @@ class ShrinkageCovariance(nn.Module):
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
 
     def current(self) -> Tensor:
-        """Give Σ_S.
+        """Return Σ_S.
 
         Returns
         -------
@@ -160,8 +160,8 @@ class ShrinkageCovariance(nn.Module):
             "It comes with the first training batch (of a loss in training mode); or call fit(model, batches)"
         )
         raise InvalidValueError(
-            f"shrinkage_cov: there is no covariance yet (policy {self.policy!r}). "
-            + ways.get(self.policy, from_batches)
+            "shrinkage_cov",
+            f"there is no covariance yet (policy {self.policy!r}). " + ways.get(self.policy, from_batches),
         )
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ class ShrinkageCovariance(nn.Module):
             it gives the same points at every epoch.
         max_points : int, optional
             Instead of the module's own. The last batch is cut, evenly over the layers, so that the count is exact;
-            with fewer points in all, `batches` is read once. Each rank reads its share of them.
+            with fewer points in all, `batches` is read once. Each rank reads its part of them.
         forward : callable, optional
             ``forward(model, batch)`` gives hidden states (a tensor or a sequence) and their attention mask (or None),
             for models that want other arguments or return their states otherwise; see also `HiddenStates`.
@@ -216,10 +216,10 @@ class ShrinkageCovariance(nn.Module):
         """
         if self.policy == "fixed":
             raise InvalidValueError(
-                'policy: "fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
+                "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
         together = self._together()
-        wanted = _share(self.max_points if max_points is None else _points_wanted(max_points), together)
+        wanted = _points_of_rank(self.max_points if max_points is None else _points_wanted(max_points), together)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module  # whose forward pass would broadcast buffers, and wait for ranks that read no more
         device, dtype = place(model)
@@ -269,11 +269,11 @@ class ShrinkageCovariance(nn.Module):
         if self.cov is None or self.averaged is None:
             self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
         old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)
-        share = (count > 1).to(averaged.dtype) * (1 - self.decay)
-        averaged = averaged * (1 - share) + share
-        share = share / torch.where(averaged > 0, averaged, 1)
+        step = (count > 1).to(averaged.dtype) * (1 - self.decay)
+        averaged = averaged * (1 - step) + step
+        step = step / torch.where(averaged > 0, averaged, 1)
         # New tensors, since a backward pass may still need the old ones.
-        self.cov, self.averaged = old + share * (cov.to(old.dtype) - old), averaged
+        self.cov, self.averaged = old + step * (cov.to(old.dtype) - old), averaged
 
     def extra_repr(self) -> str:
         """Show the parameters."""
@@ -294,8 +294,9 @@ class ShrinkageCovariance(nn.Module):
         initialised = dist.is_available() and dist.is_initialized()
         if self.sync is True and not initialised:
             raise InvalidValueError(
-                "sync: True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
-                'and call torch.distributed.init_process_group() first, or leave sync at "auto"'
+                "sync",
+                "True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
+                'and call torch.distributed.init_process_group() first, or leave sync at "auto"',
             )
         return bool(self.sync) and initialised and dist.get_world_size() > 1
 
@@ -323,14 +324,14 @@ class ShrinkageCovariance(nn.Module):
 
 def _points_wanted(max_points: Any) -> int:
     if isinstance(max_points, bool) or not isinstance(max_points, Integral):
-        raise InvalidTypeError(f"max_points: expected an integer of at least 2; got {max_points!r}")
+        raise InvalidTypeError("max_points", f"expected an integer of at least 2; got {max_points!r}")
     if max_points < 2:
-        raise InvalidValueError(f"max_points: a covariance needs at least 2 points; got {max_points}")
+        raise InvalidValueError("max_points", f"a covariance needs at least 2 points; got {max_points}")
     return int(max_points)
 
 
-def _share(points: int, together: bool) -> int:
-    """Give how many of the points this rank reads."""
+def _points_of_rank(points: int, together: bool) -> int:
+    """Return how many of the points this rank reads."""
     if not together:
         return points
     each, left = divmod(points, dist.get_world_size())

@@ -19,11 +19,11 @@ Forward = Callable[[Any, Any], tuple[Any, Any]]
 """What gives hidden states and their mask for a model and a batch."""
 
 LABELS = ("labels", "label", "label_ids")
-"""Names in a batch that a model must not get, lest it computes a loss."""
+"""Names in a batch that a model must not get, since it would compute a loss."""
 
 
 def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Give where the model computes, and whether in float64 or less."""
+    """Return where the model computes, and whether in float64 or less."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             return tensor.device, torch.float64 if tensor.dtype == torch.float64 else torch.float32
@@ -54,7 +54,7 @@ def undisturbed(model: nn.Module, batches: Any, device: torch.device) -> Iterato
 
 @contextlib.contextmanager
 def telling(progress: Any, wanted: int) -> Iterator[Callable[[int, int], object]]:
-    """Give what is told (points read, points wanted): the given callable, a bar, or nothing."""
+    """Return what is told (points read, points wanted): the given callable, a bar, or nothing."""
     if callable(progress):
         yield progress
         return
@@ -83,13 +83,14 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 
 def hidden_states_of(model: nn.Module, batch: Any, forward: Forward | None) -> tuple[Any, Any]:
-    """Give hidden states and their mask."""
+    """Return hidden states and their mask."""
     if forward is not None:
         result = forward(model, batch)
         if not isinstance(result, tuple) or len(result) != 2:
             raise InvalidTypeError(
-                f"forward: expected a pair (hidden_states, attention_mask); got {type(result).__name__}. "
-                "Without padding return (hidden_states, None)"
+                "forward",
+                f"expected a pair (hidden_states, attention_mask); got {type(result).__name__}. "
+                "Without padding return (hidden_states, None)",
             )
         return result
     instead = (
@@ -98,18 +99,19 @@ def hidden_states_of(model: nn.Module, batch: Any, forward: Forward | None) -> t
     )
     if not isinstance(batch, Mapping):
         raise InvalidTypeError(
-            f"batches: expected mappings, to be called as model(**batch); got {type(batch).__name__}. {instead}"
+            "batches", f"expected mappings, to be called as model(**batch); got {type(batch).__name__}. {instead}"
         )
     accepted = inspect.signature(model.forward).parameters
     if "output_hidden_states" not in accepted and all(p.kind != p.VAR_KEYWORD for p in accepted.values()):
         raise InvalidValueError(
-            f"model: {type(model).__name__} takes no output_hidden_states. {instead}; HiddenStates collects states of "
-            "models that do not return them"
+            "model",
+            f"{type(model).__name__} takes no output_hidden_states. {instead}; HiddenStates collects states of "
+            "models that do not return them",
         )
     inputs = {name: value for name, value in batch.items() if name not in LABELS}
     states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
     if states is None:
-        raise InvalidValueError(f"model: what {type(model).__name__} returns has no hidden_states. {instead}")
+        raise InvalidValueError("model", f"what {type(model).__name__} returns has no hidden_states. {instead}")
     return states, StateMasks(model, option="forward, with StateMasks(model, mask)")(states, batch)
 
 

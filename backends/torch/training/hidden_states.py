@@ -68,7 +68,7 @@ class HiddenStates:
 
     def __init__(self, model: nn.Module, layers: Any = None) -> None:
         if not isinstance(model, nn.Module):
-            raise InvalidTypeError(f"model: expected a torch module; got {type(model).__name__}")
+            raise InvalidTypeError("model", f"expected a torch module; got {type(model).__name__}")
         found = _find(model, layers)
         self.names = list(found.values())
         self.recording = True
@@ -80,7 +80,7 @@ class HiddenStates:
         self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in found.items()]
 
     def take(self) -> list[Tensor]:
-        """Give the states of the calls since the last `take`, and forget them.
+        """Return the states of the calls since the last `take`, and forget them.
 
         Returns
         -------
@@ -94,19 +94,21 @@ class HiddenStates:
             reentrant checkpoint.
         """
         if not self._handles:
-            raise InvalidValueError("states: the hooks were removed by close() or at the end of the with block")
+            raise InvalidValueError("states", "the hooks were removed by close() or at the end of the with block")
         states, cut_off = [state for _, state in self._states], self._cut_off
         self.taken = [name for name, _ in self._states]
         self.clear()
         if not states:
             raise InvalidValueError(
-                f"states: none of the {len(self.names)} layers ({_listed(self.names)}) ran since the last take(). "
-                "Call the model before, with recording=True"
+                "states",
+                f"none of the {len(self.names)} layers ({_listed(self.names)}) ran since the last take(). "
+                "Call the model before, with recording=True",
             )
         if cut_off is not None and not any(state.requires_grad for state in states):
             raise InvalidValueError(
-                f"states: {cut_off} ran without gradients inside a model called with them, so a loss on its states "
-                "would change nothing. Checkpoint with use_reentrant=False, or hook the checkpointed layer itself"
+                "states",
+                f"{cut_off} ran without gradients inside a model called with them, so a loss on its states "
+                "would change nothing. Checkpoint with use_reentrant=False, or hook the checkpointed layer itself",
             )
         return states
 
@@ -144,13 +146,15 @@ class HiddenStates:
         state = _first(output)
         if not isinstance(state, Tensor):
             raise InvalidTypeError(
-                f"layers: {name!r} puts out {type(state).__name__}, not a tensor. Choose a layer that gives its "
-                "hidden states first"
+                "layers",
+                f"{name!r} puts out {type(state).__name__}, not a tensor. Choose a layer that gives its "
+                "hidden states first",
             )
         if state.is_nested:
             raise InvalidTypeError(
-                f"layers: {name!r} puts out a nested tensor, which no mask fits, as nn.TransformerEncoder does in "
-                "evaluation. Call torch.backends.mha.set_fastpath_enabled(False) before"
+                "layers",
+                f"{name!r} puts out a nested tensor, which no mask fits, as nn.TransformerEncoder does in "
+                "evaluation. Call torch.backends.mha.set_fastpath_enabled(False) before",
             )
         if self._with_grad and not torch.is_grad_enabled():
             self._cut_off = name
@@ -184,20 +188,20 @@ def _first(output: Any) -> Any:
 
 
 def _find(model: nn.Module, layers: Any) -> OrderedDict[nn.Module, str]:
-    """Give the chosen modules with their names, each once, in the order asked for."""
+    """Return the chosen modules with their names, each once, in the order asked for."""
     names = dict(model.named_modules(remove_duplicate=False))
     if layers is None:
         layers = _own_list(names)
     elif isinstance(layers, (str, nn.Module)) and not isinstance(layers, nn.ModuleList):
         layers = [layers]
     if not isinstance(layers, Iterable):
-        raise InvalidTypeError(f"layers: expected names, modules or a sequence of them; got {type(layers).__name__}")
+        raise InvalidTypeError("layers", f"expected names, modules or a sequence of them; got {type(layers).__name__}")
     found: OrderedDict[nn.Module, str] = OrderedDict()
     for layer in layers:
         for name in _matching(layer, names):
             found.setdefault(names[name], name)
     if not found:
-        raise InvalidValueError("layers: expected at least one name or module; got none")
+        raise InvalidValueError("layers", "expected at least one name or module; got none")
     return found
 
 
@@ -205,13 +209,13 @@ def _matching(layer: Any, names: dict[str, nn.Module]) -> list[str]:
     if isinstance(layer, nn.Module):
         matches = [name for name, module in names.items() if module is layer][:1]
         if not matches:
-            raise InvalidValueError(f"layers: the {type(layer).__name__} that was given is no part of the model")
+            raise InvalidValueError("layers", f"the {type(layer).__name__} that was given is no part of the model")
         return matches
     if not isinstance(layer, str):
-        raise InvalidTypeError(f"layers: expected names or modules; got {layer!r} of type {type(layer).__name__}")
+        raise InvalidTypeError("layers", f"expected names or modules; got {layer!r} of type {type(layer).__name__}")
     matches = [name for name in names if name and _fits(name, layer)]
     if not matches:
-        raise InvalidValueError(f"layers: {layer!r} matches no module of the model. {_close_names(layer, names)}")
+        raise InvalidValueError("layers", f"{layer!r} matches no module of the model. {_close_names(layer, names)}")
     return matches
 
 
@@ -244,8 +248,9 @@ def _own_list(names: dict[str, nn.Module]) -> list[nn.Module]:
     if len(unique) != 1:
         which = f"it has {len(unique)} ({_listed(list(unique.values()))})" if unique else "it has none"
         raise InvalidValueError(
-            f'layers: say which, as in layers="encoder.layer.*"; only where a model has one list of layers are they '
-            f"found by themselves, and {which}"
+            "layers",
+            f'say which, as in layers="encoder.layer.*"; only where a model has one list of layers are they '
+            f"found by themselves, and {which}",
         )
     return list(next(iter(unique)).children())
 

@@ -54,14 +54,15 @@ def select_layers(
     masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
     if len(masks) != len(states):
         raise InvalidValueError(
-            f"attention_mask: expected one mask, or one for each of the {len(states)} entries of hidden_states; "
-            f"got {len(masks)}"
+            "attention_mask",
+            f"expected one mask, or one for each of the {len(states)} entries of hidden_states; got {len(masks)}",
         )
     for state in states:
         if not (state is None or isinstance(state, Tensor)):
             raise InvalidTypeError(
-                f"hidden_states: expected tensors of torch, or None for entries to skip; got {type(state).__name__}. "
-                "Convert by torch.as_tensor"
+                "hidden_states",
+                f"expected tensors of torch, or None for entries to skip; got {type(state).__name__}. "
+                "Convert by torch.as_tensor",
             )
     indices = list(range(1 if skip_embeddings else 0, len(states)))
     if layers is not None:
@@ -70,8 +71,9 @@ def select_layers(
     indices = [index for index in indices if states[index] is not None]
     if not indices:
         raise InvalidValueError(
-            "hidden_states: no layer is left to measure (None entries do not count"
-            + (", nor does the first with skip_embeddings=True)" if skip_embeddings and layers is None else ")")
+            "hidden_states",
+            "no layer is left to measure (None entries do not count"
+            + (", nor does the first with skip_embeddings=True)" if skip_embeddings and layers is None else ")"),
         )
     return Layers(indices, [states[index] for index in indices], [masks[index] for index in indices])
 
@@ -82,11 +84,12 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
         return None
     if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
         raise InvalidTypeError(
-            f"layers: expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]"
+            "layers",
+            f"expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]",
         )
     places = tuple(int(layer) for layer in layers)
     if not places or len(set(places)) < len(places):
-        raise InvalidValueError(f"layers: expected at least one place, none of them twice; got {layers!r}")
+        raise InvalidValueError("layers", f"expected at least one place, none of them twice; got {layers!r}")
     return places
 
 
@@ -95,8 +98,9 @@ def _require_distinct(layers: Sequence[int], indices: list[int]) -> None:
     for layer, index in zip(layers, indices, strict=True):
         if index in seen:
             raise InvalidValueError(
-                f"layers: {seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
-                "twice. Leave one of them out"
+                "layers",
+                f"{seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
+                "twice. Leave one of them out",
             )
         seen[index] = layer
 
@@ -108,10 +112,11 @@ def _is_place(layer: Any) -> bool:
 def _place(layer: int, states: list[Any]) -> int:
     if not -len(states) <= layer < len(states):
         raise InvalidValueError(
-            f"layers: there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
-            "transformer's first is the embedding layer)"
+            "layers",
+            f"there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
+            "transformer's first is the embedding layer)",
         )
     index = layer % len(states)
     if states[index] is None:
-        raise InvalidValueError(f"layers: entry {layer} of hidden_states is None; let the model return it")
+        raise InvalidValueError("layers", f"entry {layer} of hidden_states is None; let the model return it")
     return index

@@ -53,7 +53,7 @@ class TrainingLog(nn.Module):
             self.start = values[self.watched].detach().clone()
 
     def collect(self) -> dict[str, float]:
-        """Give the means since the last call and forget them; waits for the device once.
+        """Return the means since the last call and forget them; waits for the device once.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class TrainingLog(nn.Module):
 
 
 def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Give a buffer that is still None a place to be loaded into, without which torch loads nothing."""
+    """Return a buffer that is still None a place to be loaded into, without which torch loads nothing."""
     saved = state_dict.get(prefix + name)
     if saved is not None and getattr(module, name) is None:
         setattr(module, name, torch.zeros_like(saved))

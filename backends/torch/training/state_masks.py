@@ -61,8 +61,9 @@ class StateMasks:
     def __init__(self, model: nn.Module, mask: Any = None, *, option: str = "mask") -> None:
         if not (mask is None or mask is False or isinstance(mask, str) or _takes_two(mask)):
             raise InvalidTypeError(
-                f"{option}: expected a name in the inputs, a function (inputs, outputs) that gives a mask or one for "
-                f"each layer, or False, where all states are points; got {mask!r}"
+                option,
+                f"expected a name in the inputs, a function (inputs, outputs) that gives a mask or one for "
+                f"each layer, or False, where all states are points; got {mask!r}",
             )
         self.model = model
         self.mask = mask
@@ -72,7 +73,7 @@ class StateMasks:
     def __call__(
         self, states: Sequence[Tensor | None], inputs: Any, outputs: Any = None, *, names: Sequence[str] | None = None
     ) -> list[Tensor | None]:
-        """Give the masks.
+        """Return the masks.
 
         Parameters
         ----------
@@ -103,8 +104,8 @@ class StateMasks:
             given = found if isinstance(found, (tuple, list)) else [found] * len(states)
             if len(given) != len(states):
                 raise InvalidValueError(
-                    f"{self.option}: expected one mask, or one for each of the {len(states)} layers; the function gave "
-                    f"{len(given)}"
+                    self.option,
+                    f"expected one mask, or one for each of the {len(states)} layers; the function gave {len(given)}",
                 )
         else:
             given = self._from_inputs(_mapping(inputs), states, names)
@@ -127,7 +128,7 @@ class StateMasks:
         if isinstance(self.mask, str) and self.mask not in (inputs or {}):
             got = "no names" if inputs is None else f"the names {sorted(map(str, inputs))}"
             raise InvalidValueError(
-                f"{self.option}: the batch has no {self.mask!r}; got {got}. Give a function (inputs, outputs)"
+                self.option, f"the batch has no {self.mask!r}; got {got}. Give a function (inputs, outputs)"
             )
         inputs = inputs or {}
         own = inputs.get(self.mask or "attention_mask")
@@ -162,15 +163,16 @@ class StateMasks:
         if fit is None:
             name = self.option if callable(self.mask) else self.mask or "attention_mask"
             raise InvalidValueError(
-                f"{name}: expected shape {tuple(shape)}, one entry for each state (states: {tuple(states.shape)}); got "
+                name,
+                f"expected shape {tuple(shape)}, one entry for each state (states: {tuple(states.shape)}); got "
                 f"{tuple(tensor.shape)}, and it is not known how this model gets from one to the other. Give "
                 f"{self.option}: the name of an input that fits, a function (inputs, outputs) that gives a mask or one "
-                "for each layer, or False, where all states are points"
+                "for each layer, or False, where all states are points",
             )
         return fit
 
     def _fits(self, mask: Tensor, shape: torch.Size) -> Iterator[Tensor]:
-        """Give what the mask becomes, in the shape, by each way that leads there."""
+        """Return what the mask becomes, in the shape, by each way that leads there."""
         if mask.shape == shape:
             yield _open(mask)
         elif mask.ndim == 4 or (mask.ndim == 3 and len(mask) == shape[0]):
@@ -233,7 +235,7 @@ def _in_tower_for_images(name: str) -> bool:
 
 
 def _open(mask: Tensor, *, pattern: bool = False) -> Tensor:
-    """Give ones and zeros for an additive mask, and any other as it is."""
+    """Return ones and zeros for an additive mask, and any other as it is."""
     if not mask.is_floating_point():
         return mask
     additive = (mask < 0).any()
@@ -243,7 +245,7 @@ def _open(mask: Tensor, *, pattern: bool = False) -> Tensor:
 
 
 def _attended(pattern: Tensor) -> Tensor:
-    """Give (batch, keys): whether any place attends to a key, of (batch, [heads,] queries, keys)."""
+    """Return (batch, keys): whether any place attends to a key, of (batch, [heads,] queries, keys)."""
     rows = (pattern != 0).any(1) if pattern.ndim == 4 else pattern != 0
     # A place that may attend to nothing is often let attend to everything, since a softmax needs something. Only the
     # last one does so by itself in a causal pattern.
@@ -252,7 +254,7 @@ def _attended(pattern: Tensor) -> Tensor:
 
 
 def _frames(lengths_of: Callable[..., Any], mask: Tensor, length: int) -> Iterator[Tensor]:
-    """Give which frames come from samples that count, if the model makes so many of so many samples."""
+    """Return which frames come from samples that count, if the model makes so many of so many samples."""
     accepted = inspect.signature(lengths_of).parameters
     if not accepted:
         return

@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("isoscore_star")
 
 
 def loss_is_scaled(trainer: Any, num_items_in_batch: Any) -> bool:
-    """Tell whether `training_step` takes a loss as already divided; its own rule."""
+    """Return whether `training_step` takes a loss as already divided; its own rule."""
     stated = getattr(trainer, "loss_is_scaled_for_ga", None)
     if stated is not None:
         return bool(stated)

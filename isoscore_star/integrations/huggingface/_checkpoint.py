@@ -30,6 +30,7 @@ def load(penalty: nn.Module, folder: str | Path, device: str, name: str = FILE) 
         penalty.load_state_dict(load_file(file, device))
     except RuntimeError as error:
         raise InvalidValueError(
-            f"{file}: it was saved by another penalty than this one, {penalty!r}. Go on with the one that it was saved "
-            f"by, or remove the file to start its state anew. {error}"
+            file,
+            f"it was saved by another penalty than this one, {penalty!r}. Go on with the one that it was saved "
+            f"by, or remove the file to start its state anew. {error}",
         ) from None

@@ -40,7 +40,7 @@ class EvaluationScore:
             self.moments[name].update(states, mask)
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Give the scores of what all ranks have seen; none for fewer than two states, or only identical ones."""
+        """Return the scores of what all ranks have seen; none for fewer than two states, or only identical ones."""
         parts = {name: moments.reduce() for name, moments in self.moments.items()}
         if self.by_layer and parts:
             first = next(iter(parts.values()))

@@ -89,8 +89,9 @@ class IStarMixin(_Base):
     ) -> None:
         if lam_schedule is not None and not callable(lam_schedule):
             raise InvalidTypeError(
-                "lam_schedule: expected a function of the step, such as isoscore_star.LambdaSchedule; got "
-                f"{type(lam_schedule).__name__}. A constant goes into istar={{'lam': ...}}"
+                "lam_schedule",
+                "expected a function of the step, such as isoscore_star.LambdaSchedule; got "
+                f"{type(lam_schedule).__name__}. A constant goes into istar={{'lam': ...}}",
             )
         super().__init__(*args, **kwargs)
         self.lam_schedule = lam_schedule
@@ -199,11 +200,12 @@ class IStarMixin(_Base):
             _checkpoint.save(self.istar, output_dir)
 
     def get_shrinkage_dataloader(self) -> Any:
-        """Give the data from which Σ_S is read: the training data, not shuffled. Override it for others."""
+        """Return the data from which Σ_S is read: the training data, not shuffled. Override it for others."""
         if self.train_dataset is None:
             raise InvalidValueError(
-                "train_dataset: the shrinkage covariance is read from it, but there is none. Override "
-                'get_shrinkage_dataloader, or take estimator="unbiased", which needs no covariance'
+                "train_dataset",
+                "the shrinkage covariance is read from it, but there is none. Override "
+                'get_shrinkage_dataloader, or take estimator="unbiased", which needs no covariance',
             )
         return self.get_test_dataloader(self.train_dataset)
 

@@ -26,15 +26,17 @@ def make_penalty(istar: Any, model: nn.Module, *, hooked: bool) -> Any:
         penalty = istar
     else:
         raise InvalidTypeError(
-            "istar: expected an IStarLoss, a CosineRegularizer, or a dict of IStarLoss's arguments; got "
-            f"{type(istar).__name__}"
+            "istar",
+            "expected an IStarLoss, a CosineRegularizer, or a dict of IStarLoss's arguments; got "
+            f"{type(istar).__name__}",
         )
     if penalty.reduction == "none":
-        raise InvalidValueError('istar: reduction="none" gives a loss for each layer; take "union" or "mean"')
+        raise InvalidValueError("istar", 'reduction="none" gives a loss for each layer; take "union" or "mean"')
     if hooked and penalty.skip_embeddings:
         raise InvalidValueError(
-            "istar: the states of this model come from hooks on its layers, among which there is no embedding layer "
-            "that skip_embeddings=True could leave out; take False"
+            "istar",
+            "the states of this model come from hooks on its layers, among which there is no embedding layer "
+            "that skip_embeddings=True could leave out; take False",
         )
     if isinstance(penalty, IStarLoss) and _lacks_covariance(penalty):
         penalty.shrinkage = ShrinkageCovariance(
@@ -54,7 +56,8 @@ def _hidden_size(model: nn.Module) -> int:
     size = getattr(config, "hidden_size", None)
     if not isinstance(size, int):
         raise InvalidValueError(
-            f"istar: {type(model).__name__} has no config.hidden_size that tells the width of its states. Give it: "
-            'istar={"dim": ..., ...}'
+            "istar",
+            f"{type(model).__name__} has no config.hidden_size that tells the width of its states. Give it: "
+            'istar={"dim": ..., ...}',
         )
     return size

@@ -100,8 +100,9 @@ class ModelStates:
         stacks = _stacks(outputs) if isinstance(outputs, Mapping) else {}
         if not stacks:
             raise InvalidValueError(
-                "model: what it returned holds no hidden states, although output_hidden_states=True was asked for. "
-                'Give istar_modules= (names of its layers, such as "encoder.layer.*"), and hooks will take them'
+                "model",
+                "what it returned holds no hidden states, although output_hidden_states=True was asked for. "
+                'Give istar_modules= (names of its layers, such as "encoder.layer.*"), and hooks will take them',
             )
         states = [state for stack in stacks.values() for state in stack]
         names = [name for name, stack in stacks.items() for _ in stack]
@@ -110,7 +111,7 @@ class ModelStates:
 
 
 def _stacks(outputs: Mapping[str, Any]) -> dict[str, list[Tensor | None]]:
-    """Give the layers' states by name: the model's, or those of encoder and decoder, or of towers (as CLIP's)."""
+    """Return the layers' states by name: the model's, or those of encoder and decoder, or of towers (as CLIP's)."""
     given = {name: outputs.get(name) for name in NAMES}
     if given["hidden_states"] is not None:
         given = {"hidden_states": given["hidden_states"]}
@@ -183,7 +184,7 @@ def together(given: Sequence[Call | IsoScoreError], *, without_embeddings: bool,
     if len(calls) == 1:
         return first
     if any(len(call.states) != len(first.states) for call in calls):
-        raise InvalidValueError("model: it was called several times and gave different numbers of layers")
+        raise InvalidValueError("model", "it was called several times and gave different numbers of layers")
     states: list[Tensor | None] = []
     masks: list[Tensor | None] = []
     for index, state in enumerate(first.states):

@@ -70,7 +70,7 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return self.trainer.model
 
     def states(self) -> ModelStates:
-        """Give what collects the hidden states of the Trainer's present model; `model_init` makes new ones."""
+        """Return what collects the hidden states of the Trainer's present model; `model_init` makes new ones."""
         if self._states is None or self._states.trained is not self.model:
             model = self.trainer.accelerator.unwrap_model(self.model)
             self._states = ModelStates(self.model, model, self.modules, self.mask)
@@ -80,8 +80,9 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Join the model's calls for one batch."""
         if not calls:
             raise InvalidValueError(
-                "model: compute_loss did not call the model that it was given, so there are no hidden states. Call "
-                "that one, not self.model"
+                "model",
+                "compute_loss did not call the model that it was given, so there are no hidden states. Call "
+                "that one, not self.model",
             )
         without_embeddings = self.penalty.skip_embeddings and self.penalty.layers is None
         return together(calls, without_embeddings=without_embeddings, accelerator=accelerator)
@@ -101,14 +102,15 @@ class Training(TrainerCallback):  # type: ignore[misc, unused-ignore]
             return None
         if torch.is_grad_enabled() and not any(state is not None and state.requires_grad for state in call.states):
             raise InvalidValueError(
-                "model: its hidden states carry no gradient, so the penalty would change nothing. Are all layers "
-                "frozen? Set lam=0 to log the score alone"
+                "model",
+                "its hidden states carry no gradient, so the penalty would change nothing. Are all layers "
+                "frozen? Set lam=0 to log the score alone",
             )
         result: Tensor = self.penalty(call.states, call.masks)
         return result
 
     def factor(self, inputs: Any, num_items: Any) -> float:
-        """Tell by what to multiply the penalty of a micro-batch; see `_accumulation`."""
+        """Return by what to multiply the penalty of a micro-batch; see `_accumulation`."""
         trainer = self.trainer
         if not loss_is_scaled(trainer, num_items):
             return 1.0  # training_step divides it

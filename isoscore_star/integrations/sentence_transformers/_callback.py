@@ -48,7 +48,7 @@ class IStarCallback(TrainerCallback):
 
     def __init__(self, loss: IStarLoss, texts: Sequence[str] | None = None, *, batch_size: int = 32) -> None:
         if not isinstance(loss, IStarLoss):
-            raise InvalidTypeError(f"loss: expected the IStarLoss of this module; got {type(loss).__name__}")
+            raise InvalidTypeError("loss", f"expected the IStarLoss of this module; got {type(loss).__name__}")
         self.loss = loss
         self.texts = texts
         self.batch_size = batch_size
@@ -105,7 +105,7 @@ class IStarCallback(TrainerCallback):
 def _training_texts(dataset: Any) -> Iterator[str]:
     if not hasattr(dataset, "__len__"):
         raise InvalidValueError(
-            "texts: the training data is a stream, which can be read only once. Give IStarCallback(loss, texts=...)"
+            "texts", "the training data is a stream, which can be read only once. Give IStarCallback(loss, texts=...)"
         )
     # A generator of its own: the order of the training itself has to stay what it would be.
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))

@@ -62,7 +62,7 @@ class IsoScoreStarEvaluator(BaseEvaluator):
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """Give the score and the effective number of dimensions; the trainer logs both as ``eval_...``.
+        """Return the score and the effective number of dimensions; the trainer logs both as ``eval_...``.
 
         Raises
         ------
@@ -84,5 +84,5 @@ class IsoScoreStarEvaluator(BaseEvaluator):
         return metrics
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Give what the model card shows."""
+        """Return what the model card shows."""
         return {"zeta": self.zeta, "estimator": self.estimator}

@@ -89,7 +89,7 @@ class IStarLoss(nn.Module):
         if shrinkage_cov is None and estimator == "shrinkage" and zeta:
             shrinkage_cov = ShrinkageCovariance(dim, layers=layers, skip_embeddings=True, sync=sync)
         if reduction == "none":
-            raise InvalidValueError('reduction: expected "union" or "mean", since a loss is one number; got "none"')
+            raise InvalidValueError("reduction", 'expected "union" or "mean", since a loss is one number; got "none"')
         self.model = model
         self.loss = loss
         self.masks = StateMasks(model, mask)
@@ -167,8 +167,9 @@ class IStarLoss(nn.Module):
         shrinkage = self.penalty.shrinkage
         if not isinstance(shrinkage, ShrinkageCovariance):
             raise InvalidValueError(
-                "shrinkage_cov: there is nothing to refresh, since it was given as a matrix or is not used. Leave it "
-                "out, or give a ShrinkageCovariance"
+                "shrinkage_cov",
+                "there is nothing to refresh, since it was given as a matrix or is not used. Leave it "
+                "out, or give a ShrinkageCovariance",
             )
         model: Any = _states.inner(self.model)
         if synchronised(shrinkage.sync):
@@ -178,14 +179,14 @@ class IStarLoss(nn.Module):
         shrinkage.fit(model, batches, max_points, forward=functools.partial(_states.embed, mask=self.masks))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Give what the model card shows."""
+        """Return what the model card shows."""
         penalty = self.penalty
         names = ("lam", "zeta", "estimator", "reduction", "layers", "target", "floor")
         return {"loss": type(self.loss).__name__, **{name: getattr(penalty, name) for name in names}}
 
     @property
     def citation(self) -> str:
-        """Give the reference for the model card."""
+        """Return the reference for the model card."""
         return """
 @inproceedings{rudman2024stable,
     title={Stable Anisotropic Regularization},
@@ -202,10 +203,11 @@ class IStarLoss(nn.Module):
             return
         if shrinkage.cov is None and self.penalty.zeta > 0:
             raise InvalidValueError(
-                f"shrinkage_cov: zeta={self.penalty.zeta:g} mixes in a covariance that is not known yet. Give the "
+                "shrinkage_cov",
+                f"zeta={self.penalty.zeta:g} mixes in a covariance that is not known yet. Give the "
                 "trainer callbacks=[IStarCallback(loss)], which reads it at every epoch as in the paper, or call "
                 "loss.refresh(texts), or give shrinkage_cov=ShrinkageCovariance(dim, policy='running', "
-                "skip_embeddings=True), or set zeta=0 or estimator='unbiased', which need none"
+                "skip_embeddings=True), or set zeta=0 or estimator='unbiased', which need none",
             )
 
 

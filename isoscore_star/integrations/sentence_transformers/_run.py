@@ -13,7 +13,7 @@ from isoscore_star.integrations.huggingface import _checkpoint
 
 
 def training_of(kind: type) -> tuple[Path | None, Any, list[Any]]:
-    """Give the checkpoint that the present training goes on from, its trainer, and its callbacks of a kind.
+    """Return the checkpoint that the present training goes on from, its trainer, and its callbacks of a kind.
 
     No callback gets the path, or the trainer, so they are read off the call of the trainer that is going on.
     """

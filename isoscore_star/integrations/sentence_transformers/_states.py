@@ -24,13 +24,14 @@ def inner(model: nn.Module) -> nn.Module:
 
 
 def configs(model: nn.Module) -> list[Any]:
-    """Give the configurations of the transformers in a model (a Router has several)."""
+    """Return the configurations of the transformers in a model (a Router has several)."""
     transformers: list[Any] = [getattr(module, "auto_model", None) for module in inner(model).modules()]
     found = [transformer.config for transformer in transformers if hasattr(transformer, "config")]
     if not found:
         raise InvalidValueError(
-            "model: there is no transformer in it, so there are no token states. For sentence embeddings of other "
-            "models add isoscore_star.istar_loss in a loss of your own"
+            "model",
+            "there is no transformer in it, so there are no token states. For sentence embeddings of other "
+            "models add isoscore_star.istar_loss in a loss of your own",
         )
     return found
 
@@ -90,17 +91,18 @@ def _states_of(output: Any) -> list[Tensor]:
     states = output.get("all_layer_embeddings") if isinstance(output, Mapping) else None
     if not states:
         raise InvalidValueError(
-            "model: it returned no states of its layers, although output_hidden_states=True was asked for. Its "
-            "transformer has to hand that on and return hidden_states"
+            "model",
+            "it returned no states of its layers, although output_hidden_states=True was asked for. Its "
+            "transformer has to hand that on and return hidden_states",
         )
     return list(states)
 
 
 def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> list[Pass]:
-    """Give the passes that carry a gradient, of a loss; all of them where none is asked for."""
+    """Return the passes that carry a gradient, of a loss; all of them where none is asked for."""
     if not passes:
         raise InvalidValueError(
-            f"loss: {type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
+            "loss", f"{type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
         )
     kept = []
     for found in passes:
@@ -114,7 +116,7 @@ def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> l
 
 
 def by_layer(passes: Sequence[Pass], layers: Sequence[int] | None) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Give each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
+    """Return each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
     first = passes[0]
     if len(passes) == 1:
         return list(first.states), first.masks
@@ -137,7 +139,7 @@ def _kept(mask: Tensor | None, states: Tensor) -> Tensor:
 
 
 def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any]:
-    """Give states and masks of a batch."""
+    """Return states and masks of a batch."""
     with watching(model, mask) as passes:
         model(batch)
     (found,) = passes
@@ -156,8 +158,9 @@ def refuse_gradient_cache(loss: nn.Module) -> None:
 
 def _no_gradient(name: str) -> InvalidValueError:
     return InvalidValueError(
-        f"loss: {name} caches gradients. It embeds without gradients first, and again in its backward pass, so a "
+        "loss",
+        f"{name} caches gradients. It embeds without gradients first, and again in its backward pass, so a "
         "penalty on these states would have a value but no gradient. Take the loss that does not cache "
         "(MultipleNegativesRankingLoss for CachedMultipleNegativesRankingLoss, "
-        "MegaBatchMarginLoss(use_mini_batched_version=False)), with gradient checkpointing if memory is short"
+        "MegaBatchMarginLoss(use_mini_batched_version=False)), with gradient checkpointing if memory is short",
     )

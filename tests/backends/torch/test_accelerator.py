@@ -31,7 +31,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(blocks._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
     for module in (backend, points, blocks, score, frame, target):
-        monkeypatch.setattr(module, "values_at_hand", lambda tensor: False)
+        monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
     for module in (backend, score, points, frame, target):
         monkeypatch.setattr(module, "concrete", refuse)
 
@@ -141,7 +141,7 @@ def test_few_blocks_at_a_time(
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_empty_clouds_cost_no_copy_of_their_neighbours(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    monkeypatch.setattr(blocks, "values_at_hand", lambda tensor: not slow)
+    monkeypatch.setattr(blocks, "on_cpu", lambda tensor: not slow)
     clouds = [torch.empty(0, DIM), torch.randn(9, DIM), torch.empty(0, DIM)]
     (block,) = blocks.row_blocks(clouds, [None] * 3, whole=False)
     assert block.rows.data_ptr() == clouds[1].data_ptr()
