@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import value_and_grad
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import getval, isbox
 
 from isoscore_star.backends.numpy import NumPyBackend
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Invariants, refuse_across
+from isoscore_star.core.score import sums_in_unit
 
 
 @primitive  # type: ignore[untyped-decorator]
@@ -29,12 +29,16 @@ class AutogradBackend(NumPyBackend):
     """What differs from NumPy: everything stays on the tape, and constants (plain ndarrays) may stand beside boxes."""
 
     name = "autograd"
-    differentiable = True
+    constants_for_all = False
     takes: tuple[str, ...] = ("numpy",)
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
         return isinstance(array, ArrayBox)
+
+    def accept(self, name: str, array: Any) -> Any:
+        """Leave boxes on their tape."""
+        return array if isbox(array) else super().accept(name, array)
 
     def points(self, array: Any) -> Any:
         """Flatten to (m, d) in float64."""
@@ -58,6 +62,7 @@ class AutogradBackend(NumPyBackend):
         across: Any = None,
     ) -> Invariants:
         """Compute by one symmetric product of d × d, or of m × m where the points are the fewer."""
+        refuse_across(self, across)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
             return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
 
@@ -95,17 +100,11 @@ class AutogradBackend(NumPyBackend):
             target_unit=largest**0.5 * max(target_variance, 0.0) ** 0.5,
         )
 
-    def total(self, array: Any) -> Any:
-        """Sum all entries."""
-        return anp.sum(array)
-
-    def diagonal(self, matrix: Any) -> Any:
-        """Take the diagonal."""
-        return anp.diagonal(matrix, axis1=-1, axis2=-2)  # the only axes whose gradient autograd has
-
-    def detached(self, scalar: Any) -> Any:
-        """Return it without gradient."""
-        return _value(scalar)
+    def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
+        """Compute tr C and ‖C‖²_F."""
+        # The only axes along which autograd has the gradient of a diagonal.
+        variances = anp.diagonal(cov, axis1=-1, axis2=-2) if cov.ndim == 2 else cov
+        return sums_in_unit(variances, cov, anp.sum, self.where, _value)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -122,11 +121,6 @@ class AutogradBackend(NumPyBackend):
     def result(self, score: Any) -> Any:
         """Leave the box on its tape."""
         return score
-
-    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Differentiate by the tape."""
-        value, gradient = value_and_grad(function)(X)
-        return value, gradient
 
 
 def _power_of_two(length: float) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star import functions
+from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
 from isoscore_star.core.errors import InvalidTypeError
 
@@ -167,7 +168,7 @@ class istar(nn.Module):  # noqa: N801 - their name
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
-        _, score = functions.training_score(cloud, cov, zeta, None, None, "shrinkage", check_values=False)
+        _, score = functions.training_score(BACKEND, cloud, cov, zeta)
         result: Tensor = score
         return result
 

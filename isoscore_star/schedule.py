@@ -8,6 +8,7 @@ from typing import Any
 
 from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.messages import shown
 
 SHAPES = ("constant", "linear", "cosine")
 
@@ -80,8 +81,8 @@ class LambdaSchedule:
 
 def _steps(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        got = f"{checks.shown(value)} of type {type(value).__name__}"
+        got = f"{shown(value)} of type {type(value).__name__}"
         raise InvalidTypeError(name, f"expected a number of steps; got {got}")
     if value < least:
-        raise InvalidValueError(name, f"expected at least {least}; got {checks.shown(value)}")
+        raise InvalidValueError(name, f"expected at least {least}; got {shown(value)}")
     return int(value)

@@ -50,19 +50,18 @@ from isoscore_star.backends.torch.points import (
 from isoscore_star.backends.torch.score import shrunk_score, unbiased_score
 from isoscore_star.backends.torch.target import Target, target_of, with_target
 from isoscore_star.core import formulas
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.score import sums_in_unit
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """Float64 points and integers are computed in float64, all other ones in float32, or in float64 if they are narrow.
 
     What comes out has float32's dtype then too.
     """
 
     name = "torch"
-    differentiable = True
-    distributed = True
-    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a tensor."""
@@ -71,6 +70,14 @@ class TorchBackend:
     def dtype_name(self, array: Tensor) -> str:
         """Name the dtype."""
         return str(array.dtype).removeprefix("torch.")
+
+    def accept(self, name: str, array: Tensor) -> Tensor:
+        """Refuse sparse layouts."""
+        if array.layout is not torch.strided:
+            raise InvalidTypeError(
+                name, f"expected a dense array; got one of layout {array.layout}. Give {name}.to_dense()"
+            )
+        return array
 
     def points(self, array: Tensor) -> Tensor:
         """Flatten to (m, d); half precision is converted later, block by block."""
@@ -106,23 +113,16 @@ class TorchBackend:
                 return _gram_form(clouds, masks, target, fourth_order)
             return _scatter_form(clouds, masks, target, fourth_order)
 
-    def total(self, array: Tensor) -> Tensor:
-        """Sum all entries."""
-        return array.sum()
-
-    def diagonal(self, matrix: Tensor) -> Tensor:
-        """Take the diagonal."""
-        return matrix.diagonal()
-
-    def detached(self, scalar: Tensor) -> Tensor:
-        """Return it without gradient."""
-        return scalar.detach()
+    def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute tr C and ‖C‖²_F."""
+        variances = cov.diagonal() if cov.ndim == 2 else cov
+        return sums_in_unit(variances, cov, torch.sum, self.where, torch.Tensor.detach)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
 
-    def score_in_one_step(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+    def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
         """Return IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
         return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
 
@@ -136,26 +136,6 @@ class TorchBackend:
         if transformed():  # a tensor inside torch.func's transformations has no memory to share
             return np.asarray(array.tolist()).reshape(array.shape)
         return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
-
-    def result(self, score: Tensor) -> Tensor:
-        """Leave the 0-d tensor as it is."""
-        return score
-
-    def devices(self) -> tuple[str, ...]:
-        """Name the CPU, every CUDA device, and Apple's."""
-        cuda = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
-        return ("cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
-        """Convert on the host, then copy to the device."""
-        return torch.tensor(array, dtype=getattr(torch, dtype)).to(device)
-
-    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
-        """Differentiate at a leaf of its own."""
-        leaf = X.detach().requires_grad_()
-        value = function(leaf)
-        (gradient,) = torch.autograd.grad(value, leaf)
-        return value.detach(), gradient
 
 
 def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:

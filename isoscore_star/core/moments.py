@@ -121,7 +121,7 @@ class Moments:
                 f"these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
                 "Use one Moments for each width",
             )
-        value_checks.mask_values(mask)
+        value_checks.mask_values(mask, cloud.backend)
         to_numpy = cloud.backend.to_numpy
         batch = Moments()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):

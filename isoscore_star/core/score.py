@@ -102,3 +102,21 @@ def unbiased_margin(invariants: Invariants) -> Array:
 def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
     q: Any = invariants.q
     return formulas.unbiased_squares(invariants.t, invariants.f, q, invariants.count)
+
+
+def sums_in_unit(
+    variances: Array,
+    cov: Array,
+    total: Callable[[Any], Any],
+    where: Where,
+    constant: Callable[[Any], Any] = lambda a: a,
+) -> tuple[Array, Array]:
+    """Compute tr C and ‖C‖²_F in units of about a mean variance, which counts as a constant.
+
+    By roots, in two steps: sums of variances leave the range of floats where no variance does, and what divides by a
+    large number as XLA does, times its reciprocal, gives zero.
+    """
+    root = total(abs(constant(variances)) ** 0.5) / int(variances.shape[0])
+    inverse = 1.0 / where(root > 0, root, 1.0)
+    scaled = cov * inverse * inverse
+    return total(variances * inverse * inverse), total(scaled * scaled)

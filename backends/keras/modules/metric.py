@@ -10,6 +10,7 @@ from keras import ops
 
 from isoscore_star.backends.keras.moments import BatchMoments, Frame, at_least, batch_moments, safe
 from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import measured_unbiased_score, shrunk_score
@@ -215,7 +216,7 @@ def _about(h: Any, count: Any, scatter: Any, third: Any, fourth: Any) -> tuple[A
 
 def _tensor(name: str, array: Any, dtype: str) -> Any:
     if not ops.is_tensor(array):
-        array = checks.as_numpy(name, array)
+        array = as_numpy(name, array)
         checks.check_dtype(name, array.dtype.name)
         return ops.convert_to_tensor(array, dtype)  # Keras would make float32 of NumPy's float64
     checks.check_dtype(name, keras.backend.standardize_dtype(array.dtype))

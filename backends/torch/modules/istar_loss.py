@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
 from isoscore_star.backends.torch.training.sync import checked_sync, synchronised
 from isoscore_star.core import checks, formulas, value_checks
 from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.core.registry import get_backend
 from isoscore_star.functions import training_score
 
 REDUCTIONS = ("union", "mean", "none")
@@ -143,12 +143,11 @@ class IStarLoss(nn.Module):
         if self.shrinkage is not None:
             self.shrinkage.set(cov)
             return
-        backend = get_backend("torch")
-        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, backend)
+        matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, self.dim)
+        value_checks.covariance_values("shrinkage_cov", matrix, BACKEND)
         tensor = torch.as_tensor(matrix).detach().clone()
         device = tensor.device if self.shrinkage_cov is None else self.shrinkage_cov.device
-        self.shrinkage_cov = backend.constant(tensor, tensor).to(device)
+        self.shrinkage_cov = BACKEND.constant(tensor, tensor).to(device)
 
     def forward(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
         """Compute the penalty.
@@ -229,7 +228,16 @@ class IStarLoss(nn.Module):
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
         across = "world" if synchronised(self.sync) else None
-        _, score = training_score(states, cov, self.zeta, masks, across, self.estimator, check_values=self.check_values)
+        _, score = training_score(
+            BACKEND,
+            states,
+            cov,
+            self.zeta,
+            mask=masks,
+            across=across,
+            estimator=self.estimator,
+            check_values=self.check_values,
+        )
         result: Tensor = score
         return result
 
