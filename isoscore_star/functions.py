@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from isoscore_star.core import checks, formulas, value_checks
+from numpy.typing import NDArray
+
+from isoscore_star.core import checks, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.protocol import Array, Backend, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
-from isoscore_star.core.score import shrunk_score, unbiased_score
+from isoscore_star.core.score import bounded, shrunk_score, unbiased_score
+
+if TYPE_CHECKING:
+    import jax
+    import torch
+
+_Tensor = TypeVar("_Tensor", "torch.Tensor", "jax.Array")
+_ArraysOfNumPy = NDArray[Any] | Sequence[NDArray[Any]]
 
 
+@overload
+def isoscore(X: _ArraysOfNumPy, *, mask: Any = ..., across: Any = ...) -> float: ...
+@overload
+def isoscore(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = ...) -> _Tensor: ...
+@overload
+def isoscore(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore: the share of its dimensions that a cloud of points uses evenly.
@@ -75,6 +91,16 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     return isoscore_star(X, mask=mask, across=across)
 
 
+@overload
+def isoscore_star(
+    X: _ArraysOfNumPy, shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...
+) -> float: ...
+@overload
+def isoscore_star(
+    X: _Tensor | Sequence[_Tensor], shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...
+) -> _Tensor: ...
+@overload
+def isoscore_star(X: Any, shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore*: IsoScore of the shrunk covariance Σ = (1 − ζ)·S + ζ·Σ_S, stable on mini-batches.
@@ -133,9 +159,15 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     cloud = checks.points(X, mask, backend)
     invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=True)
     score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
-    return _bounded(backend.result(_computed(score, cloud)))
+    return bounded(backend.result(_computed(score, cloud)))
 
 
+@overload
+def isoscore_unbiased(X: _ArraysOfNumPy, *, mask: Any = ..., across: Any = ...) -> float: ...
+@overload
+def isoscore_unbiased(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = ...) -> _Tensor: ...
+@overload
+def isoscore_unbiased(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore with the bias of a small sample removed; needs no Σ_S and no ζ.
@@ -190,137 +222,42 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     return backend.result(_computed(score, cloud))
 
 
-def isoscore_from_cov(cov: Any) -> Any:
-    """IsoScore of a distribution whose covariance is known.
-
-    Parameters
-    ----------
-    cov : array of shape (d, d)
-        Symmetric, of any framework, d ≥ 2.
-
-    Returns
-    -------
-    float or 0-d array
-        The score; a float for NumPy, else a differentiable 0-d array of `cov`'s framework.
-
-    Raises
-    ------
-    InvalidValueError
-        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
-        (‖C‖²_F above (tr C)²).
-    DegenerateDataError
-        If every variance is zero.
-    InvalidTypeError
-        If it is no array of a known framework, or not of real numbers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import isoscore_star as iso
-    >>> iso.isoscore_from_cov(np.diag([2.0, 2.0, 0.0]))
-    0.5
-    """
-    backend = backend_of(cov, "cov")
-    matrix = checks.square_matrix("cov", cov, backend)
-    value_checks.covariance_values("cov", matrix, backend)
-    return _score_of_covariance(backend, backend.constant(matrix, matrix))
-
-
-def isoscore_from_spectrum(eigenvalues: Any) -> Any:
-    """IsoScore of a distribution whose covariance has these eigenvalues, in any order.
-
-    Parameters
-    ----------
-    eigenvalues : array of shape (d,) or sequence of float
-        Not negative, not all zero, d ≥ 2; zeros count as dimensions.
-
-    Returns
-    -------
-    float or 0-d array
-        The score; a float for NumPy and for plain numbers.
-
-    Raises
-    ------
-    InvalidValueError
-        If an eigenvalue is negative or not finite, or there are fewer than two.
-    DegenerateDataError
-        If all are zero.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> round(iso.isoscore_from_spectrum([1.0, 1.0, 1.0, 0.0, 0.0]), 12)
-    0.5
-    """
-    if isinstance(eigenvalues, (list, tuple)):
-        eigenvalues = checks.numbers("eigenvalues", eigenvalues)
-    backend = backend_of(eigenvalues, "eigenvalues")
-    values = value_checks.spectrum(eigenvalues, backend)
-    return _score_of_covariance(backend, backend.constant(values, values))
-
-
-def participation_ratio(score: float, d: int) -> float:
-    """Effective number of dimensions behind a score: PR = 1 + (d − 1)·score.
-
-    Parameters
-    ----------
-    score : float or 0-d array
-        Any of the scores of this library.
-    d : int
-        Number of dimensions, at least 2.
-
-    Returns
-    -------
-    float or 0-d array
-        Between 1 and d for a score in [0, 1].
-
-    Raises
-    ------
-    InvalidValueError
-        If d is less than 2, or a number is not finite.
-    InvalidTypeError
-        If it is neither a number nor an array of numbers.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> iso.participation_ratio(0.5, d=5)
-    3.0
-    """
-    return formulas.participation_ratio(checks.scalar("score", score), checks.dimensions(d))
-
-
-def score_from_participation_ratio(pr: float, d: int) -> float:
-    """Score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
-
-    Parameters
-    ----------
-    pr : float or 0-d array
-        The effective number of dimensions.
-    d : int
-        Number of dimensions, at least 2.
-
-    Returns
-    -------
-    float or 0-d array
-        Between 0 and 1 for a ratio between 1 and d.
-
-    Raises
-    ------
-    InvalidValueError
-        If d is less than 2, or a number is not finite.
-    InvalidTypeError
-        If it is neither a number nor an array of numbers.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> iso.score_from_participation_ratio(3.0, d=5)
-    0.5
-    """
-    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), checks.dimensions(d))
-
-
+@overload
+def istar_loss(
+    X: _ArraysOfNumPy,
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> float: ...
+@overload
+def istar_loss(
+    X: _Tensor | Sequence[_Tensor],
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> _Tensor: ...
+@overload
+def istar_loss(
+    X: Any,
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> Any: ...
 @recordable
 def istar_loss(
     X: Any,
@@ -453,14 +390,3 @@ def _sample_invariants(cloud: Points, mask: Any, across: Any, *, check_values: b
 def _computed(scalar: Any, cloud: Points) -> Any:
     """Bring ζ, λ or a score to the dtype of computation, if it is an array; numbers have none."""
     return scalar if isinstance(scalar, float) else cloud.backend.constant(scalar, cloud.clouds[0])
-
-
-def _score_of_covariance(backend: Backend, cov: Array) -> Any:
-    t, f = backend.covariance_sums(cov)
-    numerator, denominator = formulas.score_fraction(t, f, int(cov.shape[0]))
-    return _bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))
-
-
-def _bounded(score: Any) -> Any:
-    # Rounding can leave [0, 1] by a little. A tensor stays as it is: cutting it off would cut off its gradient too.
-    return min(max(score, 0.0), 1.0) if isinstance(score, float) else score

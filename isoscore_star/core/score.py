@@ -120,3 +120,8 @@ def sums_in_unit(
     inverse = 1.0 / where(root > 0, root, 1.0)
     scaled = cov * inverse * inverse
     return total(variances * inverse * inverse), total(scaled * scaled)
+
+
+def bounded(score: Any) -> Any:
+    """Cut a number to [0, 1], which rounding can leave by a little; cutting off a tensor would cut off its gradient."""
+    return min(max(score, 0.0), 1.0) if isinstance(score, float) else score

@@ -149,7 +149,7 @@ def test_what_a_backend_raises_is_a_failure_on_one_line(
     def broken(*_: Any) -> Any:
         raise RuntimeError("no kernel image\nis available")
 
-    monkeypatch.setattr(iso.get_backend("numpy"), "value_and_gradient", broken)
+    monkeypatch.setattr(validation.ADAPTERS["numpy"], "value_and_gradient", broken)
     assert main(["validate"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"numpy cpu {dtype}: RuntimeError: no kernel image" for dtype in ("float64", "float32", "float16")]

@@ -8,7 +8,7 @@ from typing import Any
 from isoscore_star.backends.torch.moments import StreamingMoments
 from isoscore_star.backends.torch.training.layers import select_layers
 from isoscore_star.core.errors import DegenerateDataError
-from isoscore_star.functions import isoscore_from_cov
+from isoscore_star.distributions import isoscore_from_cov
 from isoscore_star.integrations.huggingface._states import Call
 
 LOGGER = logging.getLogger("isoscore_star")
