@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star import functions
-from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
+from isoscore_star.backends.torch import CosineRegularizer
 from isoscore_star.core.errors import InvalidTypeError
 
 __all__ = ["IsoScore", "IsoScore_cov", "IsoScore_star", "cosine_regularizer", "istar"]

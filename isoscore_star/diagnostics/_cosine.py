@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoscore_star.diagnostics._points import checked_points, on_sphere
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import on_sphere
 
 
 def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
@@ -45,7 +46,7 @@ def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
     >>> diagnostics.average_cosine_similarity(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))
     0.333...
     """
-    directions = on_sphere(checked_points(X, mask, "a cosine"), "a cosine")
+    directions = on_sphere(arguments.points(X, mask, "a cosine"), "a cosine")
     m = len(directions)
     total = directions.sum(axis=0)
     return float((total @ total - m) / (m * (m - 1)))

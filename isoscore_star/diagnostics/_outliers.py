@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star.core import checks
-from isoscore_star.diagnostics._points import centred, checked_points
-from isoscore_star.measurement import OUTLIER_FACTOR, OutlierDimension
+from isoscore_star import Measurement, OutlierDimension, arguments
+from isoscore_star.diagnostics._points import centred
 
 
-def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = None) -> tuple[OutlierDimension, ...]:
+def outlier_dimensions(
+    X: Any, factor: float = Measurement.OUTLIER_FACTOR, *, mask: Any = None
+) -> tuple[OutlierDimension, ...]:
     """Find the dimensions whose variance is many times the average one, largest first.
 
     Parameters
@@ -26,7 +27,7 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     Returns
     -------
     tuple of OutlierDimension
-        Each with its number and its share of the total variance.
+        Each with its index and its fraction of the total variance.
 
     Raises
     ------
@@ -47,8 +48,8 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     >>> [found.dimension for found in diagnostics.outlier_dimensions(points)]
     [0]
     """
-    factor = checks.number("factor", factor, 0.0)
-    moved = centred(checked_points(X, mask, "a variance"))
+    factor = arguments.number("factor", factor, 0.0)
+    moved = centred(arguments.points(X, mask, "a variance"))
     variances = np.sum(moved**2, axis=0)
     fractions = variances / variances.sum()
     order = np.argsort(-fractions, kind="stable")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from isoscore_star.diagnostics._points import FloatArray, checked_points
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import FloatArray
 
 _BLOCK_ROWS = 1024
 
@@ -53,7 +54,7 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     >>> round(diagnostics.partition_score(np.vstack([np.eye(3), -np.eye(3)])), 12)
     1.0
     """
-    points = checked_points(X, mask, "a partition function", least=1)
+    points = arguments.points(X, mask, "a partition function", least=1)
     m, dim = points.shape
     unit = max(1.0, float(np.abs(points).max()))  # keeps squares, and the logarithms below, in range
     points /= unit

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from isoscore_star.core import checks
-from isoscore_star.diagnostics._points import checked_points, on_sphere
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import on_sphere
 
 _BLOCK_ROWS = 1024
 _SHARPEST = 1e6  # beyond, the rounding of a squared distance would be felt
@@ -55,8 +55,8 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     >>> round(diagnostics.uniformity(np.array([[1.0, 0.0], [-3.0, 0.0]])), 12)  # squared distance 4 on the sphere
     -8.0
     """
-    t = checks.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
-    directions = on_sphere(checked_points(X, mask, "a pair"), "uniformity")
+    t = arguments.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
+    directions = on_sphere(arguments.points(X, mask, "a pair"), "uniformity")
     m = len(directions)
     total = -math.inf
     for start in range(0, m, _BLOCK_ROWS):

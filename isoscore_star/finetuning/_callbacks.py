@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from isoscore_star._whole_files import writing_to
+from isoscore_star import LambdaSchedule
+from isoscore_star.atomic_files import writing_to
 from isoscore_star.finetuning._settings import Cell
-from isoscore_star.schedule import LambdaSchedule
 
 
 class StepWatch(TrainerCallback):
@@ -30,7 +30,7 @@ class StepWatch(TrainerCallback):
     penalty : IStarLoss or None
         Whose λ follows the schedule; to be assigned.
     seconds_per_step : float or None
-        Median over the steps, from the batch at hand to the logged loss: forward pass, penalty, backward pass, update.
+        Median over the steps, from the loaded batch to the logged loss: forward pass, penalty, backward pass, update.
     """
 
     def __init__(self, cell: Cell, record: Callable[[dict[str, Any]], None]) -> None:
@@ -110,12 +110,12 @@ class KeepBest(TrainerCallback):
                 self.tokenizer.save_pretrained(self.folder)
 
 
-class Telling(TrainerCallback):
-    """Return which share of a run is done."""
+class ReportProgress(TrainerCallback):
+    """Report which fraction of a run is done, after each step."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self.tell = tell
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell it after each step."""
-        self.tell(state.global_step / state.max_steps)
+        """Report it."""
+        self.progress(state.global_step / state.max_steps)

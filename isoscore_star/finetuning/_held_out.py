@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
-from isoscore_star.core.moments import Moments
+from isoscore_star import InvalidValueError, IsoScoreError, Moments
+from isoscore_star.diagnostics import two_nn_dimension
 from isoscore_star.finetuning._memory import out_of_memory
-from isoscore_star.finetuning._model import Encoded, told
+from isoscore_star.finetuning._model import Encoded, first_line
 
 NEIGHBOURS = 2000
 """Token states at most from which the intrinsic dimension is estimated; its cost grows with their square."""
@@ -110,7 +110,7 @@ def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens
     if importlib.util.find_spec("skdim") is None:
         notes.append(NO_SKDIM)
     else:
-        dimensions = [_intrinsic_dimension(sample) for sample in samples]
+        dimensions = [_defined(partial(two_nn_dimension, sample)) for sample in samples]
     return HeldOut(
         _defined(union.isoscore),
         _defined(union.isoscore_unbiased),
@@ -125,20 +125,8 @@ def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens
 def _defined(score: Callable[[], float]) -> float | None:
     try:
         return score()
-    except IsoScoreError:  # too few tokens, or all alike
+    except IsoScoreError:  # too few different tokens
         return None
-
-
-def _intrinsic_dimension(points: NDArray[np.float64]) -> float | None:
-    from isoscore_star.diagnostics import two_nn_dimension
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of states so close together that their distance is 0
-            found = two_nn_dimension(points)
-    except (IsoScoreError, ValueError):  # too few different states
-        return None
-    return found if np.isfinite(found) else None
 
 
 def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) -> None:
@@ -162,7 +150,7 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
             raise InvalidValueError(
                 "model",
                 f"{type(model).__name__} cannot take an example of {len(example['input_ids'])} tokens, the "
-                f"largest of them {max(example['input_ids'])}: {told(error)}. It has {places} places, to which a "
+                f"largest of them {max(example['input_ids'])}: {first_line(error)}. It has {places} places, to which a "
                 f"smaller --max-length cuts examples off, and {entries} tokens, which have to be its tokenizer's",
             ) from error
         if len(states) < 2:

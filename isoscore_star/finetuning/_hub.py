@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
 
 WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face hub (with a network, or in the cache)"
 

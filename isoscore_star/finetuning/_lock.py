@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isoscore_star._whole_files import writing_to
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
+from isoscore_star.atomic_files import writing_to
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError, MissingDependencyError
+from isoscore_star import InvalidValueError, IsoScoreError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._hub import WAYS, has_model
 from isoscore_star.finetuning._model_files import require_own_weights, require_whole_files
@@ -133,10 +133,12 @@ def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
         raise
     except Exception as error:  # whatever a damaged file leads to
         if is_path:
-            raise InvalidValueError("model", f"the folder {name} holds no usable model: {part}{told(error)}") from error
+            raise InvalidValueError(
+                "model", f"the folder {name} holds no usable model: {part}{first_line(error)}"
+            ) from error
         why = "it is not in the cache, and the Hugging Face hub cannot be reached"
         if has_model(name):
-            why = f"what the Hugging Face hub has of that name cannot be loaded ({told(error)})"
+            why = f"what the Hugging Face hub has of that name cannot be loaded ({first_line(error)})"
         raise InvalidValueError("model", f"{name!r} is no folder here, and {why}. {WAYS}") from error
 
 
@@ -147,8 +149,8 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def told(error: BaseException) -> str:
-    """Return the first line of what a library says of a failure, in few words."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of a library's error, shortened."""
     return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 300).rstrip(".")
 
 
@@ -193,7 +195,7 @@ def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
     Raises
     ------
     InvalidValueError
-        If it tells no two words of the training data apart.
+        If it has fewer than two words of the training data.
     """
     special = set(tokenizer.all_special_ids)
     if len({token for example in encoded for token in example["input_ids"]} - special) < 2:

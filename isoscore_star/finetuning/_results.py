@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._whole_files import LEFT_OVER, replacing, sync, writing_to
+from isoscore_star.atomic_files import LEFT_OVER, replacing, sync, writing_to
 from isoscore_star.finetuning._lock import alone_in
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings
 from isoscore_star.readers import FileContentError, SelectionError

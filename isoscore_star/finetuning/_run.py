@@ -12,8 +12,8 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.finetuning._callbacks import KeepBest, StepWatch, Telling
+from isoscore_star import InvalidValueError
+from isoscore_star.finetuning._callbacks import KeepBest, ReportProgress, StepWatch
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
 from isoscore_star.finetuning._memory import out_of_memory
@@ -27,7 +27,7 @@ _EVALUATION_BATCH = 32
 
 
 class Prepared(NamedTuple):
-    """What all runs share, loaded and tokenized once."""
+    """What all runs use, loaded and tokenized once."""
 
     settings: Settings
     data: TaskData
@@ -42,7 +42,7 @@ def run(
     seed: int,
     folder: Path,
     record: Callable[[dict[str, Any]], None],
-    tell: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
     """Fine-tune, keep the best state, and measure it.
 
@@ -58,8 +58,8 @@ def run(
         Gets the best state, in ``model``.
     record : callable
         Gets each step as a dict.
-    tell : callable
-        Told which share of the run is done.
+    progress : callable
+        Called with the fraction of the run that is done.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def run(
     """
     started = time.perf_counter()
     try:
-        return _run(prepared, cell, seed, folder, record, tell) | {"seconds": time.perf_counter() - started}
+        return _run(prepared, cell, seed, folder, record, progress) | {"seconds": time.perf_counter() - started}
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -86,7 +86,7 @@ def _run(
     seed: int,
     folder: Path,
     record: Callable[[dict[str, Any]], None],
-    tell: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
     settings, data, tokenizer = prepared.settings, prepared.data, prepared.tokenizer
     set_seed(seed)
@@ -103,7 +103,7 @@ def _run(
             "eval_dataset": prepared.evaluation,
             "data_collator": collate,
             "compute_metrics": lambda found: scores(data.metric, _logits(found), found.label_ids),
-            "callbacks": [watch, best, Telling(tell)],
+            "callbacks": [watch, best, ReportProgress(progress)],
         }
         if cell.lam == 0:
             trainer = Trainer(**common)

@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isoscore_star.finetuning._model_files import LFS_POINTER
-from isoscore_star.readers import FileContentError, SelectionError
+from isoscore_star.readers import FileContentError, SelectionError, require_fetched
 
 _SHOWN = 10
 
@@ -78,11 +77,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
     if path.suffix.lower() not in SUFFIXES:
         raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
     require_file(path)
+    require_fetched(path)
     try:
-        content = path.read_bytes()
-        if content.startswith(LFS_POINTER):
-            raise FileContentError(path, "is a pointer of Git LFS, in place of the file (git lfs pull brings it)")
-        text = content.decode("utf-8-sig")  # line ends stay as they are
+        text = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
     except OSError as error:
         raise FileContentError(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from isoscore_star.readers._cells import CellError, boolean, numbers
-from isoscore_star.readers._columns import Column, Kind, Taken, take
-from isoscore_star.readers._layout import Layout, require_width, understood
+from isoscore_star.readers._choice import take
+from isoscore_star.readers._columns import Column, Kind, Taken
+from isoscore_star.readers._errors import reading
+from isoscore_star.readers._layout import Layout, require_width
 from isoscore_star.readers._memory import require_memory
-from isoscore_star.readers._source import Block, block_rows, reading
+from isoscore_star.readers._sniffing import sniff
+from isoscore_star.readers._source import Block, block_rows
 from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
 
 _CHUNK_CELLS = 2**17
@@ -22,9 +25,9 @@ _CHUNK_CELLS = 2**17
 
 
 def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
-    """Open a .csv or .tsv file; its start tells how it is laid out, and what its columns hold."""
+    """Open a .csv or .tsv file; layout and kinds of columns come from its first rows."""
     with reading(path):
-        layout, table, notes = understood(path)
+        layout, table, notes = sniff(path)
     taken = take(path, table, key, columns)
     dim = taken.columns[0].length if taken.has_lists else len(taken.columns)
     rows = min(block_rows(dim), path.stat().st_size // layout.row_letters + 1)

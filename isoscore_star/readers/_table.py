@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from isoscore_star.readers._cells import CellError
 from isoscore_star.readers._columns import Column
+from isoscore_star.readers._errors import FileContentError
 from isoscore_star.readers._names import quoted
-from isoscore_star.readers._source import Block, FileContentError, block_rows, joined
+from isoscore_star.readers._source import Block, block_rows, joined
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class TableSource:
     name, shape, notes, columns :
         See `isoscore_star.readers.ArraySource`.
     read : callable
-        Reads the points from the first one on, in arrays of at most as many rows as it is told.
+        Reads the points from the first one on, in arrays of at most as many rows as its argument says.
     """
 
     name: str

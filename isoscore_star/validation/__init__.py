@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isoscore_star.core.protocol import Backend
-from isoscore_star.core.registry import available_backends, get_backend
+from isoscore_star import Backend, available_backends, get_backend
 from isoscore_star.validation._cases import Case, all_cases
 
 __all__ = ["TOLERANCES", "Check", "Tolerance", "validate"]
