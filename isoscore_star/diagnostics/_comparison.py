@@ -87,10 +87,8 @@ def compare_measures(
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     max_pairwise_points : int, default 10000
         Uniformity and the intrinsic dimensions, which look at pairs, take a random sample of at most so many points.
     seed : int, default 0

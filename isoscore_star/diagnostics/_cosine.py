@@ -17,10 +17,8 @@ def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, m ≥ 2; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, m ≥ 2, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------

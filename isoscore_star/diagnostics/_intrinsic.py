@@ -27,10 +27,8 @@ def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, at least 4 different ones; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, at least 4 different ones, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -73,12 +71,10 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, more than `n_neighbors` different ones; of any framework, computed in float64.
+    X, mask :
+        Points as rows, more than `n_neighbors` different ones, and which of them count; see `isoscore_star.isoscore`.
     n_neighbors : int, default 20
         Neighbours of each point that are looked at, at least 3.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------

@@ -17,12 +17,10 @@ def outlier_dimensions(
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     factor : float, default 5.0
         How many times the average variance makes an outlier; five in [1]_.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------

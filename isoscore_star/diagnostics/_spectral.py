@@ -22,12 +22,10 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     share : float, default 0.3
         Share of the principal components that are looked at, in (0, 1].
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------
@@ -69,10 +67,8 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -114,10 +110,8 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------

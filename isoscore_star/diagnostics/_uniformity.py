@@ -23,12 +23,10 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, m ≥ 2; of any framework, computed in float64.
+    X, mask :
+        Points as rows, m ≥ 2, and which of them count; see `isoscore_star.isoscore`.
     t : float, default 2.0
         Sharpness of the potential, above 0 and at most 10⁶; the paper's is 2.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------

@@ -14,11 +14,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from isoscore_star import InvalidValueError
 from isoscore_star.finetuning._callbacks import KeepBest, ReportProgress, StepWatch
+from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
 from isoscore_star.finetuning._memory import out_of_memory
 from isoscore_star.finetuning._metrics import ALONGSIDE, scores
-from isoscore_star.finetuning._model import Encoded, load_model
+from isoscore_star.finetuning._model import load_model
 from isoscore_star.finetuning._settings import Cell, Settings
 from isoscore_star.integrations.huggingface import IStarTrainer
 
