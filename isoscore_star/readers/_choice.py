@@ -49,9 +49,9 @@ def take(path: Path, table: Sequence[Column], key: str | None, patterns: Sequenc
         return _by_key(path, table, lists, key, rows)
     numbers = [column for column in table if column.kind in NUMBERS and not column.is_index]
     fractions = [column for column in numbers if column.kind is Kind.FRACTIONS]
-    likely = [column for column in lists if column.kind is not Kind.INTEGERLISTS] or lists
+    likely = [column for column in lists if column.kind is not Kind.INTEGER_LISTS] or lists
     # Lists of integers are likely tokens if there are other points, and a lone number is no point beside a list.
-    if likely and likely[0].kind is Kind.INTEGERLISTS and len(fractions) > 1:
+    if likely and likely[0].kind is Kind.INTEGER_LISTS and len(fractions) > 1:
         raise SelectionError(
             path,
             f"holds columns of numbers, {listed(names(fractions))}, and columns of lists of integers, "
@@ -99,7 +99,7 @@ def _by_key(path: Path, table: Sequence[Column], lists: list[Column], key: str, 
 
 def _list(path: Path, lists: list[Column], key: str | None, rows: int, notes: tuple[str, ...]) -> Taken:
     candidates = {
-        column.label: Candidate((rows, column.length), column.kind is not Kind.INTEGERLISTS) for column in lists
+        column.label: Candidate((rows, column.length), column.kind is not Kind.INTEGER_LISTS) for column in lists
     }
     label = choose(path, candidates, key)
     column = next(column for column in lists if column.label == label)
