@@ -147,7 +147,7 @@ def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> floa
     0.2
     """
     points = arguments.points(X, mask, WHY)
-    return min(1.0, mle_dimension(points, n_neighbors) / points.shape[1])
+    return min(1.0, mle_dimension(points, n_neighbors) / int(points.shape[1]))
 
 
 def _different(X: Any, mask: Any, least: int) -> FloatArray:

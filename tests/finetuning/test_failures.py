@@ -24,10 +24,10 @@ def test_a_model_that_is_not_there(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     code, line = failure(*arguments(home, tmp_path, model="nobody/nothing"))
     assert code == 1
-    assert "model: 'nobody/nothing' is no folder here" in line
+    assert "error: --model: 'nobody/nothing' is no folder here" in line
     assert "not in the cache, and the Hugging Face hub cannot be reached" in line
     code, line = failure(*arguments(home, tmp_path, model=home.folder / "absent"))
-    assert (code, f"model: there is no folder {home.folder / 'absent'}" in line) == (1, True)
+    assert (code, f"error: --model: there is no folder {home.folder / 'absent'}" in line) == (1, True)
     (tmp_path / "hollow").mkdir()
     code, line = failure(*arguments(home, tmp_path, model=tmp_path / "hollow"))
     assert (code, "holds no usable model" in line) == (1, True)
@@ -89,7 +89,7 @@ def test_a_damaged_results_file(home: SimpleNamespace, tmp_path: Path, failure: 
 def test_a_folder_that_cannot_be_written(home: SimpleNamespace, tmp_path: Path, failure: Any) -> None:
     (tmp_path / "file").touch()
     code, line = failure(*arguments(home, tmp_path / "file" / "out"))
-    assert (code, "output: cannot write to" in line) == (1, True)
+    assert (code, "error: --output: cannot write to" in line) == (1, True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -117,25 +117,28 @@ def test_minilm_on_real_sentences(tmp_path: Path, home: SimpleNamespace) -> None
 
 WRONG_USE: dict[str, tuple[dict[str, object], str]] = {
     "lam is a word": ({"lam": "much"}, "'--lam'"),
-    "lam is not finite": ({"lam": "nan"}, "lam: expected a finite number; got nan"),
+    "lam is not finite": ({"lam": "nan"}, "error: --lam: expected a finite number; got nan"),
     "zeta is a word": ({"zeta": "much"}, "'--zeta'"),
-    "zeta above 1": ({"zeta": 1.5}, "zeta: expected a number in [0, 1]; got 1.5"),
-    "lam in a sweep": ({"sweep": "lam=1,x"}, "sweep: lam: expected a number; got 'x'"),
-    "zeta in a sweep": ({"sweep": "zeta=0.2,2"}, "zeta: expected a number in [0, 1]; got 2"),
+    "zeta above 1": ({"zeta": 1.5}, "error: --zeta: expected a number in [0, 1]; got 1.5"),
+    "lam in a sweep": ({"sweep": "lam=1,x"}, "error: --sweep: lam: expected a number; got 'x'"),
+    "zeta in a sweep": ({"sweep": "zeta=0.2,2"}, "error: --zeta: expected a number in [0, 1]; got 2"),
     "name in a sweep": ({"sweep": "lambda=1"}, "with a name of lam, zeta, estimator, target"),
     "no values in a sweep": ({"sweep": "lam"}, "expected NAME=VALUE,VALUE"),
     "twice in a sweep": ({"sweep": "lam=1 lam=2"}, "lam comes twice"),
-    "estimator in a sweep": ({"sweep": "estimator=best"}, "estimator: expected"),
-    "target and lam below 0": ({"target": 0.2, "lam": -1}, "target: it is approached from either side"),
-    "floor and lam above 0": ({"floor": 0.2}, "floor: it stops a pull downwards"),
-    "seeds": ({"seeds": "one"}, "seeds: expected whole numbers, as 1,2; got 'one'"),
-    "seed below 0": ({"seeds": "-1"}, "seeds: expected at least 0; got -1"),
-    "layers": ({"layers": "top"}, "layers: expected whole numbers"),
-    "lr": ({"lr": 0}, "lr: expected a number above 0"),
-    "batch size": ({"batch_size": 0}, "batch_size: expected at least 1; got 0"),
-    "task": ({"task": "sst3"}, "'sst3' is unknown; the known ones are cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb"),
+    "estimator in a sweep": ({"sweep": "estimator=best"}, "error: --estimator: expected"),
+    "target and lam below 0": ({"target": 0.2, "lam": -1}, "error: --target: it is approached from either side"),
+    "floor and lam above 0": ({"floor": 0.2}, "error: --floor: it stops a pull downwards"),
+    "seeds": ({"seeds": "one"}, "error: --seeds: expected whole numbers, as 1,2; got 'one'"),
+    "seed below 0": ({"seeds": "-1"}, "error: --seeds: expected at least 0; got -1"),
+    "layers": ({"layers": "top"}, "error: --layers: expected whole numbers"),
+    "lr": ({"lr": 0}, "error: --lr: expected a number above 0"),
+    "batch size": ({"batch_size": 0}, "error: --batch-size: expected at least 1; got 0"),
+    "task": (
+        {"task": "sst3"},
+        "error: --task: 'sst3' is unknown; the known ones are cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb",
+    ),
     "no file": ({"task": "nowhere.tsv"}, "nowhere.tsv: there is no such file"),
-    "eval file of a named task": ({"task": "sst2"}, "sst2 brings its own evaluation data"),
+    "eval file of a named task": ({"task": "sst2"}, "error: --eval-file: sst2 brings its own evaluation data"),
     "column": ({"label_column": "stars"}, "has no column 'stars'; its columns are 'sentence', 'label'"),
     "text column": ({"text_column": "review"}, "has no column 'review'; its columns are 'sentence', 'label'"),
     "too many columns": ({"columns": "a,sentence,label"}, "line 1 has 2 columns, 3 are expected"),
@@ -153,6 +156,6 @@ def test_wrong_use(home: SimpleNamespace, tmp_path: Path, failure: Any, case: st
 
 def test_settings_that_do_not_fit_the_data_or_the_model(home: SimpleNamespace, tmp_path: Path, failure: Any) -> None:
     code, line = failure(*arguments(home, tmp_path, warmup_steps=17))
-    assert (code, "warmup_steps: expected at most total_steps=16; got 17" in line) == (1, True)
+    assert (code, "error: --warmup-steps: expected at most total_steps=16; got 17" in line) == (1, True)
     code, line = failure(*arguments(home, tmp_path, layers=9, estimator="unbiased"))
     assert (code, "layer" in line) == (1, True)
