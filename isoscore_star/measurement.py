@@ -184,8 +184,11 @@ class Measurement:
         return hash(self._key())
 
     def _key(self) -> tuple[float | int | None, ...]:
-        scores = (self.score, self.unbiased_score, self.standard_error, self.effective_dimensions)
-        return (*scores, self.count, self.dim, self.group_count, self.group_bias)
+        return (*self._numbers().values(), self.group_count, self.group_bias)
+
+    def _numbers(self) -> dict[str, float | int | None]:
+        names = ("score", "unbiased_score", "standard_error", "effective_dimensions", "count", "dim")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -250,12 +253,7 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""
         return {
-            "score": self.score,
-            "unbiased_score": self.unbiased_score,
-            "standard_error": self.standard_error,
-            "effective_dimensions": self.effective_dimensions,
-            "count": self.count,
-            "dim": self.dim,
+            **self._numbers(),
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }

@@ -13,8 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from isoscore_star import Measurement
-from isoscore_star.cli.folder import folder
-from isoscore_star.cli.options import AsJson
+from isoscore_star.cli.options import AsJson, folder
 from isoscore_star.cli.printable import printable
 from isoscore_star.demonstration import LAMS, SEEDS, Comparison, Demonstration, demonstrate, prepare_folder, write_files
 

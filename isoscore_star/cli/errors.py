@@ -59,20 +59,7 @@ def checking_options() -> Iterator[None]:
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run an app.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        Of class `Commands`.
-    arguments : sequence of str, optional
-        By default those of the process.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run an app."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # one that cannot write a sign, such as ±, gets a question mark
             stream.reconfigure(errors="replace")

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.finetune_tables import show_results
-from isoscore_star.cli.folder import folder
 from isoscore_star.cli.measure import Estimator
+from isoscore_star.cli.options import folder
 from isoscore_star.cli.printable import printable
 from isoscore_star.finetuning import Cell, Results, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning import Progress as Report

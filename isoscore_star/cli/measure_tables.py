@@ -15,21 +15,7 @@ _SHOWN_COLUMNS = 10
 def show_measurements(
     union: Measurement, layers: list[tuple[str, Measurement]], zeta: float, unbiased_first: bool, names: tuple[str, ...]
 ) -> None:
-    """Print a table: the union alone, or each layer a row and the union below them.
-
-    Parameters
-    ----------
-    union : Measurement
-        Of all points.
-    layers : list of (str, Measurement)
-        Each with its label; may be empty.
-    zeta : float
-        ζ of the scores.
-    unbiased_first : bool
-        Whether the unbiased score stands before the shrunk one.
-    names : tuple of str
-        The columns of the table that the points are from; empty for an array.
-    """
+    """Print a table: the union alone, or each layer a row and the union below them."""
     # File names are no markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if layers:

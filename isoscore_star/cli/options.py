@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,3 +22,10 @@ Columns = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/tables.md lists its keys.")]
+
+
+def folder(text: str | Path) -> Path:
+    """Read the option; an empty word, as of a variable that is not set, is not the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter(f"expected a folder; got {text!r}. The current one is '.'")
+    return Path(text)

@@ -18,13 +18,6 @@ from isoscore_star.finetuning._settings import Cell
 class StepWatch(TrainerCallback):
     """Set λ before each step, and hand over what is known after it.
 
-    Parameters
-    ----------
-    cell : Cell
-        Of the run.
-    record : callable
-        Gets each step as a dict.
-
     Attributes
     ----------
     penalty : IStarLoss or None
@@ -72,15 +65,6 @@ class StepWatch(TrainerCallback):
 
 class KeepBest(TrainerCallback):
     """Save the model whenever it did better than before on the evaluation data, or say that it cannot be written.
-
-    Parameters
-    ----------
-    metric : str
-        By which; more is better.
-    folder : Path
-        Where to.
-    tokenizer : PreTrainedTokenizer
-        Saved with it.
 
     Attributes
     ----------

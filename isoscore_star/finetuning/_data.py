@@ -18,13 +18,7 @@ from isoscore_star.readers import SelectionError
 
 
 def require_files(settings: Settings) -> None:
-    """Make sure that every name is one, the task is known, and its files are there, before anything is loaded.
-
-    Raises
-    ------
-    SelectionError
-        If it is not.
-    """
+    """Require names, a known task and its files, before anything is loaded."""
     for name, value in asdict(settings).items():
         words = value if isinstance(value, tuple) else (value,)
         if words and all(isinstance(word, str) and not word.strip() for word in words):

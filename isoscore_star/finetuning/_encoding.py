@@ -48,13 +48,7 @@ def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
 
 
 def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
-    """Make sure that a tokenizer has a vocabulary; transformers makes up an empty one where its files are missing.
-
-    Raises
-    ------
-    InvalidValueError
-        If it has fewer than two words of the training data.
-    """
+    """Require a vocabulary, in place of which transformers takes an empty one where its files are missing."""
     special = set(tokenizer.all_special_ids)
     if len({token for example in encoded for token in example["input_ids"]} - special) < 2:
         raise InvalidValueError(

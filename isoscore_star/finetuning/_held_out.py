@@ -55,29 +55,7 @@ class HeldOut:
 
 
 def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int) -> HeldOut:
-    """Measure every layer's token states, batch by batch, without padding.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Put into eval mode; on any device.
-    encoded : list of dict
-        The held-out examples.
-    collate : callable
-        Makes a padded batch of them.
-    batch_size : int
-        Examples at a time.
-
-    Returns
-    -------
-    HeldOut
-        Moments are summed in float64, as `isoscore_star.Moments` does.
-
-    Raises
-    ------
-    InvalidValueError
-        If the model returns no hidden states.
-    """
+    """Measure every layer's token states, batch by batch, without padding."""
     total = sum(len(example["input_ids"]) for example in encoded)
     chosen = np.sort(np.random.default_rng(0).permutation(total)[:NEIGHBOURS])
     moments: list[Moments] = []
@@ -131,14 +109,7 @@ def _defined(score: Callable[[], float]) -> float | None:
 
 
 def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) -> None:
-    """Make sure that a model takes the examples, and that its states can be measured, before it is trained.
-
-    Raises
-    ------
-    InvalidValueError
-        If the longest example or the one with the largest token is too much for the model, or it returns no hidden
-        states, or none that are finite.
-    """
+    """Require, before any training, a model that takes the examples and has states that can be measured."""
     longest = max(encoded, key=lambda example: len(example["input_ids"]))
     largest = max(encoded, key=lambda example: max(example["input_ids"]))
     for example in (longest, largest):

@@ -14,13 +14,7 @@ WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face
 
 @functools.cache
 def has_model(name: str) -> bool:
-    """Return whether the hub can be asked for a model; if not, the cache may have it.
-
-    Raises
-    ------
-    InvalidValueError
-        If the hub says that it has none of that name.
-    """
+    """Return whether the hub can be asked for a model; if not, the cache may have it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 

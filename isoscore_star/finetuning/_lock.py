@@ -12,13 +12,7 @@ from isoscore_star.atomic_files import writing_to
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes from it; the system releases the lock when this one ends, killed or not.
-
-    Raises
-    ------
-    InvalidValueError
-        If another process is at work there, or the folder cannot be written to.
-    """
+    """Make a folder and keep other processes from it until this one ends, killed or not."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")

@@ -17,13 +17,7 @@ from isoscore_star.finetuning._model_files import require_own_weights, require_w
 
 
 def require_packages() -> None:
-    """Make sure that all is installed that a fine-tuning needs.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not; the message names the extra.
-    """
+    """Require all packages that a fine-tuning needs."""
     for package in ("torch", "transformers", "accelerate", "sklearn", "filelock"):
         try:
             __import__(package)

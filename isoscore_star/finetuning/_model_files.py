@@ -17,13 +17,7 @@ _READ = (
 
 
 def require_whole_files(folder: Path) -> None:
-    """Read what can be read quickly: JSON whole, of weights what they say of themselves.
-
-    Raises
-    ------
-    InvalidValueError
-        If a file is damaged; the message names it and the place.
-    """
+    """Require JSON that can be read, and headers of weights that fit their files."""
     for file, fault in _faults(folder):
         raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
 
@@ -52,22 +46,7 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def require_own_weights(model: Any, loaded: dict[str, Any], name: str) -> None:
-    """Make sure that all weights of the model came from its files; those of the new head and of a pooler may be new.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        As loaded.
-    loaded : dict
-        What transformers reports of the loading.
-    name : str
-        Of the model.
-
-    Raises
-    ------
-    InvalidValueError
-        If weights are missing or of another shape, which transformers makes up without a word.
-    """
+    """Require that all weights but those of head and pooler came from files: transformers makes up others silently."""
     base = f"{model.base_model_prefix}."
     mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
     missing = [key for key in loaded["missing_keys"] if "pooler" not in key]

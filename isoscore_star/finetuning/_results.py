@@ -141,7 +141,7 @@ class Results:
 
 
 def _require_run(run: Mapping[str, Any]) -> None:
-    """Make sure that a record has all that is compared and shown."""
+    """Require all of a record that is compared and shown."""
     hash(cell_of(run))
     number = (int, float, type(None))
     kinds: list[tuple[Any, Any]] = [(run["name"], str), (run["seed"], int), (run["metric"]["name"], str)]
@@ -154,24 +154,7 @@ def _require_run(run: Mapping[str, Any]) -> None:
 
 
 def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the settings that all runs of a folder have in common.
-
-    Parameters
-    ----------
-    settings : Settings
-        All of them count.
-    base : Cell
-        Those that are not swept count, without the penalty's own: another λ is another run in the same folder.
-    swept : mapping
-        The sweep, by name.
-    **more
-        What else has to be the same.
-
-    Returns
-    -------
-    dict
-        For JSON.
-    """
+    """Return the settings that all runs of a folder have in common, without the penalty's, which name each run."""
     cell = {name: SWEPT if name in swept else value for name, value in asdict(base).items() if name not in PENALTY}
     return {**asdict(settings), **cell, **more}
 

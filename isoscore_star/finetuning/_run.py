@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,24 @@ class Prepared(NamedTuple):
     evaluation: Encoded
 
 
+@contextmanager
+def advising_on_memory(cell: Cell, settings: Settings) -> Iterator[None]:
+    """Raise InvalidValueError with a smaller batch size if memory does not suffice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        size, accumulated = cell.batch_size, settings.gradient_accumulation
+        advice = (
+            f"out of memory with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a "
+            f"step with --gradient-accumulation {2 * accumulated})"
+        )
+        if size == 1:
+            advice = "out of memory even with batch size 1: give a smaller --max-length, or a smaller model"
+        raise InvalidValueError(advice) from error
+
+
 def run(
     prepared: Prepared,
     cell: Cell,
@@ -45,50 +64,8 @@ def run(
     record: Callable[[dict[str, Any]], None],
     progress: Callable[[float], None],
 ) -> dict[str, Any]:
-    """Fine-tune, keep the best state, and measure it.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Model, data and settings.
-    cell : Cell
-        The run's own settings.
-    seed : int
-        Of the new head's weights, the order of the examples and dropout.
-    folder : Path
-        Gets the best state, in ``model``.
-    record : callable
-        Gets each step as a dict.
-    progress : callable
-        Called with the fraction of the run that is done.
-
-    Returns
-    -------
-    dict
-        What results.json says of the run.
-
-    Raises
-    ------
-    InvalidValueError
-        If memory does not suffice for the batch size.
-    """
+    """Fine-tune, keep the best state, and measure it."""
     started = time.perf_counter()
-    try:
-        return _run(prepared, cell, seed, folder, record, progress) | {"seconds": time.perf_counter() - started}
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise InvalidValueError(_advice(cell, prepared.settings)) from error
-
-
-def _run(
-    prepared: Prepared,
-    cell: Cell,
-    seed: int,
-    folder: Path,
-    record: Callable[[dict[str, Any]], None],
-    progress: Callable[[float], None],
-) -> dict[str, Any]:
     settings, data, tokenizer = prepared.settings, prepared.data, prepared.tokenizer
     set_seed(seed)
     model = load_model(settings.model, tokenizer, data, settings.dropout)
@@ -129,6 +106,7 @@ def _run(
         "steps": trainer.state.global_step,
         "best_step": best.step,
         "seconds_per_step": watch.seconds_per_step,
+        "seconds": time.perf_counter() - started,
     }
 
 
@@ -172,13 +150,3 @@ def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> Train
 
 def _logits(found: Any) -> Any:
     return found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
-
-
-def _advice(cell: Cell, settings: Settings) -> str:
-    size, accumulated = cell.batch_size, settings.gradient_accumulation
-    if size == 1:
-        return "out of memory even with batch size 1: give a smaller --max-length, or a smaller model"
-    return (
-        f"out of memory with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a "
-        f"step with --gradient-accumulation {2 * accumulated})"
-    )

@@ -94,7 +94,7 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Make sure that every random generator takes these seeds.
+    """Require seeds that every random generator takes.
 
     Raises
     ------

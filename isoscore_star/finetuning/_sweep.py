@@ -112,7 +112,7 @@ def _run_all(
     progress: Progress,
     keep_models: bool,
 ) -> None:
-    from isoscore_star.finetuning._run import run
+    from isoscore_star.finetuning._run import advising_on_memory, run
 
     for number, (cell, seed) in enumerate(everything):
         if results.find(cell, seed) is not None:
@@ -126,14 +126,15 @@ def _run_all(
         what = f"run {number + 1} of {len(everything)}: {name}"
         folder = results.folder / "runs" / name
         _remove(folder)
-        found = run(
-            prepared,
-            cell,
-            seed,
-            folder,
-            lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
-            lambda done, what=what, number=number: progress(what, (number + done) / len(everything)),  # type: ignore[misc]
-        )
+        with advising_on_memory(cell, prepared.settings):
+            found = run(
+                prepared,
+                cell,
+                seed,
+                folder,
+                lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
+                lambda done, what=what, number=number: progress(what, (number + done) / len(everything)),  # type: ignore[misc]
+            )
         if not keep_models:
             _remove(folder)
         results.add({**own, **found, "model": f"runs/{name}/model" if keep_models else None})

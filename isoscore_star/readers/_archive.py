@@ -48,18 +48,7 @@ def dense(
 ) -> DenseSource:
     """Open an array of an archive, or stack its vectors where each point was saved under a name of its own.
 
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    candidates : mapping of str to Candidate
-        Its arrays. Names may be paths, such as ``representations/33``.
-    key : str or None
-        The name of an array, or the start of the paths of vectors.
-    check : callable
-        Raises if one of the arrays of some names cannot be read.
-    read : callable
-        Gives the parts at an index of the arrays of some names.
+    `check` raises if one of the arrays of some names cannot be read, and `read` returns the parts of them at an index.
     """
     names = () if key in candidates else _vectors(candidates, key)
     if not names:

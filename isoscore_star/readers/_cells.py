@@ -33,13 +33,7 @@ class CellError(Exception):
 
 
 def number(cell: str) -> float:
-    """Read a number; NaN counts as missing.
-
-    Raises
-    ------
-    CellError
-        If it is none.
-    """
+    """Read a number; NaN counts as missing."""
     try:
         value = float(cell)
     except ValueError:

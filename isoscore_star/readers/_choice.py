@@ -13,33 +13,7 @@ from isoscore_star.readers._names import listed, matching
 
 
 def take(path: Path, table: Sequence[Column], key: str | None, patterns: Sequence[str], rows: int = 0) -> Taken:
-    """Choose columns.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    table : sequence of Column
-        All columns.
-    key : str or None
-        Name or pattern of a column of lists; or a pattern of columns of numbers.
-    patterns : sequence of str
-        Names or patterns of columns of numbers, in the order of the dimensions; or of one column of lists.
-    rows : int, optional
-        Number of points if known, for messages.
-
-    Returns
-    -------
-    Taken
-        At least one column.
-
-    Raises
-    ------
-    SelectionError
-        If what was asked for is not there, or the choice is open.
-    FileContentError
-        If no column holds numbers.
-    """
+    """Choose columns: by patterns, by the key of a column of lists, or else by their names and kinds."""
     if patterns and key is not None:
         raise SelectionError(path, "in a table a key and columns are two ways to say the same; give one of them")
     if patterns:

@@ -15,17 +15,7 @@ _LEAST_FAMILY = 3
 
 
 def dimensions(path: Path, table: Sequence[Column], numbers: list[Column], fractions: list[Column]) -> Taken:
-    """Choose among columns of numbers: a numbered family, or those of fractions, or those of integers.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    table : sequence of Column
-        All columns.
-    numbers, fractions : list of Column
-        Those of numbers that are no index, and of them those of floating-point numbers.
-    """
+    """Choose among columns of numbers: a numbered family, or those of fractions, or those of integers."""
 
     def of(*kinds: Kind) -> list[Column]:
         return [column for column in table if column.kind in kinds]

@@ -23,15 +23,6 @@ class SeveralArraysError(SelectionError):
     ----------
     names : tuple of str
         What they are called.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    pattern : str
-        What was asked for.
-    names : iterable of str
-        What matches it.
     """
 
     def __init__(self, path: Path, pattern: str, names: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ def quoted(text: str) -> str:
 
 def shortened(text: str) -> str:
     """Cut a text to what a line has room for."""
-    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…"
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
 def in_line(text: str) -> str:

@@ -20,23 +20,7 @@ _READ_KINDS = (*NUMBERS, Kind.LISTS, Kind.INTEGER_LISTS)
 
 
 def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
-    """Recognise how a text table is laid out, and what its columns hold.
-
-    Parameters
-    ----------
-    path : Path
-        A file of text.
-
-    Returns
-    -------
-    Layout, list of Column, tuple of str
-        How to read it, its columns, and what a user should know of how it was understood.
-
-    Raises
-    ------
-    FileContentError
-        If it is empty, or its rows differ in length.
-    """
+    """Recognise how a text table is laid out, and what its columns hold."""
     layout = _likeliest(path)
     sample = layout.sample()
     comments = _comments(sample)

@@ -47,19 +47,7 @@ class TableSource:
 
 
 def refuse(path: Path, row: int, column: Column, what: str, line: int | None = None) -> NoReturn:
-    """Say which value of a table cannot be used.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    row, column : int, Column
-        The place; rows are counted from 0.
-    what : str
-        What stands there.
-    line : int, optional
-        The line of the file, counted from 1.
-    """
+    """Say which value of a table cannot be used."""
     place = f"row {row} (counted from 0{'' if line is None else f', line {line}'}), column {quoted(column.name)}"
     raise FileContentError(
         path, f"{place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"

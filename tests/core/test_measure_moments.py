@@ -1,4 +1,4 @@
-"""`measure` of moments, which have all but the standard error, and `Measurement.from_moments`, to which rows give it."""
+"""`measure` of moments: all but the standard error, which `Measurement.from_moments` has of rows."""
 
 from __future__ import annotations
 
