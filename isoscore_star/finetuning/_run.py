@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +12,10 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from isoscore_star import InvalidValueError
 from isoscore_star.finetuning._callbacks import KeepBest, ReportProgress, StepWatch
 from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
-from isoscore_star.finetuning._memory import out_of_memory
 from isoscore_star.finetuning._metrics import ALONGSIDE, scores
 from isoscore_star.finetuning._model import load_model
 from isoscore_star.finetuning._settings import Cell, Settings
@@ -36,24 +33,6 @@ class Prepared(NamedTuple):
     tokenizer: Any
     train: Encoded
     evaluation: Encoded
-
-
-@contextmanager
-def advising_on_memory(cell: Cell, settings: Settings) -> Iterator[None]:
-    """Raise InvalidValueError with a smaller batch size if memory does not suffice."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        size, accumulated = cell.batch_size, settings.gradient_accumulation
-        advice = (
-            f"out of memory with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a "
-            f"step with --gradient-accumulation {2 * accumulated})"
-        )
-        if size == 1:
-            advice = "out of memory even with batch size 1: give a smaller --max-length, or a smaller model"
-        raise InvalidValueError(advice) from error
 
 
 def run(

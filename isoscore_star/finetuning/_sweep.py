@@ -112,7 +112,8 @@ def _run_all(
     progress: Progress,
     keep_models: bool,
 ) -> None:
-    from isoscore_star.finetuning._run import advising_on_memory, run
+    from isoscore_star.finetuning._memory import advising_on_memory
+    from isoscore_star.finetuning._run import run
 
     for number, (cell, seed) in enumerate(everything):
         if results.find(cell, seed) is not None:

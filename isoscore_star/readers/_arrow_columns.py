@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute, types
 
-from isoscore_star.readers._cells import CellError, counts, kind_of, number, numbers
+from isoscore_star.readers._cells import counts, kind_of, number, numbers
 from isoscore_star.readers._columns import LEAST_COUNTED, Column, Kind
 from isoscore_star.readers._source import Block
-from isoscore_star.readers._table import lists_of, read_cell, refuse
+from isoscore_star.readers._table import cells_of, lists_of, refuse, refusing
 
 
 def column_of(position: int, field: Any, kind: Kind | None, sample: Any, is_index: bool) -> Column:
@@ -79,13 +79,8 @@ def points(path: Path, columns: list[Column], start: int, arrays: list[Any]) -> 
 def _values(path: Path, column: Column, start: int, array: Any) -> Block:
     _no_missing(path, column, start, array)
     if column.as_text:
-        values = np.empty(len(array))
-        for i, cell in enumerate(array.to_pylist()):
-            try:
-                values[i] = read_cell(number, cell)
-            except CellError as error:
-                refuse(path, start + i, column, str(error))
-        return values
+        with refusing(path, start, column):
+            return np.array(list(cells_of(number, array.to_pylist())), dtype=np.float64)
     if types.is_decimal(array.type):
         array = array.cast(pa.float64())
     return np.asarray(array.to_numpy(zero_copy_only=False))
@@ -96,11 +91,8 @@ def lists(path: Path, column: Column, dim: int, start: int, arrays: list[Any]) -
     (array,) = arrays
     _no_missing(path, column, start, array)
     if column.as_text:
-        try:
+        with refusing(path, start, column):
             return lists_of(numbers, array.to_pylist(), dim)
-        except CellError as error:
-            message, i = error.args
-            refuse(path, start + i, column, message)
     if not dim and len(array):
         refuse(path, start, column, "an empty list")
     if not types.is_fixed_size_list(array.type):

@@ -18,7 +18,7 @@ from isoscore_star.readers._layout import Layout, require_width
 from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._sniffing import sniff
 from isoscore_star.readers._source import Block, block_rows
-from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
+from isoscore_star.readers._table import TableSource, cells_of, lists_of, refuse, refusing
 
 _CHUNK_CELLS = 2**17
 """Cells to hold as text at a time."""
@@ -75,20 +75,14 @@ class _Reader:
         block = np.empty((len(chunk), self._dim))
         for j, column in enumerate(self._taken.columns):
             read = boolean if column.kind is Kind.BOOLEANS else self._number
-            for i, row in enumerate(chunk):
-                try:
-                    block[i, j] = read_cell(read, row[column.position])
-                except CellError as error:
-                    refuse(self._layout.path, start + i, column, str(error), line and line + i)
+            with refusing(self._layout.path, start, column, line):
+                block[:, j] = list(cells_of(read, [row[column.position] for row in chunk]))
         return block
 
     def _lists(self, chunk: list[list[str]], start: int, line: int | None) -> Block:
         (column,) = self._taken.columns
-        try:
+        with refusing(self._layout.path, start, column, line):
             return lists_of(numbers, [row[column.position] for row in chunk], self._dim)
-        except CellError as error:
-            message, i = error.args
-            refuse(self._layout.path, start + i, column, message, line and line + i)
 
     def _watch(self, column: Column, chunk: list[list[str]], start: int, line: int | None) -> None:
         """Refuse a column that was left out because of its first cells, and goes on as a dimension might."""

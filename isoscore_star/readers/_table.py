@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,25 +55,32 @@ def refuse(path: Path, row: int, column: Column, what: str, line: int | None = N
     )
 
 
-def read_cell(read: Callable[[str], Any], cell: str) -> Any:
-    """Read a cell; a `CellError` quotes it."""
+@contextmanager
+def refusing(path: Path, start: int, column: Column, line: int | None = None) -> Iterator[None]:
+    """Refuse the cell of a `CellError`; `start` and `line` are the places of the first cell that is read."""
     try:
-        return read(cell)
+        yield
     except CellError as error:
-        raise CellError(f"{quoted(cell)} {error}") from None
+        message, i = error.args
+        refuse(path, start + i, column, message, line and line + i)
+
+
+def cells_of(read: Callable[[str], Any], cells: Sequence[str]) -> Iterator[Any]:
+    """Read a column kept as text; a `CellError` quotes its cell, and has the index of that as second argument."""
+    for i, cell in enumerate(cells):
+        try:
+            yield read(cell)
+        except CellError as error:
+            raise CellError(f"{quoted(cell)} {error}", i) from None
 
 
 def lists_of(read: Callable[[str], NDArray[np.float64]], cells: Sequence[str], dim: int) -> Block:
-    """Read a column of lists kept as text; a `CellError` has the index of its cell as second argument."""
+    """Read a column of lists kept as text; see `cells_of`."""
     block = np.empty((len(cells), dim))
-    for i, cell in enumerate(cells):
-        try:
-            vector = read_cell(read, cell)
-            if len(vector) != dim:
-                raise CellError(f"a list of {len(vector)} numbers, but the first has {dim}")
-            if np.isnan(vector).any():
-                raise CellError("a list with missing numbers (NaN)")
-        except CellError as error:
-            raise CellError(str(error), i) from None
+    for i, vector in enumerate(cells_of(read, cells)):
+        if len(vector) != dim:
+            raise CellError(f"a list of {len(vector)} numbers, but the first has {dim}", i)
+        if np.isnan(vector).any():
+            raise CellError("a list with missing numbers (NaN)", i)
         block[i] = vector
     return block
