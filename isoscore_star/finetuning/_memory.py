@@ -27,10 +27,10 @@ def advising_on_memory(cell: Cell, settings: Settings) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         size, accumulated = cell.batch_size, settings.gradient_accumulation
-        advice = (
-            f"with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a step with "
-        )
-        advice += f"--gradient-accumulation {2 * accumulated})"
-        if size == 1:
-            advice = "even with batch size 1: give a smaller --max-length, or a smaller model"
+        advice = "even with batch size 1: give a smaller --max-length, or a smaller model"
+        if size > 1:
+            advice = (
+                f"with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a step "
+                f"with --gradient-accumulation {2 * accumulated})"
+            )
         raise InvalidValueError(f"out of memory {advice}") from error

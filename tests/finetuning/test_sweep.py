@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapters import ROOT
 from tiny_finetuning import arguments, examples, read_runs, read_steps
 
 import isoscore_star as iso
@@ -53,6 +55,15 @@ def test_every_cell_and_seed_is_a_run(sweep: SimpleNamespace) -> None:
         assert run["intrinsic_dimension"] == run["intrinsic_dimension_by_layer"][-1]
         assert run["steps"] == 16
         assert 0 < run["seconds_per_step"] < run["seconds"]
+
+
+def test_the_documented_keys_are_those_of_a_run(sweep: SimpleNamespace) -> None:
+    text = (ROOT / "docs" / "finetune.md").read_text(encoding="utf-8").partition("**results.json**")[2]
+    rows = text.partition("| key |")[2].partition("\n\n")[0].splitlines()[2:]
+    keys = [key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])]
+    for run in sweep.runs:
+        assert set(run) | {"same_as"} == set(keys)
+    assert len(keys) == len(set(keys))
 
 
 def test_what_lambda_makes_no_use_of_is_trained_once(sweep: SimpleNamespace) -> None:
