@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscore_star import InvalidValueError
-from isoscore_star.readers import require_fetched
+from isoscore_star.readers import FileContentError, require_fetched
 
 _READ = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -18,8 +18,11 @@ _READ = (
 
 def require_whole_files(folder: Path) -> None:
     """Require JSON that can be read, and headers of weights that fit their files."""
-    for file, fault in _faults(folder):
-        raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
+    try:
+        for file, fault in _faults(folder):
+            raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
+    except FileContentError as error:
+        raise error.about("model") from error
 
 
 def _faults(folder: Path) -> Iterator[tuple[Path, str]]:

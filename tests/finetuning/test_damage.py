@@ -114,7 +114,7 @@ def test_damaged_models(
     monkeypatch.setattr("builtins.input", None)  # nothing is to be asked
     code, line = failure(*arguments(home, tmp_path / "out", model=tmp_path / "model", max_steps=1))
     assert (code, message in line) == (1, True), line
-    assert "model: " in line
+    assert "error: --model: " in line
     assert str(tmp_path / "model") in line or "Bert" in line
 
 
@@ -234,7 +234,7 @@ def test_names_that_the_system_does_not_take(home: SimpleNamespace, tmp_path: Pa
     for words in (arguments(home, "a" * 1000), arguments(home, tmp_path / "out", model="./" + "a" * 1000)):
         code, line = failure(*words)
         assert code == 1
-        assert line.startswith(("error: output: cannot write to ", "error: model: there is no folder "))
+        assert line.startswith(("error: --output: cannot write to ", "error: --model: there is no folder "))
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it(home: SimpleNamespace, tmp_path: Path) -> None:
