@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star import functions
-from isoscore_star.backends.torch.backend import BACKEND
-from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
+from isoscore_star.backends.torch import BACKEND, CosineRegularizer
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.distributions import isoscore_from_cov
 

@@ -10,8 +10,6 @@ from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.messages import shown
 
-SHAPES = ("constant", "linear", "cosine")
-
 
 class LambdaSchedule:
     """λ of each training step: a linear warm-up from 0, then constant, or a decay to a final value.
@@ -46,13 +44,15 @@ class LambdaSchedule:
     In a loop: ``penalty.lam = lam(step)``. A weight of Keras takes it by ``layer.lam.assign(lam(step))``.
     """
 
+    SHAPES = ("constant", "linear", "cosine")
+
     def __init__(
         self, lam: float, total_steps: int, *, warmup_steps: int = 0, shape: str = "constant", final: float = 0.0
     ) -> None:
         self.lam = checks.number("lam", lam)
         self.total_steps = _steps("total_steps", total_steps, 1)
         self.warmup_steps = _steps("warmup_steps", warmup_steps, 0)
-        self.shape = checks.choice("shape", shape, SHAPES)
+        self.shape = checks.choice("shape", shape, self.SHAPES)
         self.final = checks.number("final", final)
         if self.warmup_steps > self.total_steps:
             raise InvalidValueError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
+from isoscore_star import InvalidValueError, IsoScoreError
 
 LEFT_OVER = ".*.partial"
 """Names of what a killed process had not finished, as a pattern."""
