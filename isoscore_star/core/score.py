@@ -7,14 +7,11 @@ Points that are not finite give NaN, which differs from 0, so that no guard hide
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Array, Invariants
-
-Where = Callable[[Any, Any, Any], Any]
-
+from isoscore_star.core.scaling import Where, larger, not_zero
 
 _SMALL = 2.0**-10
 """A ζ that is no nearer to 0 or 1 leaves the larger of the two weights far from zero."""
@@ -23,15 +20,30 @@ _LARGE = 2.0**40
 """More than any scale's ratio to the larger of two is, unless its weight is zero; its square is in range of float32."""
 
 
+class Mixed(NamedTuple):
+    """T and F of Σ = a·S/s² + b·Σ_S/s₀², and the two weights, up to a common factor."""
+
+    t: Any
+    f: Any
+    a: Any
+    b: Any
+
+
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
     """IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
-    t, f = invariants.t, invariants.f
-    if invariants.target_unit is not None and not (isinstance(zeta, float) and zeta == 0):
-        cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
-        a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
-        t, f = formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0)
+    t, f, *_ = mixed(invariants, zeta, where)
     numerator, denominator = formulas.score_fraction(t, f, dim)
     return numerator / where(f != 0, denominator, 1.0)
+
+
+def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
+    """Mix S with Σ_S, if there is one and it counts."""
+    t, f = invariants.t, invariants.f
+    if invariants.target_unit is None or (isinstance(zeta, float) and zeta == 0):
+        return Mixed(t, f, 1.0, 0.0)
+    cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
+    a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
+    return Mixed(formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0), a, b)
 
 
 def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
@@ -43,18 +55,29 @@ def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> t
     known = isinstance(zeta, float)
     if known and zeta in (0, 1):
         return 1 - zeta, zeta
-    larger = where(unit > target_unit, unit, target_unit)
+    scale = larger(unit, target_unit, where)
     if not known:
-        larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
-    larger = where(larger != 0, larger, 1.0)
-    own, its = unit / larger, target_unit / larger
+        scale = where(zeta == 1, target_unit, where(zeta == 0, unit, scale))
+    scale = not_zero(scale, where)
+    own, its = unit / scale, target_unit / scale
     if known and _SMALL < zeta < 1 - _SMALL:
         return formulas.shrinkage_weights(zeta, own, its)
     own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
     a, b = formulas.shrinkage_weights(zeta, own, its)
-    larger = where(a > b, a, b)
-    larger = where(larger != 0, larger, 1.0)
-    return a / larger, b / larger
+    scale = not_zero(larger(a, b, where), where)
+    return a / scale, b / scale
+
+
+class Unbiased(NamedTuple):
+    """Unbiased estimates of (tr Σ)² and tr(Σ²) up to a common factor, and where there are any.
+
+    `at_floor` says where the second one is its floor instead.
+    """
+
+    squared_trace: Any
+    denominator: Any
+    defined: Any
+    at_floor: Any = False
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
@@ -63,14 +86,22 @@ def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: b
     ``floored`` keeps the denominator up, for the training path and wherever values are not known; otherwise it has to
     be known to be positive.
     """
+    found = unbiased_estimates(invariants, dim, where, floored=floored)
+    # 0·F, which is NaN for points that are not finite, however few they are.
+    numerator = where(found.defined, found.squared_trace - found.denominator, 0.0 * invariants.f)
+    return numerator / where(found.defined, (dim - 1) * found.denominator, 1.0)
+
+
+def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Unbiased:
+    """Compute what the unbiased score is made of."""
     m, f = invariants.count, invariants.f
     squared_trace, denominator = _unbiased_squares(invariants)
-    if floored:
-        floor = formulas.unbiased_floor(f, m, dim)
-        denominator = where(denominator > floor, denominator, floor)
     defined = (m >= 4) & (f != 0)
-    # 0·F, which is NaN for points that are not finite, however few they are.
-    return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
+    if not floored:
+        return Unbiased(squared_trace, denominator, defined)
+    floor = formulas.unbiased_floor(f, m, dim)
+    at_floor = denominator < floor  # not <=, which would hide a NaN
+    return Unbiased(squared_trace, where(at_floor, floor, denominator), defined, at_floor)
 
 
 def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
