@@ -106,7 +106,7 @@ def moved_third_and_fourth(sums: Sums, h: Any, ratio: Any, operations: Operation
 def invariants_of_sums(
     count: Any, unit: Any, total: Any, squares: Any, fourth: Any, dim: int, where: Where
 ) -> tuple[Invariants, Any]:
-    """Return the invariants of S, given tr A, ‖A‖²_F and, if wanted, Σ‖x‖⁴; and what A has to be divided by for S/s²."""
+    """Return the invariants of S, from tr A, ‖A‖²_F and, if wanted, Σ‖x‖⁴, and what to divide A by for S/s²."""
     freedom = larger(count - 1, 1, where)
     mean, divisor = mean_variance(total / freedom, dim, where)
     scale = freedom * divisor

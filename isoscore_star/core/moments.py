@@ -250,7 +250,9 @@ def target_of(shrinkage_cov: FloatArray) -> Target:
     with np.errstate(over="ignore"):
         trace = shrinkage_cov.trace()
     usual = usual_target(shrinkage_cov, trace, _squares, 2.0**400)
-    return usual or scaled_target(shrinkage_cov, np.abs(shrinkage_cov.diagonal()).max(), np.trace, _squares, where_known)
+    return usual or scaled_target(
+        shrinkage_cov, np.abs(shrinkage_cov.diagonal()).max(), np.trace, _squares, where_known
+    )
 
 
 def _squares(matrix: FloatArray) -> Any:

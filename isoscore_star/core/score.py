@@ -20,6 +20,11 @@ _LARGE = 2.0**40
 """More than any scale's ratio to the larger of two is, unless its weight is zero; its square is in range of float32."""
 
 
+def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
+    """Return IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
+    return mixed(invariants, zeta, where).score(dim, where)
+
+
 class Mixed(NamedTuple):
     """T and F of Σ = a·S/s² + b·Σ_S/s₀², and the two weights, up to a common factor."""
 
@@ -28,12 +33,10 @@ class Mixed(NamedTuple):
     a: Any
     b: Any
 
-
-def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
-    """IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
-    t, f, *_ = mixed(invariants, zeta, where)
-    numerator, denominator = formulas.score_fraction(t, f, dim)
-    return numerator / where(f != 0, denominator, 1.0)
+    def score(self, dim: int, where: Where) -> Array:
+        """Return IsoScore* of Σ."""
+        numerator, denominator = formulas.score_fraction(self.t, self.f, dim)
+        return numerator / where(self.f != 0, denominator, 1.0)
 
 
 def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
@@ -68,40 +71,44 @@ def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> t
     return a / scale, b / scale
 
 
-class Unbiased(NamedTuple):
-    """Unbiased estimates of (tr Σ)² and tr(Σ²) up to a common factor, and where there are any.
-
-    `at_floor` says where the second one is its floor instead.
-    """
-
-    squared_trace: Any
-    denominator: Any
-    defined: Any
-    at_floor: Any = False
-
-
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
-    """Score from the unbiased PR; 0 with zero gradient below four points or without spread.
+    """Return the score from the unbiased PR; 0 with zero gradient below four points or without spread.
 
     ``floored`` keeps the denominator up, for the training path and wherever values are not known; otherwise it has to
     be known to be positive.
     """
-    found = unbiased_estimates(invariants, dim, where, floored=floored)
-    # 0·F, which is NaN for points that are not finite, however few they are.
-    numerator = where(found.defined, found.squared_trace - found.denominator, 0.0 * invariants.f)
-    return numerator / where(found.defined, (dim - 1) * found.denominator, 1.0)
+    return unbiased_estimates(invariants, dim, where, floored=floored).score(dim, where)
+
+
+class Unbiased(NamedTuple):
+    """Unbiased estimates of (tr Σ)² and tr(Σ²), up to a common factor, and F.
+
+    `defined` says whether there are any, `at_floor` whether the second one is its floor.
+    """
+
+    squared_trace: Any
+    denominator: Any
+    f: Any
+    defined: Any
+    at_floor: Any
+
+    def score(self, dim: int, where: Where) -> Array:
+        """Return (PR − 1)/(d − 1)."""
+        # 0·F, which is NaN for points that are not finite, however few they are.
+        numerator = where(self.defined, self.squared_trace - self.denominator, 0.0 * self.f)
+        return numerator / where(self.defined, (dim - 1) * self.denominator, 1.0)
 
 
 def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Unbiased:
     """Compute what the unbiased score is made of."""
     m, f = invariants.count, invariants.f
     squared_trace, denominator = _unbiased_squares(invariants)
-    defined = (m >= 4) & (f != 0)
-    if not floored:
-        return Unbiased(squared_trace, denominator, defined)
-    floor = formulas.unbiased_floor(f, m, dim)
-    at_floor = denominator < floor  # not <=, which would hide a NaN
-    return Unbiased(squared_trace, where(at_floor, floor, denominator), defined, at_floor)
+    at_floor: Any = False
+    if floored:
+        floor = formulas.unbiased_floor(f, m, dim)
+        at_floor = denominator < floor  # not <=, which would hide a NaN
+        denominator = where(at_floor, floor, denominator)
+    return Unbiased(squared_trace, denominator, f, (m >= 4) & (f != 0), at_floor)
 
 
 def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
