@@ -282,13 +282,13 @@ class StreamingMoments:
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
         """Return the invariants that scores are made of, as tensors, for code that builds on moments."""
         sums = self._sums
-        given = (sums.count, sums.unit, sums.scatter.trace(), squared_norm(sums.scatter), sums.fourth)
-        found, scale = invariants_of_sums(*given, self.dim, torch.where)
+        total, squares = sums.scatter.trace(), squared_norm(sums.scatter)
+        found, scale = invariants_of_sums(sums.count, sums.unit, total, squares, sums.fourth, self.dim, torch.where)
         coarsest = product_dtype(sums.scatter.new_empty((0, self.dim), dtype=torch.float32))  # of blocks so far
         found = found._replace(precision=torch.finfo(coarsest).eps)
-        if shrinkage_cov is None:
-            return found
         target = target_of(shrinkage_cov, sums.scatter.dtype)
+        if target is None:
+            return found
         return with_target(found, target, (sums.scatter * target.matrix).sum() / scale / target.divisor)
 
     def _place(self, like: Tensor) -> None:
@@ -328,7 +328,7 @@ def _sizes(dim: int, fourth_order: bool) -> list[int]:
 
 def _unpacked(vector: Tensor, dim: int, fourth_order: bool) -> Sums:
     """Return what a packed vector holds, as parts of it."""
-    count, unit, anchor, offset, scatter, *fourth_and_third = vector.split(_sizes(dim, fourth_order))
+    count, unit, anchor, offset, scatter, *fourth_and_third = torch.split(vector, _sizes(dim, fourth_order))
     sums = Sums(count[0], unit[0], anchor, offset, scatter.view(dim, dim))
     if fourth_order:
         fourth, sums.third = fourth_and_third

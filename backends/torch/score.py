@@ -27,19 +27,21 @@ def score_in_one_step(invariants: Invariants, zeta: Any, dim: int) -> Any:
 
     NotImplemented where autograd has to see every operation.
     """
+    names: tuple[str, ...] = ("t", "f")
+    score: Any = _shrunk
+    given = [invariants.t0, invariants.f0]
     if zeta is None:
-        score, names, given = _unbiased, ("t", "f", "q"), (invariants.count,)
-    elif isinstance(zeta, float):
-        score, given = _shrunk, (invariants.t0, invariants.f0)
-        names = ("t", "f") if invariants.cross is None or zeta == 0 else ("t", "f", "cross")
-    else:
+        score, names, given = _unbiased, ("t", "f", "q"), [invariants.count]
+    elif not isinstance(zeta, float):
         return NotImplemented
+    elif invariants.cross is not None and zeta != 0:
+        names = ("t", "f", "cross")
     tensors = [getattr(invariants, name) for name in names]
     if not _may_be_one_step(*tensors[:2], *given):
         return NotImplemented
     known = Invariants(*map(_number, invariants))
 
-    def compute(*values: Any) -> tuple[Any, _Slopes]:
+    def compute(*values: Any) -> Any:
         return score(known._replace(**dict(zip(names, values, strict=True))) if values else known, zeta, dim)
 
     return _OneStep.apply(compute, *tensors)  # type: ignore[no-untyped-call]
@@ -67,7 +69,7 @@ class _OneStep(torch.autograd.Function):
     """A score and its slopes in the invariants that are differentiated, computed together."""
 
     @staticmethod
-    def forward(ctx: Any, compute: Callable[..., tuple[Any, _Slopes]], *invariants: Tensor) -> Tensor:
+    def forward(ctx: Any, compute: Callable[..., Any], *invariants: Tensor) -> Tensor:
         score, ctx.slopes = compute()
         ctx.compute = compute
         ctx.save_for_backward(*invariants)

@@ -74,13 +74,13 @@ def merge(ours: Sums, theirs: Sums, operations: Operations) -> None:
     n1: Any = where(count > 1, count, 1) - n2  # but 1 if both are empty, so that nothing is divided by zero
     # Anchors are points: their difference has all the digits that the means, far from zero, have not.
     anchor = where(ours.count > 0, ours.anchor, theirs.anchor)
-    between = where(n2 > 0, theirs.anchor - anchor, 0.0)
+    between = where(n2 > 0, theirs.anchor - anchor, 0)
     unit = larger(larger(ours.unit, theirs.unit, where), operations.unit_of(between), where)
     divisor = not_zero(unit, where)
     own, other = ours.unit / divisor, theirs.unit / divisor
     apart: Any = ours.offset * own - (between / divisor + theirs.offset * other)
     # The common mean as it is seen from either's own.
-    h1, h2 = formulas.merged_mean(n1, 0.0, n2, -apart), formulas.merged_mean(n2, 0.0, n1, apart)
+    h1, h2 = formulas.merged_mean(n1, 0, n2, -apart), formulas.merged_mean(n2, 0, n1, apart)
     if ours.third is not None:
         third, fourth = moved_third_and_fourth(ours, h1, own, operations)
         its_third, its_fourth = moved_third_and_fourth(theirs, h2, other, operations)

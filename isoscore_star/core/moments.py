@@ -187,8 +187,8 @@ class Moments:
         """Return the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
         spread = self.spread()
         fourth = np.float64(spread.fourth) if fourth_order else None
-        sums: Any = (spread.count, spread.unit, np.float64(spread.total), np.float64(spread.squares), fourth)
-        found, scale = invariants_of_sums(*sums, len(spread.anchor), where_known)
+        total, squares, dim = np.float64(spread.total), np.float64(spread.squares), len(spread.anchor)
+        found, scale = invariants_of_sums(spread.count, spread.unit, total, squares, fourth, dim, where_known)
         found = found._replace(precision=spread.precision)
         if shrinkage_cov is None:
             return found
@@ -245,11 +245,11 @@ class Moments:
         return len(spread.anchor)
 
 
-def target_of(shrinkage_cov: FloatArray) -> Target:
-    """Bring Σ_S into range; one of usual size is not copied."""
+def target_of(shrinkage_cov: FloatArray, bound: float = 2.0**400) -> Target:
+    """Bring Σ_S into range; one of usual size, between one over the bound and the bound, is not copied."""
     with np.errstate(over="ignore"):
         trace = shrinkage_cov.trace()
-    usual = usual_target(shrinkage_cov, trace, _squares, 2.0**400)
+    usual = usual_target(shrinkage_cov, trace, _squares, bound)
     return usual or scaled_target(
         shrinkage_cov, np.abs(shrinkage_cov.diagonal()).max(), np.trace, _squares, where_known
     )
