@@ -13,7 +13,7 @@ from autograd.tracer import getval, isbox
 
 from isoscore_star.backends.numpy import NumPyBackend
 from isoscore_star.core.protocol import Invariants, refuse_across
-from isoscore_star.core.score import sums_in_unit
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, where_known, with_target
 
 
 @primitive  # type: ignore[untyped-decorator]
@@ -78,27 +78,17 @@ class AutogradBackend(NumPyBackend):
         shifted = shifted / length
         centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
         total = anp.sum(centred**2) / freedom
-        variance = _value(total) / dim
-        unit = variance or 1.0
+        variance, unit = mean_variance(_value(total), dim, where_known)
         sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * unit)
         fourth = anp.sum((anp.sum(centred**2, axis=1) / unit) ** 2) / freedom if fourth_order else None
         found = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
         if shrinkage_cov is None:
             return found
-        largest = np.abs(_value(anp.diagonal(shrinkage_cov, axis1=-1, axis2=-2))).max() or 1.0
-        target = shrinkage_cov / largest
-        target_variance = _value(anp.trace(target)) / dim
-        target = target / (target_variance or 1.0)
+        largest = np.abs(_value(shrinkage_cov).diagonal()).max()
+        target = scaled_target(shrinkage_cov, largest, anp.trace, lambda m: anp.sum(m**2), where_known)
         if count >= dim:
-            cross = anp.sum(sample * target)
-        else:
-            cross = anp.sum(centred * (centred @ target)) / (freedom * unit)
-        return found._replace(
-            cross=cross,
-            t0=anp.trace(target),
-            f0=anp.sum(target**2),
-            target_unit=largest**0.5 * max(target_variance, 0.0) ** 0.5,
-        )
+            return with_target(found, target, anp.sum(sample * target.matrix))
+        return with_target(found, target, anp.sum(centred * (centred @ target.matrix)) / (freedom * unit))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         """Compute tr C and ‖C‖²_F."""

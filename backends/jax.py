@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.protocol import Backend, Invariants
-from isoscore_star.core.score import sums_in_unit
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Array = jax.Array
 
@@ -280,12 +280,6 @@ def _diagonal(matrix: Array) -> Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
-def _squared_unit(total: Array, dim: int) -> tuple[Array, Array]:
-    """Return tr/d, without gradient, and what to divide by, which is 1 where it is zero."""
-    square = jax.lax.stop_gradient(total) / dim
-    return square, jnp.where(square == 0, 1, square)
-
-
 @partial(jax.jit, static_argnames="fourth_order")
 def _gram_form(
     clouds: list[Array], masks: list[Array | None], target: Array | None, *, fourth_order: bool
@@ -293,7 +287,8 @@ def _gram_form(
     cloud = _cloud(clouds, masks, ())
     centred = jnp.concatenate(cloud.centred)
     freedom = jnp.maximum(cloud.count - 1, 1)
-    square, divisor = _squared_unit((centred * centred).sum() / freedom, centred.shape[1])
+    total = jax.lax.stop_gradient((centred * centred).sum() / freedom)
+    square, divisor = mean_variance(total, centred.shape[1], jnp.where)
     points = centred / jnp.sqrt(divisor)
     gram = _symmetric_product(points.T, points.T)
     squared_norms = _diagonal(gram)
@@ -322,7 +317,7 @@ def _scatter_form(
     freedom = jnp.maximum(cloud.count - 1, 1)
     products = [_symmetric_product(*pair) for pair in zip(cloud.rows, cloud.centred, strict=True)]
     cov = _all_sum(sum(products), axes) / freedom
-    square, divisor = _squared_unit(_diagonal(cov).sum(), len(cov))
+    square, divisor = mean_variance(jax.lax.stop_gradient(_diagonal(cov).sum()), len(cov), jnp.where)
     cov = cov / divisor
     fourth = None
     if fourth_order:
@@ -338,13 +333,9 @@ def _with_target(found: Invariants, target: Array | None, product: Callable[[Arr
     """Add what depends on Σ_S, given its product with S."""
     if target is None:
         return found
-    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
     largest = jax.lax.stop_gradient(_diagonal(target)).max()
-    inverse = 1 / jnp.sqrt(jnp.where(largest == 0, 1, largest))
-    target = target * inverse * inverse
-    return found._replace(
-        cross=product(target), t0=_diagonal(target).sum(), f0=(target * target).sum(), target_unit=jnp.sqrt(largest)
-    )
+    scaled = scaled_target(target, largest, lambda m: _diagonal(m).sum(), lambda m: (m * m).sum(), jnp.where)
+    return with_target(found, scaled, product(scaled.matrix))
 
 
 BACKEND = JaxBackend()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Backend, Invariants, refuse_across
-from isoscore_star.core.score import sums_in_unit
+from isoscore_star.core.scaling import sums_in_unit
 
 
 class NumPyBackend(Backend):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.protocol import Backend, Invariants
-from isoscore_star.core.score import sums_in_unit
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Tensor = Any
 
@@ -334,12 +334,6 @@ def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor
     return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
 
 
-def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
-    """Return tr/d without gradient, and what to divide by, which is 1 where it is zero."""
-    square = tf.stop_gradient(total)
-    return square, tf.where(square == 0, tf.ones_like(square), square)
-
-
 def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
     """Compute by the form that needs the smaller product, Gram (m × m) or scatter (d × d).
 
@@ -361,8 +355,12 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     if far is not None:
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
-    square, divisor = _squared_unit(total / freedom / dim)
-    target_unit, target = (None, None) if target is None else _in_own_unit(target)
+    square, divisor = mean_variance(tf.stop_gradient(total / freedom), dim, tf.where)
+    scaled = None
+    if target is not None:
+        largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
+        scaled = scaled_target(target, largest, tf.linalg.trace, _squares, tf.where)
+        target = scaled.matrix
     found = []
     if near is not None:
         found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
@@ -372,17 +370,7 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     q = rest.pop(0) if fourth_order else None
     precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
     invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
-    if target is None:
-        return invariants
-    return invariants._replace(cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=target_unit)
-
-
-def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
-    largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
-    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
-    inverse = 1 / tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
-    return tf.sqrt(largest), target * inverse * inverse
+    return invariants if scaled is None else with_target(invariants, scaled, rest[0])
 
 
 def _squares(array: Tensor) -> Tensor:

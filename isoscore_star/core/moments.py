@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.merging import invariants_of_sums
 from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.scaling import Target, scaled_target, usual_target, where_known, with_target
 from isoscore_star.core.score import shrunk_score, unbiased_margin, unbiased_score
 from isoscore_star.core.spread import FewPoints, Scatter, Spread, largest_entry, mean_of
 
@@ -184,31 +186,14 @@ class Moments:
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Return the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
         spread = self.spread()
-        freedom, dim = max(spread.count - 1, 1), len(spread.anchor)
-        variance = spread.total / (freedom * dim)
-        unit = variance or 1.0
-        found = Invariants(
-            count=spread.count,
-            unit=np.float64(spread.unit * math.sqrt(variance)),
-            t=np.float64(spread.total / (freedom * unit)),
-            f=np.float64(spread.squares / (freedom * unit) / (freedom * unit)),
-            q=np.float64(spread.fourth / unit / unit / freedom) if fourth_order else None,
-            precision=spread.precision,
-        )
+        fourth = np.float64(spread.fourth) if fourth_order else None
+        total, squares, dim = np.float64(spread.total), np.float64(spread.squares), len(spread.anchor)
+        found, scale = invariants_of_sums(spread.count, spread.unit, total, squares, fourth, dim, where_known)
+        found = found._replace(precision=spread.precision)
         if shrinkage_cov is None:
             return found
-        # A matrix of ordinary size is not copied.
-        largest = float(np.abs(shrinkage_cov.diagonal()).max())
-        part = 1.0 if 2.0**-400 < largest < 2.0**400 else largest or 1.0
-        target = shrinkage_cov if part == 1 else shrinkage_cov / part
-        target_variance = float(target.trace()) / dim
-        target_unit = target_variance or 1.0
-        return found._replace(
-            cross=np.float64(spread.inner(target) / (freedom * unit) / target_unit),
-            t0=np.float64(target.trace() / target_unit),
-            f0=np.float64(np.vdot(target, target) / target_unit / target_unit),
-            target_unit=np.float64(math.sqrt(part) * math.sqrt(max(target_variance, 0.0))),
-        )
+        target = target_of(shrinkage_cov)
+        return with_target(found, target, spread.inner(target.matrix) / scale / target.divisor)
 
     def spread(self) -> Spread:
         """Return the points about their mean, for code that builds on moments (the standard error)."""
@@ -258,6 +243,20 @@ class Moments:
         if not spread.total:
             raise value_checks.identical_points(self.count)
         return len(spread.anchor)
+
+
+def target_of(shrinkage_cov: FloatArray, bound: float = 2.0**400) -> Target:
+    """Bring Σ_S into range; one of usual size, between one over the bound and the bound, is not copied."""
+    with np.errstate(over="ignore"):
+        trace = shrinkage_cov.trace()
+    usual = usual_target(shrinkage_cov, trace, _squares, bound)
+    return usual or scaled_target(
+        shrinkage_cov, np.abs(shrinkage_cov.diagonal()).max(), np.trace, _squares, where_known
+    )
+
+
+def _squares(matrix: FloatArray) -> Any:
+    return np.vdot(matrix, matrix)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

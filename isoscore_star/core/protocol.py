@@ -114,7 +114,7 @@ class Backend(Protocol):
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         """Compute tr C and ‖C‖²_F of a covariance (d, d), or of the eigenvalues (d,) of one, in a unit of their own.
 
-        `isoscore_star.core.score.sums_in_unit` does that, given how the framework sums.
+        `isoscore_star.core.scaling.sums_in_unit` does that, given how the framework sums.
         """
 
     @abstractmethod
