@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from test_huggingface import DIM, algorithm_1, arguments, assert_same, data, losses, made, stacked, t5  # noqa: E402
+from support_huggingface import DIM, algorithm_1, arguments, assert_same, data, losses, made, stacked, t5  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import (  # noqa: E402
     BertConfig,
