@@ -12,7 +12,7 @@ from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
-from isoscore_star.backends.torch.training.sync import checked_sync, synchronised
+from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, formulas, value_checks
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.functions import training_score
@@ -227,7 +227,7 @@ class IStarLoss(nn.Module):
         return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
-        across = "world" if synchronised(self.sync) else None
+        across = "world" if is_distributed(self.sync) else None
         _, score = training_score(
             BACKEND,
             states,

@@ -11,17 +11,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.moments import StreamingMoments
-from isoscore_star.backends.torch.training.data_pass import (
-    Forward,
-    cut,
-    hidden_states_of,
-    moved,
-    place,
-    telling,
-    undisturbed,
-)
+from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden_states_of, moved, place, progress_of
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
-from isoscore_star.backends.torch.training.sync import checked_sync
+from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
+from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
@@ -177,8 +170,8 @@ class ShrinkageCovariance(nn.Module):
         """Read Σ_S from the model's hidden states on data.
 
         The model runs in evaluation mode and without gradients; each of its modules gets its own mode back, also
-        after an exception. Points stream through one (d, d) matrix. The states of torch's random generators (and of
-        the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
+        after an exception. Points stream through one (d, d) matrix. The random generators of Python, NumPy and torch
+        (and the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
 
         Parameters
         ----------
@@ -218,13 +211,15 @@ class ShrinkageCovariance(nn.Module):
             raise InvalidValueError(
                 "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
-        together = self._together()
+        together = is_distributed(self.sync)
         wanted = _points_of_rank(self.max_points if max_points is None else _points_wanted(max_points), together)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module  # whose forward pass would broadcast buffers, and wait for ranks that read no more
         device, dtype = place(model)
         moments = StreamingMoments(self.dim, device)
-        with undisturbed(model, batches, device), telling(progress, wanted) as tell:
+        # Even an iterator over an unshuffled DataLoader draws a number from torch's generator.
+        preserved = preserve_rng_state(device, batches)
+        with evaluation_mode(model), preserved, progress_of(progress, wanted) as show:
             for batch in batches:
                 states, mask = hidden_states_of(model, moved(batch, device), forward)
                 chosen = select_layers(states, mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
@@ -233,7 +228,7 @@ class ShrinkageCovariance(nn.Module):
                     checks.width("hidden_states", state, self.dim)
                 cloud = checks.points([state.to(device) for state in chosen.states], chosen.masks)
                 moments.update(cloud.clouds, cut(cloud.clouds, cloud.masks, wanted - moments.count))
-                tell(moments.count, wanted)
+                show(moments.count, wanted)
                 if moments.count >= wanted:
                     break
         if together:
@@ -261,7 +256,7 @@ class ShrinkageCovariance(nn.Module):
         if self.policy not in ("running", "identity"):
             return
         moments = StreamingMoments(self.dim, layers[0].device).update(list(layers), list(masks))
-        if self._together():
+        if is_distributed(self.sync):
             moments.reduce()
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         count = moments.packed()[0]
@@ -289,16 +284,6 @@ class ShrinkageCovariance(nn.Module):
         if self.policy != "identity":
             return cov
         return torch.eye(self.dim, dtype=cov.dtype, device=cov.device) * (cov.trace() / self.dim)
-
-    def _together(self) -> bool:
-        initialised = dist.is_available() and dist.is_initialized()
-        if self.sync is True and not initialised:
-            raise InvalidValueError(
-                "sync",
-                "True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
-                'and call torch.distributed.init_process_group() first, or leave sync at "auto"',
-            )
-        return bool(self.sync) and initialised and dist.get_world_size() > 1
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShrinkageCovariance:
         # A model that is cast to half precision would round Σ_S, for good.

@@ -1,4 +1,4 @@
-"""What a run with λ = 0 promises: to equal one without the penalty, whatever may come of measuring."""
+"""What a run with λ = 0 promises: to equal one without the penalty, also where the score cannot be measured."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from isoscore_star.core.errors import IsoScoreError
+from isoscore_star import IsoScoreError
 
 LOGGER = logging.getLogger("isoscore_star")
 
 
 class OnlyMeasured:
-    """Lets a penalty of weight 0 fail, and tells so once.
+    """Logs the first error of a penalty whose weight is 0, instead of raising it.
 
     Attributes
     ----------
     failed : bool
-        Whether it ever did.
+        Whether there was one.
     """
 
     def __init__(self) -> None:
         self.failed = False
 
     @contextlib.contextmanager
-    def unless(self, lam: float) -> Iterator[None]:
-        """Run what is inside; with another λ than 0 its errors are raised."""
+    def unless(self, lam: float, schedule: object = None) -> Iterator[None]:
+        """Run what is inside; its errors are raised if λ is not 0, or has a schedule by which it will not be."""
         try:
             yield
         except IsoScoreError as error:
-            if lam != 0:
+            if lam != 0 or schedule is not None:
                 raise
             if not self.failed:
                 self.failed = True

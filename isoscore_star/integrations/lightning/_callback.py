@@ -1,25 +1,22 @@
-"""Lightning: `IStarCallback` adds I-STAR to a module that knows nothing of it."""
+"""`IStarCallback`: the penalty in the loss of a module that knows nothing of it, its log and its checkpoints."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from isoscore_star.backends.torch import IStarLoss
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
-from isoscore_star.backends.torch.training.data_pass import LABELS
-from isoscore_star.backends.torch.training.hidden_states import HiddenStates
-from isoscore_star.backends.torch.training.state_masks import StateMasks
-from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.integrations._only_measured import OnlyMeasured
+from isoscore_star import InvalidTypeError, InvalidValueError
+from isoscore_star.backends.torch import HiddenStates, StateMasks, is_distributed
+from isoscore_star.integrations._shared import checkpoint
+from isoscore_star.integrations._shared.only_measured import OnlyMeasured
+from isoscore_star.integrations._shared.penalty import covariance_of_epoch, make_penalty
+from isoscore_star.integrations.lightning._covariance import batches_of, call
 
 
 class IStarCallback(pl.Callback):
@@ -33,8 +30,8 @@ class IStarCallback(pl.Callback):
     Parameters
     ----------
     penalty : IStarLoss, CosineRegularizer, or dict
-        A dict holds `IStarLoss`'s arguments; if it has neither `shrinkage_cov` nor a need of none (``zeta=0``,
-        ``estimator="unbiased"``), it gets a ``ShrinkageCovariance(dim)``.
+        A dict holds `IStarLoss`'s arguments, with `dim`. A penalty that needs a Σ_S and has none gets a
+        ``ShrinkageCovariance(dim)``.
     states : str, nn.Module, or sequence of them, optional
         Layers of the module, as `HiddenStates` takes them: ``"model.encoder.layer.*"``. By default the module's list
         of layers, if it has just one.
@@ -97,12 +94,12 @@ class IStarCallback(pl.Callback):
         prefix: str = "train/",
     ) -> None:
         super().__init__()
-        self.penalty = _penalty(penalty)
+        self.penalty = make_penalty(penalty, "penalty", hooked=True)
         self.states = states
         self.mask = mask
         self.measured = OnlyMeasured()
         self.data = data
-        self.forward = _call if forward is None else forward
+        self.forward = call if forward is None else forward
         self.schedule = schedule
         self.prefix = prefix
         self._hooks: HiddenStates | None = None
@@ -121,7 +118,7 @@ class IStarCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore Σ_S and the score at the start."""
-        self.penalty.load_state_dict(state_dict["penalty"])
+        checkpoint.restore(self.penalty, state_dict["penalty"], self.state_key)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wrap ``training_step``."""
@@ -162,9 +159,8 @@ class IStarCallback(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read Σ_S, if it is read at every epoch."""
-        shrinkage = getattr(self.penalty, "shrinkage", None)
-        hooks = self._hooks
-        if shrinkage is None or shrinkage.policy != "epoch" or hooks is None:
+        shrinkage, hooks = covariance_of_epoch(self.penalty), self._hooks
+        if shrinkage is None or hooks is None:
             return
 
         def forward(module: nn.Module, batch: Any) -> tuple[list[Tensor], Any]:
@@ -178,7 +174,7 @@ class IStarCallback(pl.Callback):
         hooks.recording = True
         try:
             with self._unless_measured():
-                shrinkage.fit(pl_module, self._batches(trainer), forward=forward)
+                shrinkage.fit(pl_module, batches_of(self.data, trainer), forward=forward)
         finally:
             hooks.recording = False
             hooks.clear()
@@ -222,87 +218,14 @@ class IStarCallback(pl.Callback):
         return output + penalty if isinstance(output, Tensor) else {**output, "loss": output["loss"] + penalty}
 
     def _unless_measured(self) -> AbstractContextManager[None]:
-        """Let what is inside fail where λ is 0 and stays so."""
-        return self.measured.unless(self.penalty.lam if self.schedule is None else 1.0)
-
-    def _batches(self, trainer: pl.Trainer) -> Iterable[Any]:
-        if self.data is not None:
-            data = self.data(trainer) if callable(self.data) else self.data
-            return data if trainer.world_size == 1 else _Part(data, trainer.global_rank, trainer.world_size)
-        data = trainer.train_dataloader  # of which Lightning has given each rank its part
-        if not isinstance(data, torch.utils.data.DataLoader) or data.persistent_workers:
-            raise InvalidValueError(
-                "data",
-                "the training data are no single DataLoader, or one with persistent_workers, which cannot be "
-                "read twice at a time. Give batches of their own from which to read the shrinkage covariance",
-            )
-        return data
+        return self.measured.unless(self.penalty.lam, self.schedule)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *, on_step: bool) -> None:
         values = {self.prefix + name: value for name, value in self.penalty.collect().items()}
-        shared = trainer.world_size > 1  # equal on all ranks, unless the penalty has sync=False
-        pl_module.log_dict(values, on_step=on_step, on_epoch=not on_step, sync_dist=shared, batch_size=1)
+        # Equal on all ranks, unless the penalty has sync=False.
+        pl_module.log_dict(values, on_step=on_step, on_epoch=not on_step, sync_dist=is_distributed(), batch_size=1)
 
     def _leave(self) -> None:
         if self._detach is not None:
             self._detach()
         self._hooks = self._detach = None
-
-
-class _Part:
-    """A rank's part of batches that are in the same order on all ranks."""
-
-    def __init__(self, batches: Iterable[Any], rank: int, ranks: int) -> None:
-        self.batches, self.rank, self.ranks = batches, rank, ranks
-        self.generator = getattr(batches, "generator", None)
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(self.batches, self.rank, None, self.ranks)
-
-
-def _penalty(penalty: Any) -> Any:
-    if isinstance(penalty, Mapping):
-        arguments = dict(penalty)
-        needs_cov = arguments.get("estimator", "shrinkage") == "shrinkage" and arguments.get("zeta", 0.2) != 0
-        if needs_cov and arguments.get("shrinkage_cov") is None and "dim" in arguments:
-            chosen = {name: arguments[name] for name in ("layers", "skip_embeddings", "sync") if name in arguments}
-            arguments["shrinkage_cov"] = ShrinkageCovariance(arguments["dim"], **chosen)
-        penalty = IStarLoss(**arguments)
-    if not isinstance(penalty, nn.Module) or not hasattr(penalty, "collect"):
-        raise InvalidTypeError(
-            "penalty",
-            "expected an IStarLoss or CosineRegularizer, or a dict of IStarLoss's arguments; got "
-            f"{type(penalty).__name__}",
-        )
-    if getattr(penalty, "reduction", None) == "none":
-        raise InvalidValueError("penalty", 'reduction="none" gives a loss for each layer; take "union" or "mean"')
-    if any(getattr(part, "skip_embeddings", False) for part in penalty.modules()):
-        raise InvalidValueError(
-            "penalty", "hooks on layers give no embedding layer that skip_embeddings=True could leave out; take False"
-        )
-    return penalty
-
-
-def _call(module: Any, batch: Any) -> Any:
-    arguments: tuple[Any, ...] = ()
-    named: dict[str, Any] = {}
-    if isinstance(batch, Mapping):
-        named = {str(name): value for name, value in batch.items() if name not in LABELS}
-    else:
-        arguments = (batch[0] if isinstance(batch, (tuple, list)) else batch,)
-    has_own = type(module).forward is not pl.LightningModule.forward
-    try:
-        inspect.signature(module.forward).bind(*arguments, **named)
-    except TypeError as error:
-        reason = f"its forward does not take a batch ({error})"
-    else:
-        if has_own:
-            return module(*arguments, **named)
-        reason = "it has no forward of its own"
-    raise InvalidValueError(
-        "forward",
-        f"the shrinkage covariance is read by calls of {type(module).__name__}, but {reason}. Give "
-        "IStarCallback(..., forward=lambda module, batch: ...), which runs the layers, such as "
-        "module.model(batch['input_ids']); or take a covariance that needs no calls, "
-        'ShrinkageCovariance(dim, policy="running"), or none: estimator="unbiased", or zeta=0',
-    )

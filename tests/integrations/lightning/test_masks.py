@@ -11,13 +11,10 @@ import isoscore_star as iso
 
 torch = pytest.importorskip("torch")
 pl = pytest.importorskip("lightning.pytorch")
-
-from test_lightning import DIM, ROWS, Plain, _difference, _fit, _rows, _without_advice  # noqa: E402
+from support_lightning import DIM, ROWS, Plain, difference, examples, fit  # noqa: E402
 
 from isoscore_star.backends.torch import IStarLoss, ShrinkageCovariance  # noqa: E402
 from isoscore_star.integrations.lightning import IStarCallback  # noqa: E402
-
-__all__ = ["_without_advice"]  # a fixture
 
 
 class Tagged(Plain):
@@ -37,8 +34,8 @@ def with_tag(batch: Any, outputs: Any) -> Any:
 
 
 def all_states(model: Any) -> Any:
-    ids = torch.stack([row["ids"] for row in _rows()])
-    return model.states(ids), torch.stack([row["attention_mask"] for row in _rows()]).bool()
+    ids = torch.stack([row["ids"] for row in examples()])
+    return model.states(ids), torch.stack([row["attention_mask"] for row in examples()]).bool()
 
 
 @pytest.mark.parametrize("mask", [with_tag, False])
@@ -47,7 +44,7 @@ def test_a_mask_of_the_users_own(mask: Any) -> None:
     states, kept = all_states(model)
     points = torch.cat([state.flatten(0, 1) if mask is False else state[:, 1:][kept] for state in states]).detach()
     callback = IStarCallback({"dim": DIM, "zeta": 0.2}, mask=mask)
-    trainer = _fit(model, callback, max_epochs=1, batch_size=ROWS)
+    trainer = fit(model, callback, max_epochs=1, batch_size=ROWS)
     cov = torch.cov(points.T)
     assert torch.allclose(callback.penalty.shrinkage.cov, cov, rtol=1e-10, atol=1e-12)
     score = float(iso.isoscore_star(points, cov, 0.2))
@@ -57,7 +54,7 @@ def test_a_mask_of_the_users_own(mask: Any) -> None:
 def test_a_mask_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
     message = r"attention_mask: expected shape \(4, 6\).*got \(4, 5\).*Give mask: the name"
     with pytest.raises(iso.InvalidValueError, match=message):
-        _fit(Tagged().double(), IStarCallback({"dim": DIM, "zeta": 0.0}))
+        fit(Tagged().double(), IStarCallback({"dim": DIM, "zeta": 0.0}))
     with pytest.raises(iso.InvalidTypeError, match="mask: expected a name in the inputs, a function"):
         IStarCallback({"dim": DIM}, mask=lambda batch: batch["attention_mask"])
 
@@ -82,15 +79,15 @@ def test_with_lam_zero_a_fit_is_that_of_the_module_alone(
 ) -> None:
     watched, alone = kind().double(), kind().double()
     with caplog.at_level(logging.WARNING, "isoscore_star"):
-        _fit(watched, IStarCallback({"dim": DIM, "lam": 0.0, "zeta": zeta}), max_epochs=1)
-    _fit(alone, max_epochs=1)
-    assert _difference(watched, alone) == 0
+        fit(watched, IStarCallback({"dim": DIM, "lam": 0.0, "zeta": zeta}), max_epochs=1)
+    fit(alone, max_epochs=1)
+    assert difference(watched, alone) == 0
     told = [record.message for record in caplog.records if "lam is 0" in record.message]
     assert len(told) == (0 if kind is WithoutForward and zeta == 0 else 1)
 
 
 def test_with_lam_zero_the_score_is_logged() -> None:
-    trainer = _fit(Plain().double(), IStarCallback({"dim": DIM, "lam": 0.0}), max_epochs=1)
+    trainer = fit(Plain().double(), IStarCallback({"dim": DIM, "lam": 0.0}), max_epochs=1)
     assert 0 < float(trainer.callback_metrics["train/isoscore_star"]) < 1
     assert float(trainer.callback_metrics["train/istar_loss"]) == 0
 
@@ -101,8 +98,8 @@ def test_with_lam_zero_the_score_is_logged() -> None:
 )
 def test_a_module_that_cannot_be_called_is_told_what_to_do(kind: Any, reason: str) -> None:
     with pytest.raises(iso.InvalidValueError, match=rf"{reason}.*forward=lambda.*running.*unbiased"):
-        _fit(kind().double(), IStarCallback({"dim": DIM, "zeta": 0.2}))
+        fit(kind().double(), IStarCallback({"dim": DIM, "zeta": 0.2}))
     callback = IStarCallback({"dim": DIM, "zeta": 0.2}, forward=lambda module, batch: module.states(batch["ids"]))
-    _fit(kind().double(), callback, max_epochs=1)
-    assert callback.penalty.shrinkage.count == 2 * int(sum(row["attention_mask"].sum() for row in _rows()))
-    _fit(kind().double(), IStarCallback(IStarLoss(DIM, shrinkage_cov=ShrinkageCovariance(DIM, "running"))))
+    fit(kind().double(), callback, max_epochs=1)
+    assert callback.penalty.shrinkage.count == 2 * int(sum(row["attention_mask"].sum() for row in examples()))
+    fit(kind().double(), IStarCallback(IStarLoss(DIM, shrinkage_cov=ShrinkageCovariance(DIM, "running"))))

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from test_huggingface import DIM, algorithm_1, arguments, assert_same, data, losses, made, stacked, t5  # noqa: E402
+from support_huggingface import DIM, algorithm_1, arguments, assert_same, data, losses, made, stacked, t5  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import (  # noqa: E402
     BertConfig,
@@ -40,7 +40,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput  # noqa: E402
 
 import isoscore_star as iso  # noqa: E402
 from isoscore_star.integrations.huggingface import IStarTrainer  # noqa: E402
-from isoscore_star.integrations.huggingface._states import Call, together  # noqa: E402
+from isoscore_star.integrations.huggingface._calls import Call, joined  # noqa: E402
 
 SMALL = {"vocab_size": 40, "hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2}
 BERT = {**SMALL, "intermediate_size": 32, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -362,12 +362,13 @@ def test_a_mask_of_the_users_own(mask: Any, tmp_path: Path) -> None:
 def test_examples_that_fill_the_last_batch_up_count_once_with_all_their_choices() -> None:
     """Two ranks have two examples each, of two choices, and of the last batch three examples are real."""
     state = SimpleNamespace(end_of_dataloader=True, remainder=3)
+    penalty = SimpleNamespace(skip_embeddings=False, layers=None)
     seen = []
     for rank in (0, 1):
         accelerator = SimpleNamespace(gradient_state=state, num_processes=2, process_index=rank)
         calls = [Call([torch.randn(4, 5, DIM)], [None], 2), Call([torch.randn(4, 5, DIM)], [torch.ones(4, 5)], 2)]
-        one, two = (together([call], without_embeddings=False, accelerator=accelerator) for call in calls)
-        both = together(calls, without_embeddings=False, accelerator=accelerator)
+        one, two = (joined([call], penalty, accelerator) for call in calls)
+        both = joined(calls, penalty, accelerator)
         assert torch.equal(both.masks[0], torch.cat([one.masks[0].flatten(), two.masks[0].flatten()]) != 0)
         seen.append(one.masks[0].any(1).tolist())
     assert seen == [[True] * 4, [True, True, False, False]]
