@@ -12,16 +12,24 @@ ALONE := tests/core/test_values.py tests/core/test_training_path.py
 CALLS ?= 200000
 FILES ?= 5000
 
-.PHONY: demo test lint fuzz benchmark paper figure clean
+.PHONY: demo test test-all lint lowest fuzz benchmark paper figure clean
 
 demo: $(VENV)/.demo
 	$(BIN)/isoscore-star demo --output demo_results
 
 # Two workers, one thread each: threads of their own would only wait for each other.
-test: export OMP_NUM_THREADS = 1
-# All together; then Keras on its two other backends; then each framework as if it were the only one installed.
+test test-all: export OMP_NUM_THREADS = 1
+test test-all: export ISOSCORE_REQUIRED_BACKENDS = $(ALL)
+test test-all: export KERAS_BACKEND = tensorflow
+
+# Every kind of promise, in a few minutes.
 test: $(VENV)/.test
-	ISOSCORE_REQUIRED_BACKENDS="$(ALL)" KERAS_BACKEND=tensorflow $(PYTEST)
+	$(PYTEST) -m "not slow"
+
+# All of them, with the branches that they cover; then Keras on its two other backends; then each framework as if it were
+# the only one installed.
+test-all: $(VENV)/.test
+	$(PYTEST) --cov --cov-report=term:skip-covered
 	KERAS_BACKEND=torch $(PYTEST) tests/backends/keras
 	KERAS_BACKEND=jax $(PYTEST) tests/backends/keras
 	for one in torch autograd tensorflow jax; do \
@@ -30,11 +38,18 @@ test: $(VENV)/.test
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	# mypy follows no package map, so it is shown the tree as installed: isoscore_star with backends inside.
+	# mypy, pyright and import-linter follow no package map: they are shown the tree as installed, backends in isoscore_star.
 	rm -rf $(VENV)/typed && mkdir -p $(VENV)/typed/isoscore_star
 	ln -sfn $(CURDIR)/isoscore_star/* $(CURDIR)/backends $(VENV)/typed/isoscore_star/
+	echo '{}' > $(VENV)/typed/pyrightconfig.json
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p isoscore_star
-	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts paper_checks
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy benchmarks scripts paper_checks tests/packaging/typed_user.py
+	cd $(VENV)/typed && $(abspath $(BIN))/pyright --pythonpath $(abspath $(BIN))/python $(CURDIR)/tests/packaging/typed_user.py
+	cd $(VENV)/typed && $(abspath $(BIN))/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
+
+# The oldest of each direct dependency that setup.cfg declares, an environment for each framework.
+lowest: $(VENV)/.dev
+	.ci/lowest $(BIN)/uv $(VENV)/lowest
 
 # An hour or so: calls of every backend against long double, and damaged files of every format.
 fuzz: export OMP_NUM_THREADS = 1

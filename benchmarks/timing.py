@@ -36,5 +36,11 @@ def in_turn(
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """Give the median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+    """Return the median of the rounds' ratios."""
+    return quartiles(above, below)[1]
+
+
+def quartiles(above: list[float], below: list[float]) -> tuple[float, float, float]:
+    """Return the quartiles of the rounds' ratios: half of them lie between the first and the last."""
+    first, median, last = statistics.quantiles((a / b for a, b in zip(above, below, strict=True)), method="inclusive")
+    return first, median, last

@@ -47,7 +47,11 @@ NEEDED = {
     "docs/metric_learning.md": ("pytorch_metric_learning",),
     "docs/sentence_transformers.md": ("sentence_transformers",),
 }
-DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
@@ -65,6 +69,15 @@ def test_examples_of_documents(file: str) -> None:
         runner.run(case, clear_globs=False)
         names = case.globs
         assert runner.failures == 0
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, "CHANGELOG.md", "benchmarks/README.md", "paper_checks/README.md"])
+def test_links_and_files_that_documents_name_exist(file: str) -> None:
+    text = (ROOT / file).read_text()
+    links = [(ROOT / file).parent / link for link in re.findall(r"\]\(([^):#]+)\)", text)]
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._")
+    named = [ROOT / name for name in re.findall(rf"`((?:{folders})/[\w./]+)`", text)]
+    assert [str(path) for path in links + named if not path.exists()] == []
 
 
 def test_readme_shows_code_with_its_value_before_line_12() -> None:
