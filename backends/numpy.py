@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isoscore_star.core.accumulator import Accumulator
 from isoscore_star.core.array_likes import as_numpy
-from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Backend, Invariants, refuse_across
 from isoscore_star.core.scaling import sums_in_unit
 
@@ -52,11 +52,11 @@ class NumPyBackend(Backend):
     ) -> Invariants:
         """Compute by streaming moments."""
         refuse_across(self, across)
-        moments = Moments()
+        points = Accumulator()
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
             for cloud, mask in zip(clouds, masks, strict=True):
-                moments.absorb(cloud, mask)
-            return moments.invariants(shrinkage_cov, fourth_order=fourth_order)
+                points.absorb(cloud, mask)
+            return points.invariants(shrinkage_cov, fourth_order=fourth_order)
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         """Compute tr C and ‖C‖²_F."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, formulas
+from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
-from isoscore_star.core.moments import Moments, covariance
+from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.core.standard_error import grouped_jackknife, jackknife
 

@@ -9,6 +9,7 @@ framework's own, none of this is in the way: the public functions take them as t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -16,9 +17,13 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.protocol import Backend, Invariants
-from isoscore_star.core.registry import get_backend
 
-FRAMEWORKS = ("tensorflow", "torch", "jax", "numpy")
+FRAMEWORKS = {
+    "tensorflow": "isoscore_star.backends.tensorflow.backend",
+    "torch": "isoscore_star.backends.torch.backend",
+    "jax": "isoscore_star.backends.jax",
+    "numpy": "isoscore_star.backends.numpy",
+}
 
 
 class KerasBackend(Backend):
@@ -34,7 +39,7 @@ class KerasBackend(Backend):
                 f"expected one of {', '.join(FRAMEWORKS)}; Keras runs on {chosen}, which has no "
                 "isotropy here. Set another before Keras is imported",
             )
-        self.framework = get_backend(chosen)
+        self.framework: Backend = import_module(FRAMEWORKS[chosen]).BACKEND
         self.flushes_subnormals = self.framework.flushes_subnormals
         self.takes = (chosen,)
 

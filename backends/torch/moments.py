@@ -25,9 +25,9 @@ from isoscore_star.backends.torch.points import (
 )
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core import checks, value_checks
+from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.merging import Operations, Sums, invariants_of_sums, merge, moved_third_and_fourth
-from isoscore_star.core.moments import BLOCK_ROWS
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import not_zero, with_target
 from isoscore_star.core.score import measured_unbiased_score, shrunk_score

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import formulas
-from isoscore_star.core.moments import BLOCK_ROWS, Moments
+from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
 

@@ -50,7 +50,7 @@ def train(sample: Sample, lam: float, seed: int) -> Run:
             logits = model.classify(hidden)[mask[batch]]
             loss = nn.functional.cross_entropy(logits, topics[batch][mask[batch]]) + penalty(hidden, mask[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         curve.append(_evaluate(model, *held_out))
     scores, accuracies = zip(*curve, strict=True)

@@ -9,6 +9,7 @@ complex step, which is exact to rounding, and from there to the points by the ch
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -221,7 +222,7 @@ def _eigenvector_route(clouds: list[tuple[str, np.ndarray, np.ndarray, float]]) 
     def through_eigenvalues(X: Any) -> Any:
         return printed_steps(torch.linalg.eigvalsh(torch.cov(X.T)))
 
-    routes = {
+    routes: dict[str, Callable[[Any], Any]] = {
         "through eigenvectors": through_eigenvectors,
         "through eigenvalues": through_eigenvalues,
         "closed form": iso.isoscore,

@@ -10,10 +10,10 @@ from keras import ops
 
 from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums
 from isoscore_star.core import checks, value_checks
+from isoscore_star.core.accumulator import target_of
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.merging import Sums, invariants_of_sums, merge
-from isoscore_star.core.moments import target_of
 from isoscore_star.core.scaling import Target, with_target
 from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,12 @@ class IStarLoss(nn.Module):
     """
 
     shrinkage_cov: Tensor | None
+
+    if TYPE_CHECKING:  # what torch declares for every module gives Any
+
+        def __call__(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
+            """Compute the penalty; see `forward`."""
+            ...
 
     def __init__(
         self,
