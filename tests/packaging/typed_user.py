@@ -7,7 +7,6 @@ Each value has the type that the type checkers take it for: an ndarray gives a f
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -62,4 +61,5 @@ points = np.random.default_rng(0).normal(size=(20, 4))
 mask = np.ones(20, dtype=np.bool_)
 floats = numpy_gives_float(points.astype(np.float32), np.eye(4), mask) + measuring(points)
 tensors = torch_gives_tensors(torch.tensor(points, dtype=torch.float32), torch.eye(4), torch.tensor(mask))
-arrays = jax_gives_arrays(jax.random.normal(jax.random.key(0), (20, 4)), jnp.eye(4))
+draws = jax.random.normal(jax.random.key(0), (20, 4))
+arrays = jax_gives_arrays(draws, draws.T @ draws)
