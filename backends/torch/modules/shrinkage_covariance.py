@@ -122,11 +122,7 @@ class ShrinkageCovariance(nn.Module):
         cov : array of shape (d, d)
             NumPy or torch; kept on the device of the one that it replaces, or else its own.
         """
-        backend = get_backend("torch")
-        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, backend)
-        tensor = torch.as_tensor(matrix).detach().clone()
-        tensor = backend.constant(tensor, tensor)
+        tensor = constant_covariance(cov, self.dim)
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
 
     def current(self) -> Tensor:
@@ -305,6 +301,16 @@ class ShrinkageCovariance(nn.Module):
                 # What is still None takes part in no loading, and another precision would round.
                 setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def constant_covariance(cov: Any, dim: int) -> Tensor:
+    """Return Σ_S as a tensor of its own without gradient, checking its values."""
+    backend = get_backend("torch")
+    matrix = checks.square_matrix("shrinkage_cov", cov, backend, dim)
+    value_checks.covariance_values("shrinkage_cov", matrix, backend)
+    tensor = torch.as_tensor(matrix).detach().clone()
+    constant: Tensor = backend.constant(tensor, tensor)
+    return constant
 
 
 def _points_wanted(max_points: Any) -> int:
