@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.backend import BACKEND
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance, constant_covariance
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.core import checks, formulas
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.functions import training_score
 
@@ -54,7 +54,7 @@ class IStarLoss(nn.Module):
         Take the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
         (True: it has to be); False takes each rank's own.
     log_layers : bool, default False
-        Let `collect` tell each layer's score, too, which costs a product more for each.
+        Let `collect` return each layer's score, too, which costs a product more for each.
     check_values : bool, default False
         Check values too, at each call; see `isoscore_star.istar_loss`.
 
@@ -149,11 +149,8 @@ class IStarLoss(nn.Module):
         if self.shrinkage is not None:
             self.shrinkage.set(cov)
             return
-        matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, BACKEND)
-        tensor = torch.as_tensor(matrix).detach().clone()
-        device = tensor.device if self.shrinkage_cov is None else self.shrinkage_cov.device
-        self.shrinkage_cov = BACKEND.constant(tensor, tensor).to(device)
+        tensor = constant_covariance(cov, self.dim)
+        self.shrinkage_cov = tensor if self.shrinkage_cov is None else tensor.to(self.shrinkage_cov.device)
 
     def forward(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
         """Compute the penalty.

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.moments import StreamingMoments
 from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden_states_of, moved, place, progress_of
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
@@ -17,7 +18,6 @@ from isoscore_star.backends.torch.training.preserve import evaluation_mode, pres
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.registry import get_backend
 
 POLICIES = ("epoch", "running", "fixed", "identity")
 
@@ -122,11 +122,7 @@ class ShrinkageCovariance(nn.Module):
         cov : array of shape (d, d)
             NumPy or torch; kept on the device of the one that it replaces, or else its own.
         """
-        backend = get_backend("torch")
-        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, backend)
-        tensor = torch.as_tensor(matrix).detach().clone()
-        tensor = backend.constant(tensor, tensor)
+        tensor = constant_covariance(cov, self.dim)
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
 
     def current(self) -> Tensor:
@@ -235,7 +231,7 @@ class ShrinkageCovariance(nn.Module):
             moments.reduce()
         value_checks.enough_points(moments.count)
         cov = moments.cov
-        value_checks.covariance_values("shrinkage_cov", cov, get_backend("torch"))
+        value_checks.covariance_values("shrinkage_cov", cov, BACKEND)
         self.count = moments.count
         self._start(self._shaped(cov).to(dtype))
         return self
@@ -305,6 +301,15 @@ class ShrinkageCovariance(nn.Module):
                 # What is still None takes part in no loading, and another precision would round.
                 setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def constant_covariance(cov: Any, dim: int) -> Tensor:
+    """Return Σ_S as a tensor of its own without gradient, checking its values."""
+    matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, dim)
+    value_checks.covariance_values("shrinkage_cov", matrix, BACKEND)
+    tensor = torch.as_tensor(matrix).detach().clone()
+    constant: Tensor = BACKEND.constant(tensor, tensor)
+    return constant
 
 
 def _points_wanted(max_points: Any) -> int:

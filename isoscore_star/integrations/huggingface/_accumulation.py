@@ -41,10 +41,10 @@ class Inflation:
         if not scaled:
             return 1.0  # training_step divides it
         steps: int = trainer.current_gradient_accumulation_steps
-        found = None
+        inflation = None
         if by_rule and steps * trainer.accelerator.num_processes > 1:
-            found = self.find(trainer.model, loss_for, num_items, steps)
-        return 1.0 / steps if found is None else found
+            inflation = self.find(trainer.model, loss_for, num_items, steps)
+        return 1.0 / steps if inflation is None else inflation
 
     @torch.no_grad()
     def find(self, model: nn.Module, loss_for: Callable[[Any], Any], num_items: Any, steps: int) -> float | None:

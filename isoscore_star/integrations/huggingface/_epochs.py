@@ -1,4 +1,4 @@
-"""Σ_S at the start of every epoch, of which a Trainer tells its callbacks alone."""
+"""Σ_S at the start of every epoch, at which a Trainer calls nothing but its callbacks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
         inside_an_epoch = not float(state.epoch or 0.0).is_integer()  # where a resumed run may begin
         if shrinkage is None or (inside_an_epoch and shrinkage.cov is not None):
             return
-        with self._guard()(), preserve_rng_state():
+        with self._guard()(), preserve_rng_state():  # which making the batches may draw from
             batches = self._batches()()
             try:
                 shrinkage.fit(model, batches, forward=self._forward())

@@ -39,8 +39,8 @@ class IStarMixin(_Base):
     ----------
     istar : dict, IStarLoss or CosineRegularizer, optional
         The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
-        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. If it needs
-        a Σ_S and has none, it gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
+        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. A penalty
+        that needs a Σ_S and has none gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
     lam_schedule : callable, optional
         Gives λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
     istar_modules : str, nn.Module, or sequence of them, optional
@@ -65,7 +65,7 @@ class IStarMixin(_Base):
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For a penalty that does not fit, or a model whose hidden states are not found.
+        For a penalty that does not fit, or a model that gives no hidden states.
 
     Notes
     -----
@@ -76,7 +76,7 @@ class IStarMixin(_Base):
     the penalty, also has ``isoscore_star`` and ``istar_loss``, their means since the last one; an evaluation has
     ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
 
-    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is told once.
+    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is logged once.
 
     Checkpoints hold one file more, ``isoscore_star.safetensors``. A run that is resumed from one equals a run that
     never stopped. What `save_model` and `save_pretrained` write is as without I-STAR.

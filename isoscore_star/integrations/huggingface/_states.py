@@ -52,7 +52,7 @@ class ModelStates:
         """
         watched = _Watch(self, tuple(only_with))
         # On the wrapper, so that compiled code has no hook in it and DDP sees the states among the outputs; before
-        # the hooks that it tells whether to record.
+        # the hooks whose recording it switches.
         handles = [
             model.register_forward_pre_hook(watched.before, prepend=True, with_kwargs=True),
             model.register_forward_hook(watched.after, with_kwargs=True),

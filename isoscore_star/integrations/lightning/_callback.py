@@ -59,7 +59,7 @@ class IStarCallback(pl.Callback):
         If `penalty` or `mask` is none of these.
     InvalidValueError
         If the penalty returns one loss for each layer, or leaves out an embedding layer (hooks give none); when
-        training begins, if the layers are not found, the module cannot be called with a batch to read Σ_S, or under
+        training begins, if there are no such layers, the module cannot be called with a batch to read Σ_S, or under
         manual optimization; with the first batch, if its mask does not fit the states.
 
     Notes
@@ -67,7 +67,7 @@ class IStarCallback(pl.Callback):
     Logged every ``trainer.log_every_n_steps`` steps, and at the end of an epoch: ``train/isoscore_star`` and
     ``train/istar_loss``, each the mean since the last time; layers too, if the penalty has ``log_layers=True``.
 
-    With λ = 0 a fit equals one without the callback. Where the score cannot be measured then, that is told once.
+    With λ = 0 a fit equals one without the callback. Where the score cannot be measured then, that is logged once.
 
     A checkpoint holds Σ_S and the score at the start, so that a fit that goes on from it equals one that never stopped.
 

@@ -1,4 +1,4 @@
-"""What transformers does not tell a callback, and how wrappers keep the model that they stand around."""
+"""What transformers does not hand to a callback, and where wrappers keep their model."""
 
 from __future__ import annotations
 

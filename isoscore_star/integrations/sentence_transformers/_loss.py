@@ -128,7 +128,7 @@ class IStarLoss(nn.Module):
         ------
         InvalidValueError
             If Σ_S is not known yet, the loss embeds nothing by `model`, or nothing with gradients, or a mask does not
-            fit the states. With λ = 0 that is told once instead, and training goes on without the score.
+            fit the states. With λ = 0 that is logged once instead, and training goes on without the score.
         """
         if not unwrapped(self.model).training:
             return self.loss(sentence_features, labels)
@@ -149,7 +149,7 @@ class IStarLoss(nn.Module):
         Parameters
         ----------
         texts : iterable of str
-            Read as far as needed. In a distributed run give every rank the same ones; each embeds its share.
+            Read as far as needed. In a distributed run give every rank the same ones; each embeds its part.
         batch_size : int, default 32
             Texts that are embedded at a time.
         max_points : int, optional

@@ -18,14 +18,14 @@ from isoscore_star.integrations.sentence_transformers._compat import ASKED, unwr
 def configs(model: nn.Module) -> list[Any]:
     """Return the configurations of the transformers in a model (a Router has several)."""
     transformers: list[Any] = [getattr(module, "auto_model", None) for module in unwrapped(model).modules()]
-    found = [transformer.config for transformer in transformers if hasattr(transformer, "config")]
-    if not found:
+    with_config = [transformer.config for transformer in transformers if hasattr(transformer, "config")]
+    if not with_config:
         raise InvalidValueError(
             "model",
             "there is no transformer in it, so there are no token states. For sentence embeddings of other "
             "models add isoscore_star.istar_loss in a loss of your own",
         )
-    return found
+    return with_config
 
 
 @contextmanager
@@ -97,11 +97,11 @@ def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> l
             "loss", f"{type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
         )
     kept = []
-    for found in passes:
-        if isinstance(found, IsoScoreError):
-            raise found
-        if found.with_grad or not torch.is_grad_enabled():
-            kept.append(found)
+    for one in passes:
+        if isinstance(one, IsoScoreError):
+            raise one
+        if one.with_grad or not torch.is_grad_enabled():
+            kept.append(one)
     if not kept:
         raise _no_gradient(type(loss).__name__)
     return kept
@@ -113,7 +113,7 @@ def by_layer(passes: Sequence[Pass], penalty: Any) -> tuple[list[Tensor | None],
         return list(passes[0].states), passes[0].masks
     chosen = select_layers(passes[0].states, layers=penalty.layers, skip_embeddings=penalty.skip_embeddings).indices
     return union_of_calls(
-        [([s if i in chosen else None for i, s in enumerate(found.states)], found.masks) for found in passes]
+        [([s if i in chosen else None for i, s in enumerate(one.states)], one.masks) for one in passes]
     )
 
 
@@ -121,10 +121,10 @@ def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any
     """Return states and masks of a batch."""
     with watching(model, mask) as passes:
         model(batch)
-    (found,) = passes
-    if isinstance(found, IsoScoreError):
-        raise found
-    return found.states, found.masks
+    (one,) = passes
+    if isinstance(one, IsoScoreError):
+        raise one
+    return one.states, one.masks
 
 
 def refuse_gradient_cache(loss: nn.Module) -> None:
