@@ -347,4 +347,10 @@ def _unit_for(length: Tensor) -> Tensor:
     return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
 
 
-_OPERATIONS = Operations(torch.where, operator.matmul, torch.trace, lambda vector: _unit_for(vector.abs().amax()))
+_OPERATIONS = Operations(
+    torch.where,
+    operator.matmul,
+    torch.trace,
+    lambda vector: _unit_for(vector.abs().amax()),
+    lambda scatter, own, other, its, u, v: scatter.mul_(own).addcmul_(other, its).addr_(u, v),
+)
