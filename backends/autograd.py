@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import value_and_grad
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import getval, isbox
 
 from isoscore_star.backends.numpy import NumPyBackend
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Invariants, refuse_across
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, where_known, with_target
 
 
 @primitive  # type: ignore[untyped-decorator]
@@ -29,12 +29,16 @@ class AutogradBackend(NumPyBackend):
     """What differs from NumPy: everything stays on the tape, and constants (plain ndarrays) may stand beside boxes."""
 
     name = "autograd"
-    differentiable = True
+    constants_for_all = False
     takes: tuple[str, ...] = ("numpy",)
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
         return isinstance(array, ArrayBox)
+
+    def accept(self, name: str, array: Any) -> Any:
+        """Leave boxes on their tape."""
+        return array if isbox(array) else super().accept(name, array)
 
     def points(self, array: Any) -> Any:
         """Flatten to (m, d) in float64."""
@@ -58,6 +62,7 @@ class AutogradBackend(NumPyBackend):
         across: Any = None,
     ) -> Invariants:
         """Compute by one symmetric product of d × d, or of m × m where the points are the fewer."""
+        refuse_across(self, across)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
             return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
 
@@ -73,39 +78,23 @@ class AutogradBackend(NumPyBackend):
         shifted = shifted / length
         centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
         total = anp.sum(centred**2) / freedom
-        variance = _value(total) / dim
-        unit = variance or 1.0
+        variance, unit = mean_variance(_value(total), dim, where_known)
         sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * unit)
         fourth = anp.sum((anp.sum(centred**2, axis=1) / unit) ** 2) / freedom if fourth_order else None
         found = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
         if shrinkage_cov is None:
             return found
-        largest = np.abs(_value(anp.diagonal(shrinkage_cov, axis1=-1, axis2=-2))).max() or 1.0
-        target = shrinkage_cov / largest
-        target_variance = _value(anp.trace(target)) / dim
-        target = target / (target_variance or 1.0)
+        largest = np.abs(_value(shrinkage_cov).diagonal()).max()
+        target = scaled_target(shrinkage_cov, largest, anp.trace, lambda m: anp.sum(m**2), where_known)
         if count >= dim:
-            cross = anp.sum(sample * target)
-        else:
-            cross = anp.sum(centred * (centred @ target)) / (freedom * unit)
-        return found._replace(
-            cross=cross,
-            t0=anp.trace(target),
-            f0=anp.sum(target**2),
-            target_unit=largest**0.5 * max(target_variance, 0.0) ** 0.5,
-        )
+            return with_target(found, target, anp.sum(sample * target.matrix))
+        return with_target(found, target, anp.sum(centred * (centred @ target.matrix)) / (freedom * unit))
 
-    def total(self, array: Any) -> Any:
-        """Sum all entries."""
-        return anp.sum(array)
-
-    def diagonal(self, matrix: Any) -> Any:
-        """Take the diagonal."""
-        return anp.diagonal(matrix, axis1=-1, axis2=-2)  # the only axes whose gradient autograd has
-
-    def detached(self, scalar: Any) -> Any:
-        """Return it without gradient."""
-        return _value(scalar)
+    def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
+        """Compute tr C and ‖C‖²_F."""
+        # The only axes along which autograd has the gradient of a diagonal.
+        variances = anp.diagonal(cov, axis1=-1, axis2=-2) if cov.ndim == 2 else cov
+        return sums_in_unit(variances, cov, anp.sum, self.where, _value)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -122,11 +111,6 @@ class AutogradBackend(NumPyBackend):
     def result(self, score: Any) -> Any:
         """Leave the box on its tape."""
         return score
-
-    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Differentiate by the tape."""
-        value, gradient = value_and_grad(function)(X)
-        return value, gradient
 
 
 def _power_of_two(length: float) -> float:

@@ -31,7 +31,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Array = jax.Array
 
@@ -42,22 +43,15 @@ _PART = 64
 """Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
 
 
-class JaxBackend:
+class JaxBackend(Backend):
     """Float64 points and integers are computed in float64 where JAX has it enabled, all else in float32."""
 
     name = "jax"
-    differentiable = True
-    distributed = True
     flushes_subnormals = True
-    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Return whether the array is one of JAX's, or a tracer of one."""
         return isinstance(array, jax.Array)
-
-    def dtype_name(self, array: Array) -> str:
-        """Name the dtype."""
-        return str(array.dtype)
 
     def points(self, array: Array) -> Array:
         """Flatten to (m, d); half precision is converted later, where that needs no copy."""
@@ -92,18 +86,10 @@ class JaxBackend:
         found = found._replace(precision=float(np.finfo(_compute_dtype(clouds[0])).eps))
         return found if any(mask is not None for mask in masks) else found._replace(count=_count(clouds, masks, axes))
 
-    def total(self, array: Array) -> Array:
-        """Sum all entries."""
-        return array.sum()
-
-    def diagonal(self, matrix: Array) -> Array:
-        """Take the diagonal."""
-        return _diagonal(matrix)
-
-    def detached(self, scalar: Array) -> Array:
-        """Return it without gradient."""
-        constant: Array = jax.lax.stop_gradient(scalar)
-        return constant
+    def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
+        """Compute tr C and ‖C‖²_F."""
+        variances = _diagonal(cov) if cov.ndim == 2 else cov
+        return sums_in_unit(variances, cov, jnp.sum, jnp.where, jax.lax.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Array:
         """Choose between scalars without looking at them."""
@@ -118,43 +104,10 @@ class JaxBackend:
         values = np.asarray(array)
         return values.astype(np.float32) if values.dtype.kind == "V" else values
 
-    def result(self, score: Array) -> Array:
-        """Leave the 0-d array as it is."""
-        return score
-
-    def devices(self) -> tuple[str, ...]:
-        """Name those of this process: ``"cpu"``, ``"cpu:1"``, ``"gpu:0"``, ..."""
-        return tuple(_devices())
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Array:
-        """Convert on the host, then copy to the device; float64 also where it is not enabled."""
-        with _enabled(dtype):
-            X: Array = jax.device_put(array.astype(jnp.dtype(dtype)), _devices()[device])
-        return X
-
-    def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array]:
-        """Differentiate, in float64 if that is X's dtype."""
-        with _enabled(self.dtype_name(X)):
-            value, gradient = jax.value_and_grad(function)(X)
-        return value, gradient
-
 
 def _compute_dtype(points: Array) -> Any:
     narrow = jnp.issubdtype(points.dtype, jnp.floating) and points.dtype != jnp.float64
     return jnp.dtype(jnp.float32) if narrow else jnp.result_type(float)
-
-
-def _enabled(dtype: str) -> Any:
-    switch: Any = jax if hasattr(jax, "enable_x64") else jax.experimental  # before JAX 0.8
-    return switch.enable_x64(dtype == "float64" or jnp.result_type(float) == jnp.float64)
-
-
-def _devices() -> dict[str, jax.Device]:
-    return {"cpu": jax.local_devices(backend="cpu")[0]} | {
-        f"{device.platform}:{device.id}": device
-        for device in jax.local_devices()
-        if (device.platform, device.id) != ("cpu", 0)
-    }
 
 
 def _beside(array: Array, like: Array) -> Array:
@@ -327,12 +280,6 @@ def _diagonal(matrix: Array) -> Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
-def _squared_unit(total: Array, dim: int) -> tuple[Array, Array]:
-    """Return tr/d, without gradient, and what to divide by, which is 1 where it is zero."""
-    square = jax.lax.stop_gradient(total) / dim
-    return square, jnp.where(square == 0, 1, square)
-
-
 @partial(jax.jit, static_argnames="fourth_order")
 def _gram_form(
     clouds: list[Array], masks: list[Array | None], target: Array | None, *, fourth_order: bool
@@ -340,7 +287,8 @@ def _gram_form(
     cloud = _cloud(clouds, masks, ())
     centred = jnp.concatenate(cloud.centred)
     freedom = jnp.maximum(cloud.count - 1, 1)
-    square, divisor = _squared_unit((centred * centred).sum() / freedom, centred.shape[1])
+    total = jax.lax.stop_gradient((centred * centred).sum() / freedom)
+    square, divisor = mean_variance(total, centred.shape[1], jnp.where)
     points = centred / jnp.sqrt(divisor)
     gram = _symmetric_product(points.T, points.T)
     squared_norms = _diagonal(gram)
@@ -369,7 +317,7 @@ def _scatter_form(
     freedom = jnp.maximum(cloud.count - 1, 1)
     products = [_symmetric_product(*pair) for pair in zip(cloud.rows, cloud.centred, strict=True)]
     cov = _all_sum(sum(products), axes) / freedom
-    square, divisor = _squared_unit(_diagonal(cov).sum(), len(cov))
+    square, divisor = mean_variance(jax.lax.stop_gradient(_diagonal(cov).sum()), len(cov), jnp.where)
     cov = cov / divisor
     fourth = None
     if fourth_order:
@@ -385,13 +333,9 @@ def _with_target(found: Invariants, target: Array | None, product: Callable[[Arr
     """Add what depends on Σ_S, given its product with S."""
     if target is None:
         return found
-    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
     largest = jax.lax.stop_gradient(_diagonal(target)).max()
-    inverse = 1 / jnp.sqrt(jnp.where(largest == 0, 1, largest))
-    target = target * inverse * inverse
-    return found._replace(
-        cross=product(target), t0=_diagonal(target).sum(), f0=(target * target).sum(), target_unit=jnp.sqrt(largest)
-    )
+    scaled = scaled_target(target, largest, lambda m: _diagonal(m).sum(), lambda m: (m * m).sum(), jnp.where)
+    return with_target(found, scaled, product(scaled.matrix))
 
 
 BACKEND = JaxBackend()

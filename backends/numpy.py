@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core.moments import Moments
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.accumulator import Accumulator
+from isoscore_star.core.array_likes import as_numpy
+from isoscore_star.core.protocol import Backend, Invariants, refuse_across
+from isoscore_star.core.scaling import sums_in_unit
 
 
-class NumPyBackend:
+class NumPyBackend(Backend):
     """Float32 points are multiplied in float32 and summed in float64; all other dtypes are computed in float64."""
 
     name = "numpy"
-    differentiable = False
-    distributed = False
-    takes: tuple[str, ...] = ()
+    constants_for_all = True
 
     def owns(self, array: object) -> bool:
         """Return whether the array is an ndarray."""
         return isinstance(array, np.ndarray)
 
-    def dtype_name(self, array: Any) -> str:
-        """Name the dtype."""
-        return str(array.dtype.name)  # without the byte order
+    def accept(self, name: str, array: Any) -> Any:
+        """Bring to an ndarray what has ``__array__``; a subclass's own arrays need not."""
+        return as_numpy(name, array) if hasattr(array, "__array__") else array
 
     def points(self, array: Any) -> Any:
         """Flatten to (m, d); a memory-mapped array stays on disk, so conversion is left to the blocks."""
@@ -51,23 +51,16 @@ class NumPyBackend:
         across: Any = None,
     ) -> Invariants:
         """Compute by streaming moments."""
-        moments = Moments()
+        refuse_across(self, across)
+        points = Accumulator()
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
             for cloud, mask in zip(clouds, masks, strict=True):
-                moments.absorb(cloud, mask)
-            return moments.invariants(shrinkage_cov, fourth_order=fourth_order)
+                points.absorb(cloud, mask)
+            return points.invariants(shrinkage_cov, fourth_order=fourth_order)
 
-    def total(self, array: Any) -> Any:
-        """Sum all entries."""
-        return array.sum()
-
-    def diagonal(self, matrix: Any) -> Any:
-        """Take the diagonal."""
-        return matrix.diagonal()
-
-    def detached(self, scalar: Any) -> Any:
-        """Return it without gradient."""
-        return scalar
+    def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
+        """Compute tr C and ‖C‖²_F."""
+        return sums_in_unit(cov.diagonal() if cov.ndim == 2 else cov, cov, np.sum, self.where)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -84,20 +77,6 @@ class NumPyBackend:
     def result(self, score: Any) -> float:
         """Return a float, without the rounding that leaves [0, 1]."""
         return float(score)
-
-    def devices(self) -> tuple[str, ...]:
-        """Name the only one."""
-        return ("cpu",)
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Any:
-        """Convert; not to what other packages teach NumPy, such as bfloat16."""
-        if np.dtype(dtype).isbuiltin != 1:
-            raise TypeError(f"NumPy itself has no dtype {dtype}")
-        return array.astype(dtype)
-
-    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Return the value alone."""
-        return function(X), None
 
 
 BACKEND = NumPyBackend()

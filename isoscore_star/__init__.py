@@ -16,16 +16,13 @@ from isoscore_star.core.errors import (
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Backend, Invariants
 from isoscore_star.core.registry import available_backends, backend_of, get_backend
-from isoscore_star.functions import (
-    isoscore,
+from isoscore_star.distributions import (
     isoscore_from_cov,
     isoscore_from_spectrum,
-    isoscore_star,
-    isoscore_unbiased,
-    istar_loss,
     participation_ratio,
     score_from_participation_ratio,
 )
+from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
 

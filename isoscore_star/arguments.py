@@ -5,14 +5,77 @@ name of the argument, what came, and what is allowed.
 
 Examples
 --------
+>>> import numpy as np
 >>> from isoscore_star import arguments
 >>> arguments.number("lam", 1)
 1.0
 >>> arguments.choice("estimator", "shrinkage", arguments.ESTIMATORS)
 'shrinkage'
+>>> arguments.points(np.array([[1, 2], [3, 4]]), None, "a mean")
+array([[1., 2.],
+       [3., 4.]])
 """
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core import checks, value_checks
 from isoscore_star.core.checks import ESTIMATORS, choice, dimensions, number, zeta
+from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
 
-__all__ = ["ESTIMATORS", "choice", "dimensions", "number", "shrinkage_cov", "zeta"]
+__all__ = [
+    "ESTIMATORS",
+    "choice",
+    "dimensions",
+    "identical_points",
+    "integer",
+    "mask_values",
+    "number",
+    "points",
+    "shrinkage_cov",
+    "zeta",
+]
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    """Require an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidTypeError(name, f"expected an integer of at least {least}; got {value!r}")
+    number(name, value, least)
+    return value
+
+
+def points(X: Any, mask: Any, why: str, least: int = 2) -> NDArray[np.float64]:
+    """Check points of any framework and their mask, values too, and return those that count in NumPy.
+
+    Parameters
+    ----------
+    X, mask :
+        See `isoscore_star.isoscore`.
+    why : str
+        What needs the points, the start of a message: ``"a covariance"``.
+    least : int, default 2
+        How many points that needs.
+
+    Returns
+    -------
+    ndarray of shape (m, d), float64
+        The caller's own: not a view of X.
+    """
+    cloud = checks.points(X, mask)
+    mask_values(mask)
+    to_numpy = cloud.backend.to_numpy
+    rows = [
+        to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
+        for array, keep in zip(cloud.clouds, cloud.masks, strict=True)
+    ]
+    with np.errstate(over="ignore"):  # numbers of 16 bytes beyond float64's range become infinite, which is explained
+        joined = np.concatenate(rows, dtype=np.float64)
+    if not np.isfinite(joined).all():
+        value_checks.explain_non_finite(cloud)
+    value_checks.enough_points(len(joined), least, why)
+    return joined

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star import functions
-from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
+from isoscore_star.backends.torch import BACKEND, CosineRegularizer
 from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.distributions import isoscore_from_cov
 
 __all__ = ["IsoScore", "IsoScore_cov", "IsoScore_star", "cosine_regularizer", "istar"]
 
@@ -106,7 +107,7 @@ def IsoScore_cov(cov: Any) -> Tensor:  # noqa: N802 - their name
     >>> IsoScore.IsoScore_cov([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     tensor(0.5000)
     """
-    result: Tensor = functions.isoscore_from_cov(_tensor(cov).detach())
+    result: Tensor = isoscore_from_cov(_tensor(cov).detach())
     return result
 
 
@@ -167,7 +168,7 @@ class istar(nn.Module):  # noqa: N801 - their name
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
-        _, score = functions.training_score(cloud, cov, zeta, None, None, "shrinkage", check_values=False)
+        _, score = functions.training_score(BACKEND, cloud, cov, zeta)
         result: Tensor = score
         return result
 
@@ -177,7 +178,7 @@ class istar(nn.Module):  # noqa: N801 - their name
 
     def isoscore_cov(self, cov: Any, gpu_id: Any = None) -> Tensor:
         """Score a covariance, differentiably, as their training code does: `isoscore_star.isoscore_from_cov`."""
-        result: Tensor = functions.isoscore_from_cov(_tensor(cov))
+        result: Tensor = isoscore_from_cov(_tensor(cov))
         return result
 
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from isoscore_star.core import checks, formulas, value_checks
+from numpy.typing import NDArray
+
+from isoscore_star.core import checks, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
-from isoscore_star.core.score import shrunk_score, unbiased_score
+from isoscore_star.core.score import bounded, shrunk_score, unbiased_score
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    import jax
+    import torch
 
-
-def _deferrable(function: _Function) -> _Function:
-    """Let a backend with placeholders record the call instead, in the model that is being built."""
-
-    @functools.wraps(function)
-    def call(X: Any, *args: Any, **kwargs: Any) -> Any:
-        defer = getattr(backend_of(X), "defer", None)
-        deferred = NotImplemented if defer is None else defer(call, X, args, kwargs)
-        return function(X, *args, **kwargs) if deferred is NotImplemented else deferred
-
-    return cast(_Function, call)
+_Tensor = TypeVar("_Tensor", "torch.Tensor", "jax.Array")
+_ArraysOfNumPy = NDArray[Any] | Sequence[NDArray[Any]]
 
 
-@_deferrable
+@overload
+def isoscore(X: _ArraysOfNumPy, *, mask: Any = ..., across: Any = ...) -> float: ...
+@overload
+def isoscore(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = ...) -> _Tensor: ...
+@overload
+def isoscore(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
+@recordable
 def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore: the share of its dimensions that a cloud of points uses evenly.
 
@@ -37,9 +38,9 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     Parameters
     ----------
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows (leading axes are flattened), d ≥ 2; a list means the union of its clouds. NumPy (and whatever
-        has ``__array__``), autograd or torch. Integers are measured in float64; float16 and bfloat16 are summed and
-        multiplied in float32 or better.
+        Points as rows (leading axes are flattened), d ≥ 2; a list means the union of its clouds. Of any backend
+        (`available_backends`); whatever has ``__array__`` counts as NumPy. Integers are measured in float64; float16
+        and bfloat16 are summed and multiplied in float32 or better.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding, which counts for nothing, in value and gradient. For a list: a
         list of masks (or None), or one mask for all clouds.
@@ -90,7 +91,17 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     return isoscore_star(X, mask=mask, across=across)
 
 
-@_deferrable
+@overload
+def isoscore_star(
+    X: _ArraysOfNumPy, shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...
+) -> float: ...
+@overload
+def isoscore_star(
+    X: _Tensor | Sequence[_Tensor], shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...
+) -> _Tensor: ...
+@overload
+def isoscore_star(X: Any, shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...) -> Any: ...
+@recordable
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore*: IsoScore of the shrunk covariance Σ = (1 − ζ)·S + ζ·Σ_S, stable on mini-batches.
 
@@ -139,13 +150,25 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     >>> round(iso.isoscore_star(batch), 2), round(iso.isoscore_star(batch, np.cov(many.T), 0.8), 2)
     (0.18, 0.85)
     """
-    zeta = checks.zeta(zeta, shrinkage_cov, backend_of(X))
-    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, zeta, mask, across, check_values=True)
-    score = shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
-    return _bounded(cloud.backend.result(_beside(score, cloud)))
+    backend = backend_of(X)
+    arguments = {"shrinkage_cov": shrinkage_cov, "zeta": zeta, "mask": mask, "across": across}
+    recorded = record(isoscore_star, backend, X, arguments)
+    if recorded is not NotImplemented:
+        return recorded
+    zeta = checks.zeta(zeta, shrinkage_cov, backend)
+    cloud = checks.points(X, mask, backend)
+    invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=True)
+    score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
+    return bounded(backend.result(_computed(score, cloud)))
 
 
-@_deferrable
+@overload
+def isoscore_unbiased(X: _ArraysOfNumPy, *, mask: Any = ..., across: Any = ...) -> float: ...
+@overload
+def isoscore_unbiased(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = ...) -> _Tensor: ...
+@overload
+def isoscore_unbiased(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
+@recordable
 def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     """IsoScore with the bias of a small sample removed; needs no Σ_S and no ζ.
 
@@ -188,146 +211,54 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     >>> round(iso.isoscore(batch), 2), round(iso.isoscore_unbiased(batch), 2)
     (0.33, 1.13)
     """
-    cloud, invariants = _sample_invariants(X, mask, across, check_values=True)
-    known = cloud.backend.concrete(invariants.f) is not None
-    score = unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=not known)
-    return cloud.backend.result(_beside(score, cloud))
+    backend = backend_of(X)
+    recorded = record(isoscore_unbiased, backend, X, {"mask": mask, "across": across})
+    if recorded is not NotImplemented:
+        return recorded
+    cloud = checks.points(X, mask, backend)
+    invariants = _sample_invariants(cloud, mask, across, check_values=True)
+    known = backend.concrete(invariants.f) is not None
+    score = unbiased_score(invariants, cloud.dim, backend.where, floored=not known)
+    return backend.result(_computed(score, cloud))
 
 
-def isoscore_from_cov(cov: Any) -> Any:
-    """IsoScore of a distribution whose covariance is known.
-
-    Parameters
-    ----------
-    cov : array of shape (d, d)
-        Symmetric, of any framework, d ≥ 2.
-
-    Returns
-    -------
-    float or 0-d array
-        The score; a float for NumPy, else a differentiable 0-d array of `cov`'s framework.
-
-    Raises
-    ------
-    InvalidValueError
-        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
-        (‖C‖²_F above (tr C)²).
-    DegenerateDataError
-        If every variance is zero.
-    InvalidTypeError
-        If it is no array of a known framework, or not of real numbers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import isoscore_star as iso
-    >>> iso.isoscore_from_cov(np.diag([2.0, 2.0, 0.0]))
-    0.5
-    """
-    backend = backend_of(cov, "cov")
-    matrix = checks.square_matrix("cov", cov, backend)
-    value_checks.covariance_values("cov", matrix, backend)
-    matrix = backend.constant(matrix, matrix)
-    return _score_of_sums(backend, backend.diagonal(matrix), matrix)
-
-
-def isoscore_from_spectrum(eigenvalues: Any) -> Any:
-    """IsoScore of a distribution whose covariance has these eigenvalues, in any order.
-
-    Parameters
-    ----------
-    eigenvalues : array of shape (d,) or sequence of float
-        Not negative, not all zero, d ≥ 2; zeros count as dimensions.
-
-    Returns
-    -------
-    float or 0-d array
-        The score; a float for NumPy and for plain numbers.
-
-    Raises
-    ------
-    InvalidValueError
-        If an eigenvalue is negative or not finite, or there are fewer than two.
-    DegenerateDataError
-        If all are zero.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> round(iso.isoscore_from_spectrum([1.0, 1.0, 1.0, 0.0, 0.0]), 12)
-    0.5
-    """
-    if isinstance(eigenvalues, (list, tuple)):
-        eigenvalues = checks.numbers("eigenvalues", eigenvalues)
-    backend = backend_of(eigenvalues, "eigenvalues")
-    values = value_checks.spectrum(eigenvalues, backend)
-    values = backend.constant(values, values)
-    return _score_of_sums(backend, values, values)
-
-
-def participation_ratio(score: float, d: int) -> float:
-    """Effective number of dimensions behind a score: PR = 1 + (d − 1)·score.
-
-    Parameters
-    ----------
-    score : float or 0-d array
-        Any of the scores of this library.
-    d : int
-        Number of dimensions, at least 2.
-
-    Returns
-    -------
-    float or 0-d array
-        Between 1 and d for a score in [0, 1].
-
-    Raises
-    ------
-    InvalidValueError
-        If d is less than 2, or a number is not finite.
-    InvalidTypeError
-        If it is neither a number nor an array of numbers.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> iso.participation_ratio(0.5, d=5)
-    3.0
-    """
-    return formulas.participation_ratio(checks.scalar("score", score), checks.dimensions(d))
-
-
-def score_from_participation_ratio(pr: float, d: int) -> float:
-    """Score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
-
-    Parameters
-    ----------
-    pr : float or 0-d array
-        The effective number of dimensions.
-    d : int
-        Number of dimensions, at least 2.
-
-    Returns
-    -------
-    float or 0-d array
-        Between 0 and 1 for a ratio between 1 and d.
-
-    Raises
-    ------
-    InvalidValueError
-        If d is less than 2, or a number is not finite.
-    InvalidTypeError
-        If it is neither a number nor an array of numbers.
-
-    Examples
-    --------
-    >>> import isoscore_star as iso
-    >>> iso.score_from_participation_ratio(3.0, d=5)
-    0.5
-    """
-    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), checks.dimensions(d))
-
-
-@_deferrable
+@overload
+def istar_loss(
+    X: _ArraysOfNumPy,
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> float: ...
+@overload
+def istar_loss(
+    X: _Tensor | Sequence[_Tensor],
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> _Tensor: ...
+@overload
+def istar_loss(
+    X: Any,
+    shrinkage_cov: Any = ...,
+    zeta: Any = ...,
+    lam: Any = ...,
+    *,
+    mask: Any = ...,
+    across: Any = ...,
+    estimator: str = ...,
+    check_values: bool = ...,
+) -> Any: ...
+@recordable
 def istar_loss(
     X: Any,
     shrinkage_cov: Any = None,
@@ -388,53 +319,51 @@ def istar_loss(
     >>> states.grad.shape
     torch.Size([2, 16, 8])
     """
-    weight = checks.weight("lam", lam, backend_of(X))
-    cloud, score = training_score(X, shrinkage_cov, zeta, mask, across, estimator, check_values=check_values)
-    return cloud.backend.result(_beside(weight, cloud) * (1 - score))
+    backend = backend_of(X)
+    arguments = {"shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam, "mask": mask, "across": across}
+    settings = {"estimator": estimator, "check_values": check_values}
+    recorded = record(istar_loss, backend, X, arguments | settings)
+    if recorded is not NotImplemented:
+        return recorded
+    lam = checks.weight("lam", lam, backend)
+    cloud, score = training_score(
+        backend, X, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
+    )
+    return backend.result(_computed(lam, cloud) * (1 - score))
 
 
 def training_score(
-    X: Any, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, estimator: str, *, check_values: bool
+    backend: Backend,
+    X: Any,
+    shrinkage_cov: Any,
+    zeta: Any,
+    *,
+    mask: Any = None,
+    across: Any = None,
+    estimator: str = "shrinkage",
+    check_values: bool = False,
 ) -> tuple[Points, Array]:
-    """Compute the score of which `istar_loss` is made, with the same arguments."""
+    """Compute the score of which `istar_loss` is made, with the same arguments and the backend of X."""
     if checks.choice("estimator", estimator, checks.ESTIMATORS) == "unbiased":
-        cloud, invariants = _sample_invariants(X, mask, across, check_values=check_values)
-        return cloud, _beside(_floored_score(cloud, invariants), cloud)
-    zeta = checks.zeta(zeta, shrinkage_cov, backend_of(X))
-    cloud, invariants = _shrinkage_invariants(X, shrinkage_cov, zeta, mask, across, check_values=check_values)
-    return cloud, _beside(_shrunk_score(cloud, invariants, zeta), cloud)
-
-
-def _shrunk_score(cloud: Points, invariants: Invariants, zeta: Any) -> Array:
-    score = _in_one_step(cloud, invariants, zeta)
-    if score is not NotImplemented:
-        return score
-    return shrunk_score(invariants, _beside(zeta, cloud), cloud.dim, cloud.backend.where)
-
-
-def _floored_score(cloud: Points, invariants: Invariants) -> Array:
-    score = _in_one_step(cloud, invariants, None)
-    if score is not NotImplemented:
-        return score
-    return unbiased_score(invariants, cloud.dim, cloud.backend.where, floored=True)
-
-
-def _in_one_step(cloud: Points, invariants: Invariants, zeta: Any) -> Any:
-    in_one_step = getattr(cloud.backend, "score_in_one_step", None)
-    return NotImplemented if in_one_step is None else in_one_step(invariants, zeta, cloud.dim)
-
-
-def _beside(weight: Any, cloud: Points) -> Any:
-    """Bring an array for ζ, λ or the score to the dtype of computation; numbers have none."""
-    return weight if isinstance(weight, float) else cloud.backend.constant(weight, cloud.clouds[0])
+        cloud = checks.points(X, mask, backend)
+        invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
+        score = backend.score(invariants, None, cloud.dim)
+        if score is NotImplemented:
+            score = unbiased_score(invariants, cloud.dim, backend.where, floored=True)
+    else:
+        zeta = checks.zeta(zeta, shrinkage_cov, backend)
+        cloud = checks.points(X, mask, backend)
+        invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
+        score = backend.score(invariants, zeta, cloud.dim)
+        if score is NotImplemented:
+            score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
+    return cloud, _computed(score, cloud)
 
 
 def _shrinkage_invariants(
-    X: Any, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, *, check_values: bool
-) -> tuple[Points, Invariants]:
-    cloud = checks.points(X, mask)
+    cloud: Points, shrinkage_cov: Any, zeta: Any, mask: Any, across: Any, *, check_values: bool
+) -> Invariants:
     backend, target = cloud.backend, None
-    checks.across(across, backend)
     if shrinkage_cov is not None:
         matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, backend, cloud.dim)
         if check_values:
@@ -447,32 +376,17 @@ def _shrinkage_invariants(
         value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
         if target is not None:
             value_checks.target_in_range(backend, target, invariants)
-    return cloud, invariants
+    return invariants
 
 
-def _sample_invariants(X: Any, mask: Any, across: Any, *, check_values: bool) -> tuple[Points, Invariants]:
-    cloud = checks.points(X, mask)
-    checks.across(across, cloud.backend)
+def _sample_invariants(cloud: Points, mask: Any, across: Any, *, check_values: bool) -> Invariants:
     invariants = cloud.backend.invariants(cloud.clouds, cloud.masks, None, fourth_order=True, across=across)
     if check_values:
         value_checks.measured_values(cloud, mask, invariants, 4, "the unbiased estimate")
         value_checks.unbiased_estimate(cloud, invariants)
-    return cloud, invariants
+    return invariants
 
 
-def _score_of_sums(backend: Backend, variances: Array, entries: Array) -> Any:
-    """Score from T, the sum of the variances, and F, that of the squared entries, in units of a mean variance."""
-    dim = int(variances.shape[0])
-    # By roots, in two steps: sums of variances leave the range of floats where no variance does, and what divides by a
-    # large number as XLA does, times its reciprocal, gives zero.
-    root = backend.total(abs(backend.detached(variances)) ** 0.5) / dim
-    inverse = 1.0 / backend.where(root > 0, root, 1.0)
-    scaled = entries * inverse * inverse
-    t, f = backend.total(variances * inverse * inverse), backend.total(scaled * scaled)
-    numerator, denominator = formulas.score_fraction(t, f, dim)
-    return _bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))
-
-
-def _bounded(score: Any) -> Any:
-    # Rounding can leave [0, 1] by a little. A tensor stays as it is: cutting it off would cut off its gradient too.
-    return min(max(score, 0.0), 1.0) if isinstance(score, float) else score
+def _computed(scalar: Any, cloud: Points) -> Any:
+    """Bring ζ, λ or a score to the dtype of computation, if it is an array; numbers have none."""
+    return scalar if isinstance(scalar, float) else cloud.backend.constant(scalar, cloud.clouds[0])

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, formulas
-from isoscore_star.core.errors import DegenerateDataError
-from isoscore_star.core.moments import Moments, covariance
+from isoscore_star.core.accumulator import covariance
+from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
+from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.core.standard_error import grouped_jackknife, jackknife
-
-OUTLIER_FACTOR = 5.0
-"""A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
-*Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023)."""
 
 COVERED_FRACTION = 0.25
 """Points, as a fraction of the dimensions, from which on ±1.96 standard errors cover the true score in 93 to 97 % of
@@ -53,7 +50,7 @@ class OutlierDimension(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What `measure` found.
+    """Result of `measure`.
 
     Attributes
     ----------
@@ -102,6 +99,80 @@ class Measurement:
     _spread: Spread = field(repr=False)
     group_count: int | None = field(default=None, repr=False)
     group_bias: float | None = field(default=None, repr=False)
+    _has_rows: bool = field(default=True, repr=False)
+
+    # A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
+    # *Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023).
+    OUTLIER_FACTOR: ClassVar[float] = 5.0
+
+    @classmethod
+    def from_moments(
+        cls,
+        moments: Moments,
+        rows: NDArray[Any] | None = None,
+        groups: NDArray[Any] | None = None,
+        shrinkage_cov: Any = None,
+        zeta: float = 0.0,
+    ) -> Measurement:
+        """Measure points by their moments, which may have been summed batch by batch.
+
+        Parameters
+        ----------
+        moments : Moments
+            Of all points.
+        rows : ndarray of shape (s, d), optional
+            All of the points or a uniform random sample of them, in any order, for the standard error, which moments
+            do not have.
+        groups : ndarray of shape (s,), optional
+            A label for each row, if `rows` are all points; see `measure`.
+        shrinkage_cov, zeta :
+            See `measure`.
+
+        Returns
+        -------
+        Measurement
+            Without `rows`, `standard_error` is None.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            As `isoscore_star.isoscore_star`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import isoscore_star as iso
+        >>> moments, batches = iso.Moments(), np.random.default_rng(0).normal(size=(10, 200, 50))
+        >>> for batch in batches:
+        ...     moments = moments.update(batch)
+        >>> iso.Measurement.from_moments(moments, batches[0]).unbiased_score == iso.measure(moments).unbiased_score
+        True
+        """
+        score = moments.isoscore_star(shrinkage_cov, zeta)
+        spread = moments.spread()
+        dim = len(spread.anchor)
+        try:
+            unbiased: float | None = moments.isoscore_unbiased()
+        except DegenerateDataError:
+            unbiased = None
+        error, bias = None, None
+        if unbiased is not None and rows is not None:
+            if groups is None:
+                error = jackknife(moments, rows)
+            elif (found := grouped_jackknife(moments, rows, groups)) is not None:
+                error, bias = found
+        return cls(
+            score=score,
+            unbiased_score=unbiased,
+            standard_error=error,
+            effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, dim),
+            count=moments.count,
+            dim=dim,
+            _spread=spread.copy(),
+            group_count=None if groups is None else len(np.unique(groups)),
+            group_bias=bias,
+            _has_rows=rows is not None,
+        )
 
     def __eq__(self, other: object) -> bool:
         """Compare scores, counts, means and variances."""
@@ -114,8 +185,11 @@ class Measurement:
         return hash(self._key())
 
     def _key(self) -> tuple[float | int | None, ...]:
-        scores = (self.score, self.unbiased_score, self.standard_error, self.effective_dimensions)
-        return (*scores, self.count, self.dim, self.group_count, self.group_bias)
+        return (*self._numbers().values(), self.group_count, self.group_bias)
+
+    def _numbers(self) -> dict[str, float | int | None]:
+        names = ("score", "unbiased_score", "standard_error", "effective_dimensions", "count", "dim")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -141,10 +215,8 @@ class Measurement:
     def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
         """Dimensions with at least five times the average variance, largest first."""
         fractions = self._spread.diagonal() / self._spread.total
-        order = np.argsort(fractions)[::-1]
-        return tuple(
-            OutlierDimension(int(i), float(fractions[i])) for i in order if fractions[i] * self.dim >= OUTLIER_FACTOR
-        )
+        large = [i for i in np.argsort(fractions)[::-1] if fractions[i] * self.dim >= self.OUTLIER_FACTOR]
+        return tuple(OutlierDimension(int(i), float(fractions[i])) for i in large)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -158,6 +230,8 @@ class Measurement:
             )
         if self.unbiased_score is None:
             found.append("too few points for the unbiased score")
+        elif not self._has_rows:
+            found.append("no standard error, which needs the points themselves, or a random sample of them")
         elif self.standard_error is None:
             found.append("too few points or groups for a standard error")
         elif doubt := self._doubt_of_interval(self.standard_error):
@@ -180,12 +254,7 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""
         return {
-            "score": self.score,
-            "unbiased_score": self.unbiased_score,
-            "standard_error": self.standard_error,
-            "effective_dimensions": self.effective_dimensions,
-            "count": self.count,
-            "dim": self.dim,
+            **self._numbers(),
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }
@@ -198,8 +267,9 @@ def measure(
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy, whatever the framework.
+    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays, or Moments
+        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy, whatever the framework. Moments of points have
+        every number but the standard error; see `Measurement.from_moments`.
     shrinkage_cov, zeta :
         Σ_S and ζ, which `score` alone depends on; see `isoscore_star.isoscore_star`.
     mask : array of shape ``X.shape[:-1]``, optional
@@ -229,6 +299,11 @@ def measure(
     >>> [outlier.dimension for outlier in found.outlier_dimensions]
     [0]
     """
+    if isinstance(X, Moments):
+        for name, given in (("mask", mask), ("groups", groups)):
+            if given is not None:
+                raise InvalidValueError(name, "expected none with Moments, whose points are summed. Leave it out")
+        return Measurement.from_moments(X, None, None, shrinkage_cov, zeta)
     cloud = checks.points(X, mask)
     labels = checks.group_labels(groups, X)
     moments = Moments().update(X, mask)
@@ -238,41 +313,7 @@ def measure(
     kept_labels = None
     if labels is not None:
         kept_labels = np.concatenate([_kept(g, keep) for g, keep in zip(labels, keeps, strict=True)])
-    return measurement_of(moments, rows, kept_labels, shrinkage_cov, zeta)
-
-
-def measurement_of(
-    moments: Moments,
-    rows: NDArray[Any],
-    groups: NDArray[Any] | None = None,
-    shrinkage_cov: Any = None,
-    zeta: float = 0.0,
-) -> Measurement:
-    """Make a Measurement of moments, and of all their points or a random sample of them (for the standard error)."""
-    score = moments.isoscore_star(shrinkage_cov, zeta)
-    spread = moments.spread()
-    dim = len(spread.anchor)
-    try:
-        unbiased: float | None = moments.isoscore_unbiased()
-    except DegenerateDataError:
-        unbiased = None
-    error, bias = None, None
-    if unbiased is not None:
-        if groups is None:
-            error = jackknife(moments, rows)
-        elif (found := grouped_jackknife(moments, rows, groups)) is not None:
-            error, bias = found
-    return Measurement(
-        score=score,
-        unbiased_score=unbiased,
-        standard_error=error,
-        effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, dim),
-        count=moments.count,
-        dim=dim,
-        _spread=spread.copy(),
-        group_count=None if groups is None else len(np.unique(groups)),
-        group_bias=bias,
-    )
+    return Measurement.from_moments(moments, rows, kept_labels, shrinkage_cov, zeta)
 
 
 def _kept(array: NDArray[Any], keep: NDArray[np.bool_] | None) -> NDArray[Any]:

@@ -8,8 +8,7 @@ from typing import Any
 
 from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-
-SHAPES = ("constant", "linear", "cosine")
+from isoscore_star.core.messages import shown
 
 
 class LambdaSchedule:
@@ -45,13 +44,15 @@ class LambdaSchedule:
     In a loop: ``penalty.lam = lam(step)``. A weight of Keras takes it by ``layer.lam.assign(lam(step))``.
     """
 
+    SHAPES = ("constant", "linear", "cosine")
+
     def __init__(
         self, lam: float, total_steps: int, *, warmup_steps: int = 0, shape: str = "constant", final: float = 0.0
     ) -> None:
         self.lam = checks.number("lam", lam)
         self.total_steps = _steps("total_steps", total_steps, 1)
         self.warmup_steps = _steps("warmup_steps", warmup_steps, 0)
-        self.shape = checks.choice("shape", shape, SHAPES)
+        self.shape = checks.choice("shape", shape, self.SHAPES)
         self.final = checks.number("final", final)
         if self.warmup_steps > self.total_steps:
             raise InvalidValueError(
@@ -80,8 +81,8 @@ class LambdaSchedule:
 
 def _steps(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        got = f"{checks.shown(value)} of type {type(value).__name__}"
+        got = f"{shown(value)} of type {type(value).__name__}"
         raise InvalidTypeError(name, f"expected a number of steps; got {got}")
     if value < least:
-        raise InvalidValueError(name, f"expected at least {least}; got {checks.shown(value)}")
+        raise InvalidValueError(name, f"expected at least {least}; got {shown(value)}")
     return int(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,3 +59,12 @@ def arguments(home: SimpleNamespace, output: object, *more: object, **changed: o
     options |= {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
     words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     return ["finetune", *words, *map(str, more)]
+
+
+def read_steps(folder: Path) -> list[dict[str, str]]:
+    with (folder / "steps.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["runs"]

@@ -8,21 +8,25 @@ framework's own, none of this is in the way: the public functions take them as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
 from numpy.typing import NDArray
 
-from isoscore_star.backends.keras.recorded import record
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Invariants
-from isoscore_star.core.registry import get_backend
+from isoscore_star.core.protocol import Backend, Invariants
 
-FRAMEWORKS = ("tensorflow", "torch", "jax", "numpy")
+FRAMEWORKS = {
+    "tensorflow": "isoscore_star.backends.tensorflow.backend",
+    "torch": "isoscore_star.backends.torch.backend",
+    "jax": "isoscore_star.backends.jax",
+    "numpy": "isoscore_star.backends.numpy",
+}
 
 
-class KerasBackend:
+class KerasBackend(Backend):
     """Everything is computed by the backend of the framework that Keras runs on, in that one's precision."""
 
     name = "keras"
@@ -35,11 +39,9 @@ class KerasBackend:
                 f"expected one of {', '.join(FRAMEWORKS)}; Keras runs on {chosen}, which has no "
                 "isotropy here. Set another before Keras is imported",
             )
-        self.framework = get_backend(chosen)
-        self.differentiable = self.framework.differentiable
-        self.distributed = self.framework.distributed
-        self.flushes_subnormals = getattr(self.framework, "flushes_subnormals", False)
-        self.takes: tuple[str, ...] = (chosen,)
+        self.framework: Backend = import_module(FRAMEWORKS[chosen]).BACKEND
+        self.flushes_subnormals = self.framework.flushes_subnormals
+        self.takes = (chosen,)
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""
@@ -51,12 +53,17 @@ class KerasBackend:
             return str(array.dtype)
         return self.framework.dtype_name(array)
 
-    def defer(self, function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record the call for symbolic tensors, in the functional model that is being built."""
+    def accept(self, name: str, array: Any) -> Any:
+        """Leave Keras' own as they are."""
+        if isinstance(array, (keras.Variable, keras.KerasTensor)):
+            return array
+        return self.framework.accept(name, array)
+
+    def recorder(self, X: Any) -> str | None:
+        """Return where calls on symbolic tensors of a functional model become layers."""
         clouds = X if isinstance(X, (list, tuple)) else [X]
-        if not any(isinstance(cloud, keras.KerasTensor) for cloud in clouds):
-            return NotImplemented
-        return record(function, X, args, kwargs)
+        symbolic = any(isinstance(cloud, keras.KerasTensor) for cloud in clouds)
+        return "isoscore_star.backends.keras.recorded" if symbolic else None
 
     def points(self, array: Any) -> Any:
         """Flatten the value of a variable."""
@@ -82,17 +89,9 @@ class KerasBackend:
         """Let the framework compute."""
         return self.framework.invariants(clouds, masks, shrinkage_cov, fourth_order=fourth_order, across=across)
 
-    def total(self, array: Any) -> Any:
-        """Sum all entries."""
-        return self.framework.total(_value(array))
-
-    def diagonal(self, matrix: Any) -> Any:
-        """Take the diagonal."""
-        return self.framework.diagonal(_value(matrix))
-
-    def detached(self, scalar: Any) -> Any:
-        """Return it without gradient."""
-        return self.framework.detached(_value(scalar))
+    def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
+        """Compute tr C and ‖C‖²_F."""
+        return self.framework.covariance_sums(_value(cov))
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars."""
@@ -109,25 +108,6 @@ class KerasBackend:
     def result(self, score: Any) -> Any:
         """Return what the framework gives: a tensor of its own."""
         return self.framework.result(score)
-
-    def devices(self) -> tuple[str, ...]:
-        """Name the framework's devices."""
-        return self.framework.devices()
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Any:
-        """Make a variable."""
-        value = self.framework.native(array, dtype, device)
-        with keras.device(device):
-            return keras.Variable(value, dtype=dtype, trainable=False)
-
-    def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Let the framework differentiate, with the variable standing for its array."""
-
-        def of_array(array: Any) -> Any:
-            with keras.StatelessScope(state_mapping=[(X, array)]):
-                return function(X)
-
-        return self.framework.value_and_gradient(of_array, X.value)
 
 
 def _value(array: Any) -> Any:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import ops
+
+from isoscore_star.core.merging import Operations, Sums
+from isoscore_star.core.scaling import larger
 
 _BLOCK = 16
 """Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
@@ -16,58 +20,65 @@ _PART = 64
 """Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
 
 
-class Frame(NamedTuple):
-    """Points are computed with as differences from an anchor, in units of a length: small ones of moderate size."""
+@dataclass(frozen=True)
+class Compensated:
+    """A sum, and what rounding has left out of it, which thousands of batches would add up to much."""
 
-    anchor: Any
-    unit: Any
+    total: Any
+    rest: Any
+
+    def __add__(self, more: Any) -> Compensated:
+        """Add (Knuth's two-sum)."""
+        more = more + self.rest
+        added = self.total + more
+        part = added - self.total
+        return Compensated(added, (self.total - (added - part)) + (more - part))
+
+    def __sub__(self, other: Any) -> Any:
+        """Return the difference from a number that is known to its last digit."""
+        return (self.total - other) + self.rest
+
+    def __mul__(self, factor: Any) -> Compensated:
+        """Multiply both."""
+        return Compensated(self.total * factor, self.rest * factor)
 
 
-class BatchMoments(NamedTuple):
-    """Count, mean and scatter of a batch in a frame, and its points there: centred, with zeros for masked ones."""
-
-    count: Any
-    frame: Frame
-    mean: Any
-    scatter: Any
-    centred: Any
-
-
-def batch_moments(
-    clouds: Sequence[Any], masks: Sequence[Any], dtype: str, count: Any = None, frame: Frame | None = None
-) -> BatchMoments:
-    """Compute the moments of the union of clouds, without gradient.
+def batch_sums(clouds: Sequence[Any], masks: Sequence[Any], dtype: str, *, fourth_order: bool = False) -> Sums:
+    """Compute the sums over the points of the union of clouds, without gradient.
 
     Differences from a point are exact for close points, so that a mean far from zero costs no digits; and in units of
-    the largest of them no square leaves the range of floats. With the frame of `count` earlier points, the anchor is
-    that of those (if any), and the unit not smaller.
+    the largest of them no square leaves the range of floats.
     """
     dim = clouds[0].shape[-1]
     points = _joined([ops.reshape(ops.cast(ops.stop_gradient(cloud), dtype), (-1, dim)) for cloud in clouds])
     keep = _joined([_kept(mask, cloud) for mask, cloud in zip(masks, clouds, strict=True)])[:, None]
     first = ops.argmax(ops.cast(keep[:, 0], "int32"))
-    anchor, unit = ops.where(keep[first], points[first], 0.0), 0.0
-    if frame is not None:
-        anchor, unit = ops.where(count > 0, frame.anchor, anchor), frame.unit
+    anchor = ops.where(keep[first], points[first], 0.0)
     shifted = ops.where(keep, points - anchor, 0.0)
-    unit = at_least(ops.max(ops.absolute(shifted)), unit)
-    shifted = shifted / safe(unit)
-    own_count = ops.sum(ops.cast(keep, dtype))
-    mean = _sum_of_rows(shifted) / at_least(own_count, 1)
-    centred = ops.where(keep, shifted - mean, 0.0)
+    unit = ops.max(ops.absolute(shifted))
+    shifted = shifted / ops.where(unit > 0, unit, 1.0)
+    count = ops.sum(ops.cast(keep, dtype))
+    offset = _sum_of_rows(shifted) / larger(count, 1, ops.where)
+    centred = ops.where(keep, shifted - offset, 0.0)
     with _full_precision():
-        scatter = _own_product(centred)
-    return BatchMoments(own_count, Frame(anchor, unit), mean, scatter, centred)
+        sums = Sums(count, unit, anchor, offset, _own_product(centred))
+    if fourth_order:
+        squared_norms = ops.sum(centred * centred, axis=1)
+        sums.third = ops.sum(squared_norms[:, None] * centred, axis=0)
+        sums.fourth = ops.sum(squared_norms * squared_norms)
+    return sums
 
 
-def at_least(x: Any, least: Any) -> Any:
-    """Bound a scalar from below; `ops.maximum` and `ops.matmul` would make float32 of float64 on torch."""
-    return ops.where(x > least, x, least)
+def _plain(array: Any) -> Any:
+    return array.total if isinstance(array, Compensated) else array
 
 
-def safe(unit: Any) -> Any:
-    """Return what to divide by: 1 where the unit is zero, or no number."""
-    return ops.where(unit > 0, unit, 1.0)
+OPERATIONS = Operations(
+    where=ops.where,  # `ops.maximum` and `ops.matmul` would make float32 of float64 on torch
+    product=lambda array, vector: ops.sum(_plain(array) * vector, axis=-1),
+    trace=lambda matrix: ops.trace(_plain(matrix)),
+    unit_of=lambda vector: ops.max(ops.absolute(vector)),
+)
 
 
 def _kept(mask: Any, cloud: Any) -> Any:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from isoscore_star import functions
-from isoscore_star.core import checks
+from isoscore_star.core.recordable import recorded_function
 from isoscore_star.core.registry import backend_of
 
-RECORDABLE = ("isoscore", "isoscore_star", "isoscore_unbiased", "istar_loss")
 
-
-def record(function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def record(function: Callable[..., Any], X: Any, arguments: Mapping[str, Any]) -> Any:
     """Call the function by a layer of the functional model that is being built, and give its symbolic scalar.
 
     Symbolic arguments become inputs of the layer, other arrays its weights, all else its configuration.
     """
-    given = inspect.signature(function).bind(X, *args, **kwargs).arguments
     inputs: dict[str, Any] = {}
     constants: dict[str, Any] = {}
     settings: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in {"X": X, **arguments}.items():
         if any(isinstance(part, keras.KerasTensor) for part in keras.tree.flatten(value)):
             inputs[name] = value
         elif isinstance(value, keras.Variable):
@@ -54,7 +49,7 @@ class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, function: str, settings: dict[str, Any], constants: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.function = checks.choice("function", function, RECORDABLE)
+        self.function = recorded_function(function).__name__
         self.settings = dict(settings)
         self.constants = {name: self._constant(name, value) for name, value in constants.items()}
         self.supports_masking = True
@@ -64,7 +59,7 @@ class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
         symbolic = {"mask": mask, "shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam}
         arguments = {name: weight.value for name, weight in self.constants.items()}
         arguments |= {name: value for name, value in symbolic.items() if value is not None}
-        return getattr(functions, self.function)(X, **self.settings, **arguments)
+        return recorded_function(self.function)(X, **self.settings, **arguments)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Try the call on stand-ins, which makes its checks; a size that is not known yet is 2 there."""

@@ -24,7 +24,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Tensor = Any
 
@@ -37,22 +38,15 @@ _PART = 64
 _custom_gradient: Callable[[Callable[..., Any]], Callable[..., Any]] = tf.custom_gradient
 
 
-class TensorFlowBackend:
+class TensorFlowBackend(Backend):
     """Float64 points and integers are computed in float64, all other ones in float32."""
 
     name = "tensorflow"
-    differentiable = True
-    distributed = True
     flushes_subnormals = True
-    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""
         return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or _is_placeholder(array)
-
-    def dtype_name(self, array: Tensor) -> str:
-        """Name the dtype."""
-        return str(array.dtype.name)
 
     def points(self, array: Tensor) -> Tensor:
         """Flatten to (m, d), of a ragged tensor its values; half precision is converted later, where it is used."""
@@ -89,17 +83,10 @@ class TensorFlowBackend:
         replicas = None if across is None else _replica_context(across)
         return _invariants(_united(clouds, masks, replicas), shrinkage_cov, fourth_order)
 
-    def total(self, array: Tensor) -> Tensor:
-        """Sum all entries."""
-        return tf.reduce_sum(array)
-
-    def diagonal(self, matrix: Tensor) -> Tensor:
-        """Take the diagonal."""
-        return tf.linalg.diag_part(matrix)
-
-    def detached(self, scalar: Any) -> Tensor:
-        """Return it without gradient."""
-        return tf.stop_gradient(scalar)
+    def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute tr C and ‖C‖²_F."""
+        variances = tf.linalg.diag_part(cov) if cov.shape.rank == 2 else cov
+        return sums_in_unit(variances, cov, tf.reduce_sum, self.where, tf.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
         """Choose between scalars without looking at them."""
@@ -121,33 +108,10 @@ class TensorFlowBackend:
             )
         return np.asarray(values, np.float32 if array.dtype == tf.bfloat16 else None)
 
-    def result(self, score: Tensor) -> Tensor:
-        """Leave the 0-d tensor as it is."""
-        return score
-
-    def devices(self) -> tuple[str, ...]:
-        """Name the logical devices: ``"cpu"``, ``"cpu:1"``, ``"gpu:0"``, ..."""
-        return tuple(_devices())
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
-        """Convert on the device."""
-        with tf.device(_devices()[device]):
-            return tf.cast(tf.constant(array), dtype)
-
-    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
-        """Differentiate by a tape."""
-        with tf.GradientTape() as tape:
-            tape.watch(X)
-            value = function(X)
-        return value, tape.gradient(value, X)
-
-    def defer(self, function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """For placeholders of a functional tf_keras model, give the output of a layer that makes the call."""
-        if not any(map(_is_placeholder, X if isinstance(X, (list, tuple)) else [X])):
-            return NotImplemented
-        from isoscore_star.backends.tensorflow.tf_keras_layer import recorded_call
-
-        return recorded_call(function, X, args, kwargs)
+    def recorder(self, X: Any) -> str | None:
+        """Return where calls on placeholders of a functional tf_keras model become layers."""
+        placeholder = any(map(_is_placeholder, X if isinstance(X, (list, tuple)) else [X]))
+        return "isoscore_star.backends.tensorflow.tf_keras_layer" if placeholder else None
 
 
 def _is_placeholder(array: object) -> bool:
@@ -164,11 +128,6 @@ def _values(tensor: Tensor) -> Any:
         return tensor.numpy()
     except (AttributeError, NotImplementedError):  # what symbolic tensors answer, and variables in a graph
         return None
-
-
-def _devices() -> dict[str, str]:
-    devices = {f"{d.device_type}:{d.name.rsplit(':')[-1]}".lower(): d.name for d in tf.config.list_logical_devices()}
-    return {"cpu" if name == "cpu:0" else name: device for name, device in devices.items()}
 
 
 def _ragged_mask(mask: Any, points: Any) -> Tensor:
@@ -375,12 +334,6 @@ def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor
     return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
 
 
-def _squared_unit(total: Tensor) -> tuple[Tensor, Tensor]:
-    """Return tr/d without gradient, and what to divide by, which is 1 where it is zero."""
-    square = tf.stop_gradient(total)
-    return square, tf.where(square == 0, tf.ones_like(square), square)
-
-
 def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
     """Compute by the form that needs the smaller product, Gram (m × m) or scatter (d × d).
 
@@ -402,8 +355,12 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     if far is not None:
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
-    square, divisor = _squared_unit(total / freedom / dim)
-    target_unit, target = (None, None) if target is None else _in_own_unit(target)
+    square, divisor = mean_variance(tf.stop_gradient(total / freedom), dim, tf.where)
+    scaled = None
+    if target is not None:
+        largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
+        scaled = scaled_target(target, largest, tf.linalg.trace, _squares, tf.where)
+        target = scaled.matrix
     found = []
     if near is not None:
         found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
@@ -413,17 +370,7 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
     q = rest.pop(0) if fourth_order else None
     precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
     invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
-    if target is None:
-        return invariants
-    return invariants._replace(cross=rest[0], t0=tf.linalg.trace(target), f0=_squares(target), target_unit=target_unit)
-
-
-def _in_own_unit(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return s₀, the root of the largest variance of Σ_S, and Σ_S/s₀²."""
-    largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
-    # In two steps, since XLA divides by multiplying with a reciprocal, which may be none in range.
-    inverse = 1 / tf.sqrt(tf.where(largest == 0, tf.ones_like(largest), largest))
-    return tf.sqrt(largest), target * inverse * inverse
+    return invariants if scaled is None else with_target(invariants, scaled, rest[0])
 
 
 def _squares(array: Tensor) -> Tensor:

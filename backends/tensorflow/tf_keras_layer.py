@@ -11,8 +11,7 @@ given.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -20,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from isoscore_star import functions
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.recordable import recorded_function
 from isoscore_star.core.registry import get_backend
 
 __all__ = ["ScoreLayer"]
@@ -76,7 +75,7 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
             arguments["across"] = None  # the model is being built, or called on the points of one device
         if self.shrinkage_cov is not None:
             arguments["shrinkage_cov"] = tf.convert_to_tensor(self.shrinkage_cov)
-        function = tf.autograph.experimental.do_not_convert(getattr(functions, self.function))
+        function = tf.autograph.experimental.do_not_convert(recorded_function(self.function))
         score = function(inputs, mask=mask, **arguments)
         if arguments.get("across") is not None:
             # Keras divides every loss by the number of replicas, but each has the gradient of its own points alone.
@@ -98,10 +97,10 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         }
 
 
-def recorded_call(function: Callable[..., Any], X: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> Any:
     """Return the output of a new layer that calls a public function on placeholders."""
-    arguments = dict(inspect.signature(function).bind(X, *args, **kwargs).arguments)
-    X, mask, cov = arguments.pop("X"), arguments.pop("mask", None), arguments.pop("shrinkage_cov", None)
+    arguments = dict(given)
+    mask, cov = arguments.pop("mask"), arguments.pop("shrinkage_cov", None)
     for name in {"zeta", "lam"} & set(arguments):
         arguments[name] = _number(name, arguments[name])
     # Given as None, a mask would not be looked for in what Keras carries along.

@@ -15,27 +15,43 @@ if TYPE_CHECKING:
     from isoscore_star.backends.torch.modules.istar_loss import IStarLoss
     from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
     from isoscore_star.backends.torch.moments import StreamingMoments
+    from isoscore_star.backends.torch.training.data_pass import LABELS
     from isoscore_star.backends.torch.training.hidden_states import HiddenStates
+    from isoscore_star.backends.torch.training.layers import select_layers
+    from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
     from isoscore_star.backends.torch.training.state_masks import StateMasks
+    from isoscore_star.backends.torch.training.sync import RankPart, is_distributed
 
 _PLACES = {
     "CosineRegularizer": "modules.cosine_regularizer",
     "HiddenStates": "training.hidden_states",
     "IStarLoss": "modules.istar_loss",
+    "LABELS": "training.data_pass",
+    "RankPart": "training.sync",
     "ShrinkageCovariance": "modules.shrinkage_covariance",
     "StateMasks": "training.state_masks",
     "StreamingMoments": "moments",
+    "evaluation_mode": "training.preserve",
+    "is_distributed": "training.sync",
+    "preserve_rng_state": "training.preserve",
+    "select_layers": "training.layers",
 }
 
 __all__ = [
     "BACKEND",
+    "LABELS",
     "CosineRegularizer",
     "HiddenStates",
     "IStarLoss",
+    "RankPart",
     "ShrinkageCovariance",
     "StateMasks",
     "StreamingMoments",
     "TorchBackend",
+    "evaluation_mode",
+    "is_distributed",
+    "preserve_rng_state",
+    "select_layers",
 ]
 
 

@@ -38,7 +38,6 @@ from isoscore_star.backends.torch.points import (
     count_points,
     fewer,
     first_point,
-    mean_variance,
     on_cpu,
     product_dtype,
     squared_lengths,
@@ -47,22 +46,21 @@ from isoscore_star.backends.torch.points import (
     transformed,
     without_autocast,
 )
-from isoscore_star.backends.torch.score import shrunk_score, unbiased_score
-from isoscore_star.backends.torch.target import Target, target_of, with_target
+from isoscore_star.backends.torch.score import score_in_one_step
+from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core import formulas
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.scaling import Target, mean_variance, sums_in_unit, with_target
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """Float64 points and integers are computed in float64, all other ones in float32, or in float64 if they are narrow.
 
     What comes out has float32's dtype then too.
     """
 
     name = "torch"
-    differentiable = True
-    distributed = True
-    takes: tuple[str, ...] = ()
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a tensor."""
@@ -71,6 +69,14 @@ class TorchBackend:
     def dtype_name(self, array: Tensor) -> str:
         """Name the dtype."""
         return str(array.dtype).removeprefix("torch.")
+
+    def accept(self, name: str, array: Tensor) -> Tensor:
+        """Refuse sparse layouts."""
+        if array.layout is not torch.strided:
+            raise InvalidTypeError(
+                name, f"expected a dense array; got one of layout {array.layout}. Give {name}.to_dense()"
+            )
+        return array
 
     def points(self, array: Tensor) -> Tensor:
         """Flatten to (m, d); half precision is converted later, block by block."""
@@ -101,30 +107,26 @@ class TorchBackend:
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov, product_dtype(clouds[0]))
             if across is not None:
-                return scatter_form_across(clouds, masks, target, fourth_order, across)
-            if fewer(rows, dim):
-                return _gram_form(clouds, masks, target, fourth_order)
-            return _scatter_form(clouds, masks, target, fourth_order)
+                count, *computed = scatter_form_across(clouds, masks, target, fourth_order, across)
+            else:
+                count = count_points(clouds, masks, product_dtype(clouds[0]))
+                computed = _apply(_Gram if fewer(rows, dim) else _Scatter, target, clouds, masks, count, fourth_order)
+            unit, t, f, q, cross, *_ = computed
+            found = Invariants(count, unit, t, f, q if fourth_order else None, precision=torch.finfo(t.dtype).eps)
+            return found if target is None else with_target(found, target, cross)
 
-    def total(self, array: Tensor) -> Tensor:
-        """Sum all entries."""
-        return array.sum()
-
-    def diagonal(self, matrix: Tensor) -> Tensor:
-        """Take the diagonal."""
-        return matrix.diagonal()
-
-    def detached(self, scalar: Tensor) -> Tensor:
-        """Return it without gradient."""
-        return scalar.detach()
+    def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute tr C and ‖C‖²_F."""
+        variances = cov.diagonal() if cov.ndim == 2 else cov
+        return sums_in_unit(variances, cov, torch.sum, self.where, torch.Tensor.detach)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
 
-    def score_in_one_step(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+    def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
         """Return IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
-        return unbiased_score(invariants, dim) if zeta is None else shrunk_score(invariants, zeta, dim)
+        return score_in_one_step(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
         """Return the value, which waits for the device; None while tracing, compiling or under vmap."""
@@ -136,26 +138,6 @@ class TorchBackend:
         if transformed():  # a tensor inside torch.func's transformations has no memory to share
             return np.asarray(array.tolist()).reshape(array.shape)
         return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
-
-    def result(self, score: Tensor) -> Tensor:
-        """Leave the 0-d tensor as it is."""
-        return score
-
-    def devices(self) -> tuple[str, ...]:
-        """Name the CPU, every CUDA device, and Apple's."""
-        cuda = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
-        return ("cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
-
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Tensor:
-        """Convert on the host, then copy to the device."""
-        return torch.tensor(array, dtype=getattr(torch, dtype)).to(device)
-
-    def value_and_gradient(self, function: Callable[[Tensor], Tensor], X: Tensor) -> tuple[Tensor, Tensor]:
-        """Differentiate at a leaf of its own."""
-        leaf = X.detach().requires_grad_()
-        value = function(leaf)
-        (gradient,) = torch.autograd.grad(value, leaf)
-        return value.detach(), gradient
 
 
 def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,20 +153,19 @@ def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _apply(function: type[torch.autograd.Function], target: Target | None, clouds: Sequence[Tensor], *rest: Any) -> Any:
-    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
+def _apply(
+    form: type[torch.autograd.Function],
+    target: Target | None,
+    clouds: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    count: Any,
+    fourth_order: bool,
+) -> Any:
+    matrix, divisor = (None, 1.0) if target is None else (target.matrix, target.divisor)
     # Without gradients the bare forward does; torch.compile also cannot trace such an apply of variable length.
     tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (matrix, *clouds))
-    run: Any = function.apply if tracked else function.forward
-    return run(matrix, variance, *rest)
-
-
-def _gram_form(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
-) -> Invariants:
-    count = count_points(clouds, masks, product_dtype(clouds[0]))
-    unit, t, f, q, cross, *_ = _apply(_Gram, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
+    run: Any = form.apply if tracked else form.forward
+    return run(matrix, divisor, count, fourth_order, len(clouds), *clouds, *masks)
 
 
 class _Gram(torch.autograd.Function):
@@ -197,7 +178,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+        target: Tensor | None, target_divisor: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         anchor, freedom = first_point(clouds, masks), at_least(count - 1, 1)
@@ -211,12 +192,12 @@ class _Gram(torch.autograd.Function):
                 shifted = shifted * inverse
                 centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
             squares = (centred * centred).sum()
-        mean, divisor = mean_variance(squares / freedom, centred.shape[1])
+        mean, divisor = mean_variance(squares / freedom, centred.shape[1], torch.where)
         unit, per_unit = mean.sqrt(), divisor.rsqrt()
         points = centred * per_unit
         gram = points @ points.T
         squared_norms = gram.diagonal()
-        mapped = points.new_zeros(()) if target is None else (target @ points.T).T.contiguous() / variance
+        mapped = points.new_zeros(()) if target is None else (target @ points.T).T.contiguous() / target_divisor
         cross = (mapped * points).sum() / freedom
         q = (squared_norms * squared_norms).sum() / freedom if fourth_order else points.new_zeros(())
         return (
@@ -233,7 +214,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        target, ctx.variance, count, _, ctx.clouds_given, *arrays = inputs
+        target, ctx.target_divisor, count, _, ctx.clouds_given, *arrays = inputs
         unit, _, _, _, _, points, gram, mapped, per_unit = output
         ctx.count = None if isinstance(count, Tensor) else count
         ctx.mark_non_differentiable(unit, per_unit)
@@ -261,7 +242,7 @@ class _Gram(torch.autograd.Function):
         if target is not None and g_cross is not None:
             result = result + mapped * on_target
         if target is not None and g_mapped is not None:
-            result = result + (g_mapped @ target.T) / ctx.variance
+            result = result + (g_mapped @ target.T) / ctx.target_divisor
         if g_points is not None:
             result = result + g_points
         if not (gq is None and g_points is None and g_gram is None and g_mapped is None):
@@ -273,18 +254,10 @@ class _Gram(torch.autograd.Function):
         target_grad = None
         if target is not None and ctx.needs_input_grad[0]:
             outer = torch.zeros_like(points) if g_cross is None else points * (g_cross / freedom)
-            target_grad = points.T @ ((outer if g_mapped is None else outer + g_mapped) / ctx.variance)
+            target_grad = points.T @ ((outer if g_mapped is None else outer + g_mapped) / ctx.target_divisor)
         parts = result.split([len(cloud) for cloud in clouds])
         cloud_grads = [part.to(cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
         return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
-
-
-def _scatter_form(
-    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool
-) -> Invariants:
-    count = count_points(clouds, masks, product_dtype(clouds[0]))
-    unit, t, f, q, cross, *_ = _apply(_Scatter, target, clouds, count, fourth_order, len(clouds), *clouds, *masks)
-    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
 
 
 class _Scatter(torch.autograd.Function):
@@ -297,7 +270,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        target: Tensor | None, variance: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
+        target: Tensor | None, target_divisor: float, count: Any, fourth_order: bool, clouds_given: int, *arrays: Any
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
         blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
@@ -312,7 +285,7 @@ class _Scatter(torch.autograd.Function):
         # has already loses its gradient.
         cov = cov.to(first.dtype)
         total = cov.trace() / freedom
-        mean, divisor = mean_variance(total, len(cov))
+        mean, divisor = mean_variance(total, len(cov), torch.where)
         cov = cov / (freedom * divisor)
         unit, t = mean.sqrt(), total / divisor
         q, z = first.new_zeros(()), torch.zeros_like(frame.rest)
@@ -323,7 +296,7 @@ class _Scatter(torch.autograd.Function):
                 z = z + squared_norms @ centred
                 del centred
             q = q / freedom
-        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / target_divisor
         inverse = frame.inverse
         return (
             unit if inverse is None else unit / inverse,
@@ -341,7 +314,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        target, ctx.variance, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
+        target, ctx.target_divisor, count, ctx.fourth_order, ctx.clouds_given, *arrays = inputs
         unit, t, _, _, _, *kept = output
         ctx.count = None if isinstance(count, Tensor) else count
         ctx.mark_non_differentiable(unit, *kept[3:])
@@ -358,7 +331,7 @@ class _Scatter(torch.autograd.Function):
         freedom = at_least(count - 1, 1)
         target_grad = None
         if g_cross is not None and ctx.needs_input_grad[0]:
-            target_grad = (g_cross / ctx.variance) * cov
+            target_grad = (g_cross / ctx.target_divisor) * cov
         frame = Frame(anchor, rest, known(inverse))
         if frame.inverse is not None:  # points are in the unit, their gradient is in one over it
             scaled = [None if g is None else g * inverse for g in (gt, gf, gq, g_cross, g_rest, g_cov, g_z)]
@@ -369,7 +342,7 @@ class _Scatter(torch.autograd.Function):
         # Never more than three d × d matrices at a time: the covariance and two of these.
         weight: Tensor = cov * on_cov
         if g_cross is not None and target is not None:
-            weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.variance))
+            weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.target_divisor))
         if g_cov is not None:
             weight = weight + (g_cov + g_cov.T) / (freedom * divisor)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():

@@ -21,14 +21,12 @@ from isoscore_star.backends.torch.points import (
     at_least,
     count_points,
     first_point,
-    mean_variance,
     symmetric_products,
     without_autocast,
 )
-from isoscore_star.backends.torch.target import Target, with_target
 from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.scaling import Target, mean_variance
 
 
 def initialised() -> bool:
@@ -88,14 +86,14 @@ def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[T
 
 def scatter_form_across(
     clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target | None, fourth_order: bool, across: Any
-) -> Invariants:
-    """Compute the invariants of the union of the clouds of all ranks."""
+) -> tuple[Tensor, ...]:
+    """Compute m, s, T, F, Q and C of the union of the clouds of all ranks."""
     group = process_group(across)
-    matrix, variance = (None, 1.0) if target is None else (target.matrix, target.variance)
-    count, unit, t, f, q, cross = _ScatterAcross.apply(  # type: ignore[no-untyped-call]
-        matrix, variance, group, fourth_order, len(clouds), *clouds, *masks
+    matrix, divisor = (None, 1.0) if target is None else (target.matrix, target.divisor)
+    computed: tuple[Tensor, ...] = _ScatterAcross.apply(  # type: ignore[no-untyped-call]
+        matrix, divisor, group, fourth_order, len(clouds), *clouds, *masks
     )
-    return with_target(count, unit, t, f, q if fourth_order else None, cross, target)
+    return computed
 
 
 class _ScatterAcross(torch.autograd.Function):
@@ -105,7 +103,7 @@ class _ScatterAcross(torch.autograd.Function):
     def forward(
         ctx: Any,
         target: Tensor | None,
-        variance: float,
+        target_divisor: float,
         group: Any,
         fourth_order: bool,
         clouds_given: int,
@@ -133,7 +131,7 @@ class _ScatterAcross(torch.autograd.Function):
             scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
         all_sum(scatter, group)
         total = scatter.trace() / freedom
-        mean, divisor = mean_variance(total, dim)
+        mean, divisor = mean_variance(total, dim, torch.where)
         cov = scatter / (freedom * divisor)
 
         fourth = first.new_zeros(1 + dim)
@@ -144,10 +142,11 @@ class _ScatterAcross(torch.autograd.Function):
                 fourth[1:] += squared_norms @ centred
                 del centred
             all_sum(fourth, group)
-        cross = first.new_zeros(()) if target is None else (cov * target).sum() / variance
+        cross = first.new_zeros(()) if target is None else (cov * target).sum() / target_divisor
         unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
 
-        ctx.group, ctx.fourth_order, ctx.clouds_given, ctx.variance = group, fourth_order, clouds_given, variance
+        ctx.group, ctx.target_divisor = group, target_divisor
+        ctx.fourth_order, ctx.clouds_given = fourth_order, clouds_given
         ctx.save_for_backward(target, count, divisor, *frame, cov, fourth[1:], *arrays)
         ctx.mark_non_differentiable(count, unit)
         return count, unit, total / divisor, (cov * cov).sum(), fourth[0] / freedom, cross
@@ -167,7 +166,7 @@ class _ScatterAcross(torch.autograd.Function):
             on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
             weight = cov * on_cov
             if target is not None:
-                weight.addcmul_(target, torch.as_tensor(on_target / ctx.variance))
+                weight.addcmul_(target, torch.as_tensor(on_target / ctx.target_divisor))
             weight.diagonal().add_(on_points)
 
             def gradient(rows: Tensor, keep: Tensor | None) -> Tensor:
@@ -185,7 +184,7 @@ class _ScatterAcross(torch.autograd.Function):
             # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
             target_grad = None
             if target is not None and ctx.needs_input_grad[0]:
-                target_grad = (g_cross / ctx.variance) * cov
+                target_grad = (g_cross / ctx.target_divisor) * cov
         if torch.is_grad_enabled():
             sources = (*grads, *(a for a in (target, *clouds) if a is not None))
             cloud_grads = [_OnlyOnce.apply(gradient, *sources) for gradient in cloud_grads]  # type: ignore[no-untyped-call]

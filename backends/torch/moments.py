@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch import distributed as ranks
+from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.frame import inverse_unit, largest_entry
 from isoscore_star.backends.torch.points import (
     at_least,
@@ -15,17 +17,20 @@ from isoscore_star.backends.torch.points import (
     compute_dtype,
     count_points,
     first_point,
-    mean_variance,
     product_dtype,
+    squared_norm,
     symmetric_products,
     widest,
     without_autocast,
 )
-from isoscore_star.backends.torch.target import target_of, with_target
-from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.backends.torch.target import target_of
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.moments import BLOCK_ROWS
+from isoscore_star.core.merging import Operations, Sums, invariants_of_sums, merge, moved_third_and_fourth
 from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.scaling import not_zero, with_target
+from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 
 
 class StreamingMoments:
@@ -64,48 +69,25 @@ class StreamingMoments:
         self.fourth_order = fourth_order
         self._placed = device is not None
         place = torch.device("cpu" if device is None else device)
-        # n, the unit, an anchor, and in powers of the unit the mean's offset from it, the scatter and, with the fourth
-        # order, Σa² and z = Σa·x about the mean (a = ‖x‖²).
-        size = 2 + 2 * dim + dim * dim + (1 + dim if fourth_order else 0)
-        self._packed = torch.zeros(size, dtype=widest(place), device=place)
+        size = sum(_sizes(dim, fourth_order))
+        self._sums = _unpacked(torch.zeros(size, dtype=widest(place), device=place), dim, fourth_order)
 
     @property
     def mean(self) -> Tensor:
         """Mean of the points, shape (d,); zeros before any."""
-        return self._anchor + self._offset * self._unit
+        mean: Tensor = self._sums.anchor + self._sums.offset * self._sums.unit
+        return mean
 
     @property
     def scatter(self) -> Tensor:
         """Σ(x − μ)(x − μ)ᵀ, shape (d, d)."""
-        return self._scatter * self._unit * self._unit
-
-    @property
-    def _unit(self) -> Tensor:
-        """A power of two, so that no square leaves the range: 1 for points of usual size, 0 where none differs."""
-        return self._packed[1]
-
-    @property
-    def _anchor(self) -> Tensor:
-        """A point, from which the mean is kept, so that its digits need not be those of the spread too."""
-        return self._packed[2 : 2 + self.dim]
-
-    @property
-    def _offset(self) -> Tensor:
-        return self._packed[2 + self.dim : 2 + 2 * self.dim]
-
-    @property
-    def _scatter(self) -> Tensor:
-        start = 2 + 2 * self.dim
-        return self._packed[start : start + self.dim**2].view(self.dim, self.dim)
-
-    @property
-    def _fourth_and_third(self) -> Tensor:
-        return self._packed[-1 - self.dim :]
+        scatter: Tensor = self._sums.scatter * self._sums.unit * self._sums.unit
+        return scatter
 
     @property
     def count(self) -> int:
         """Number of points so far, which waits for the device."""
-        return int(self._packed[0])
+        return int(self._sums.count)
 
     @property
     def cov(self) -> Tensor:
@@ -177,8 +159,8 @@ class StreamingMoments:
                 f"expected moments of {self.dim} dimensions{' with fourth_order' * self.fourth_order}; got "
                 f"{other.dim} dimensions{' without it' * (other.dim == self.dim)}",
             )
-        self._place(other._packed)
-        self._merge(other)
+        self._place(other._sums.scatter)
+        merge(self._sums, _beside(other._sums, self._sums.scatter), _OPERATIONS)
         return self
 
     @torch.no_grad()
@@ -201,26 +183,85 @@ class StreamingMoments:
         if not ranks.initialised():
             return self
         group = None if group is None else ranks.process_group(group)
-        own_count = self._packed[0].clone()
-        reach = torch.stack([self._unit, self._offset.abs().amax() * self._unit])
-        anchor, apart, (unit, reach) = ranks.common_anchor(self._anchor, own_count, reach, group)
+        sums, own_count = self._sums, self._sums.count
+        reach = torch.stack([sums.unit, sums.offset.abs().amax() * sums.unit])
+        anchor, apart, (unit, reach) = ranks.common_anchor(sums.anchor, own_count, reach, group)
         unit = torch.maximum(unit, _unit_for(apart + 2 * reach))
-        own_offset = torch.where(own_count > 0, self._offset_from(anchor, unit), 0)
-        sums = ranks.all_sum(torch.cat([own_count[None], own_count * own_offset]), group)
-        offset = sums[1:] / sums[0].clamp(min=1)
+        divisor = not_zero(unit, torch.where)
+        ratio = sums.unit / divisor
+        own_offset = torch.where(own_count > 0, (sums.anchor - anchor) / divisor + sums.offset * ratio, 0)
+        count, total = ranks.all_sum(torch.cat([own_count[None], own_count * own_offset]), group).tensor_split([1])
+        offset = total / count.clamp(min=1)
         h = torch.where(own_count > 0, offset - own_offset, 0)
         if self.fourth_order:
-            self._fourth_and_third.copy_(self._fourth_and_third_about(h, unit))
-        self._move(h, unit)
-        ranks.all_sum(self._packed[2 + 2 * self.dim :], group)
-        self._packed[0] = sums[0]
-        self._anchor.copy_(anchor)
-        self._offset.copy_(offset)
+            moved = torch.cat([part.reshape(-1) for part in moved_third_and_fourth(sums, h, ratio, _OPERATIONS)])
+            sums.third, fourth = ranks.all_sum(moved, group).tensor_split([self.dim])
+            sums.fourth = fourth[0]
+        sums.scatter.mul_(ratio * ratio).addr_(own_count * h, h)
+        ranks.all_sum(sums.scatter, group)
+        sums.count, sums.unit, sums.anchor, sums.offset = count[0], unit, anchor, offset
         return self
+
+    def isoscore(self) -> Tensor:
+        """Return IsoScore of all points; see `isoscore_star`."""
+        return self.isoscore_star()
+
+    @torch.no_grad()
+    def isoscore_star(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> Tensor:
+        """Return IsoScore* of all points, without waiting for the device.
+
+        Parameters
+        ----------
+        shrinkage_cov : Tensor or ndarray of shape (d, d), optional
+            Σ_S, whose values are not looked at.
+        zeta : float, default 0.0
+            ζ in [0, 1], the weight of Σ_S.
+
+        Returns
+        -------
+        Tensor of shape ()
+            In [0, 1]; 0 for fewer than two points or without variance, and NaN if a point was not finite.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            For a ζ out of range or without its `shrinkage_cov`, and for a matrix of another shape.
+        """
+        zeta, target = checks.zeta(zeta, shrinkage_cov), None
+        if shrinkage_cov is not None:
+            matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, BACKEND, self.dim)
+            target = torch.as_tensor(matrix).to(self._sums.scatter) if zeta else None
+        score: Tensor = shrunk_score(self.invariants(target), zeta, self.dim, torch.where)
+        return score.clamp(0.0, 1.0)  # which rounding can leave by a little
+
+    @torch.no_grad()
+    def isoscore_unbiased(self) -> Tensor:
+        """Return the unbiased score of all points, without waiting for the device.
+
+        Returns
+        -------
+        Tensor of shape ()
+            0 for fewer than four points or without variance. NaN if a point was not finite, and where there is no
+            unbiased score (`isoscore_star.isoscore_unbiased` raises then).
+
+        Raises
+        ------
+        InvalidValueError
+            If the fourth order is not kept.
+        """
+        if not self.fourth_order:
+            raise InvalidValueError(
+                "fourth_order", "the unbiased score needs it; these moments were made without. Give fourth_order=True"
+            )
+        score: Tensor = measured_unbiased_score(self.invariants(), self.dim, torch.where)
+        return score
 
     def packed(self) -> Tensor:
         """Return all as one vector, for `from_packed`; its first entry is n."""
-        return self._packed.clone()
+        sums = self._sums
+        parts = [sums.count, sums.unit, sums.anchor, sums.offset, sums.scatter]
+        parts += [sums.fourth, sums.third] if self.fourth_order else []
+        return torch.cat([part.reshape(-1) for part in parts])
 
     @classmethod
     def from_packed(cls, vector: Tensor, dim: int, *, fourth_order: bool = False) -> StreamingMoments:
@@ -231,37 +272,33 @@ class StreamingMoments:
         InvalidValueError
             If the vector has not the length that belongs to d.
         """
+        size = sum(_sizes(dim, fourth_order))
+        if vector.shape != (size,):
+            raise InvalidValueError("vector", f"for dim={dim} expected shape {(size,)}; got {tuple(vector.shape)}")
         moments = cls(dim, vector.device, fourth_order=fourth_order)
-        if vector.shape != moments._packed.shape:
-            raise InvalidValueError(
-                "vector", f"for dim={dim} expected shape {tuple(moments._packed.shape)}; got {tuple(vector.shape)}"
-            )
-        moments._packed.copy_(vector)
+        moments._sums = _unpacked(vector.to(moments._sums.scatter, copy=True), dim, fourth_order)
         return moments
 
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
         """Return the invariants that scores are made of, as tensors, for code that builds on moments."""
-        count = self._packed[0]
-        freedom = (count - 1).clamp(min=1)
-        total = self._scatter.trace() / freedom
-        mean, divisor = mean_variance(total, self.dim)
-        cov = self._scatter / (freedom * divisor)
-        q = self._fourth_and_third[0] / (freedom * divisor) / divisor if self.fourth_order else None
-        target = target_of(shrinkage_cov, cov.dtype)
-        cross = count.new_zeros(()) if target is None else (cov * target.matrix).sum() / target.variance
-        unit = self._unit * mean.sqrt()
-        found = with_target(count, unit, total / divisor, (cov * cov).sum(), q, cross, target)
-        coarsest = product_dtype(cov.new_empty((0, self.dim), dtype=torch.float32))  # in which blocks may have come
-        return found._replace(precision=torch.finfo(coarsest).eps)
+        sums = self._sums
+        total, squares = sums.scatter.trace(), squared_norm(sums.scatter)
+        found, scale = invariants_of_sums(sums.count, sums.unit, total, squares, sums.fourth, self.dim, torch.where)
+        coarsest = product_dtype(sums.scatter.new_empty((0, self.dim), dtype=torch.float32))  # of blocks so far
+        found = found._replace(precision=torch.finfo(coarsest).eps)
+        target = target_of(shrinkage_cov, sums.scatter.dtype)
+        if target is None:
+            return found
+        return with_target(found, target, (sums.scatter * target.matrix).sum() / scale / target.divisor)
 
     def _place(self, like: Tensor) -> None:
         if not self._placed:
-            self._packed, self._placed = self._packed.to(like.device, widest(like.device)), True
+            self._sums = _beside(self._sums, like.new_empty(0, dtype=widest(like.device)))
+            self._placed = True
 
     def _absorb(self, rows: Tensor, keep: Tensor | None) -> None:
         """Take in one block of rows."""
         self._place(rows)
-        block = StreamingMoments(self.dim, self._packed.device, fourth_order=self.fourth_order)
         count = count_points([rows], [keep], compute_dtype(rows))
         anchor = first_point([rows], [keep])
         shifted = centred_rows(rows, keep, anchor)
@@ -271,64 +308,37 @@ class StreamingMoments:
         offset = shifted.sum(0) / at_least(count, 1)
         centred = centred_rows(shifted, keep, offset)
         # Converted before anything is added, since a sum may need more digits than either of its parts.
-        unit = (largest > 0).to(block._packed)
-        block._packed[0], block._packed[1] = count, unit if inverse is None else unit / inverse
-        block._anchor.copy_(anchor[0])
-        block._offset.copy_(offset)
-        block._scatter.copy_(symmetric_products([centred]))
+        unit = (largest > 0).to(self._sums.unit)
+        unit = unit if inverse is None else unit / inverse
+        block = Sums(torch.zeros_like(unit) + count, unit, anchor[0], offset, symmetric_products([centred]))
         if self.fourth_order:
             squared_norms = centred.square().sum(1)
-            fourth = squared_norms.to(block._packed).square().sum()
-            block._fourth_and_third.copy_(torch.cat([fourth[None], squared_norms @ centred]))
-        self._merge(block)
-
-    def _merge(self, other: StreamingMoments) -> None:
-        theirs = StreamingMoments(self.dim, self._packed.device, fourth_order=self.fourth_order)
-        theirs._packed.copy_(other._packed[: len(self._packed)])
-        before, count = self._packed[0].clone(), theirs._packed[0]
-        # The number of points before, or 1 where neither side has any, so that nothing is divided by zero.
-        n1: Any = (before + count).clamp(min=1) - count
-        both = (before > 0) & (count > 0)
-        apart = torch.where(both, theirs.mean - self.mean, 0).abs().amax()
-        unit = torch.maximum(self._unit, theirs._unit).maximum(_unit_for(apart))
-        # Anchors are points: their difference has all the digits that the means, far from zero, have not.
-        own_offset = self._offset_from(self._anchor, unit)
-        delta = torch.where(both, theirs._offset_from(self._anchor, unit) - own_offset, 0)
-        h1: Any = formulas.merged_mean(n1, torch.zeros_like(delta), count, delta)  # type: ignore[arg-type]
-        h2 = h1 - delta
-        if self.fourth_order:
-            own, its = self._fourth_and_third_about(h1, unit), theirs._fourth_and_third_about(h2, unit)
-            self._fourth_and_third.copy_(own + its)
-        self._offset.copy_(torch.where(before > 0, own_offset + h1, theirs._offset_from(theirs._anchor, unit)))
-        self._move(h1, unit)
-        theirs._move(h2, unit)
-        self._scatter.add_(theirs._scatter)
-        self._anchor.copy_(torch.where(before > 0, self._anchor, theirs._anchor))
-        self._packed[0] += count
-
-    def _offset_from(self, anchor: Tensor, unit: Tensor) -> Tensor:
-        """Return the mean's offset from another anchor, in another (larger) unit."""
-        return (self._anchor - anchor) / _safe(unit) + self._offset * (self._unit / _safe(unit))
-
-    def _move(self, h: Tensor, unit: Tensor) -> None:
-        """Turn the scatter into that about a point at h from the mean, in powers of another (larger) unit."""
-        self._scatter.mul_((self._unit / _safe(unit)).square()).addr_(self._packed[0] * h, h)
-        self._unit.copy_(unit)
-
-    def _fourth_and_third_about(self, h: Tensor, unit: Tensor) -> Tensor:
-        """Return Σa² and z likewise, as one vector; before the scatter is moved."""
-        count, ratio = self._packed[0], self._unit / _safe(unit)
-        fourth, third = self._fourth_and_third.tensor_split([1])
-        fourth, third, squared = fourth * ratio**4, third * ratio**3, ratio * ratio
-        t, ah, hh = self._scatter.trace() * squared, (self._scatter @ h) * squared, h @ h
-        given: Any = (fourth, count, t, hh, h @ ah, h @ third)
-        third_given: Any = (third, count, t, h, ah, hh)
-        moved: list[Any] = [formulas.recentred_fourth(*given), formulas.recentred_third(*third_given)]
-        return torch.cat(moved)
+            block.third, block.fourth = squared_norms @ centred, squared_norms.to(unit).square().sum()
+        merge(self._sums, _beside(block, self._sums.scatter), _OPERATIONS)
 
 
 _USUAL = 16
 """Entries between 2⁻ⁿ and 2ⁿ are in units of 1: fourth powers, and sums of them, are in float32's range then."""
+
+
+def _sizes(dim: int, fourth_order: bool) -> list[int]:
+    """Return the lengths of what is packed: n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ and z."""
+    return [1, 1, dim, dim, dim * dim, *([1, dim] if fourth_order else [])]
+
+
+def _unpacked(vector: Tensor, dim: int, fourth_order: bool) -> Sums:
+    """Return what a packed vector holds, as parts of it."""
+    count, unit, anchor, offset, scatter, *fourth_and_third = torch.split(vector, _sizes(dim, fourth_order))
+    sums = Sums(count[0], unit[0], anchor, offset, scatter.view(dim, dim))
+    if fourth_order:
+        fourth, sums.third = fourth_and_third
+        sums.fourth = fourth[0]
+    return sums
+
+
+def _beside(sums: Sums, like: Tensor) -> Sums:
+    """Return sums in the dtype and on the device of a tensor."""
+    return Sums(*(None if part is None else part.to(like) for part in vars(sums).values()))
 
 
 def _unit_for(length: Tensor) -> Tensor:
@@ -337,5 +347,4 @@ def _unit_for(length: Tensor) -> Tensor:
     return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
 
 
-def _safe(unit: Tensor) -> Tensor:
-    return unit + (unit == 0)
+_OPERATIONS = Operations(torch.where, operator.matmul, torch.trace, lambda vector: _unit_for(vector.abs().amax()))

@@ -230,12 +230,6 @@ def _product(part: Tensor) -> Tensor:
     return (pieces.mT @ pieces).sum(0, dtype=widest(part.device)) + left.T @ left
 
 
-def mean_variance(total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return tr S/d, and the same or 1 where it is zero, to divide by."""
-    mean = total / dim
-    return mean, mean + (mean == 0)
-
-
 def squared_lengths(rows: Tensor) -> Tensor:
     """Return ‖xᵢ‖²; where nothing is differentiated without writing the squares."""
     if torch.is_grad_enabled():

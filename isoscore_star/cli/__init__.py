@@ -25,10 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from isoscore_star.cli.app import app
         from isoscore_star.cli.errors import run
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        package = str(error.name).partition(".")[0]
+        if package not in ("typer", "rich"):
             raise
         print(
-            f'error: the command line needs {error.name}, which is not installed: pip install "isoscore-star[cli]"',
+            f'error: the command line needs {package}, which is not installed: pip install "isoscore-star[cli]"',
             file=sys.stderr,
         )
         return 1

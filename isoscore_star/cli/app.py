@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from isoscore_star._version import __version__
+from isoscore_star import __version__
 from isoscore_star.cli.compare_measures import compare_measures_of_file
 from isoscore_star.cli.demo import demo
 from isoscore_star.cli.errors import Commands

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
+from isoscore_star import IsoScoreError
+from isoscore_star.cli.options import AsJson, Columns, Key, Mask
 from isoscore_star.cli.printable import note
-from isoscore_star.core.errors import IsoScoreError
 from isoscore_star.diagnostics import Comparison, compare_measures
-from isoscore_star.readers import SUFFIXES, Cloud, open_clouds
-from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers import SUFFIXES, Cloud, open_clouds, require_memory
 
 _COPIES = 5
 """Copies of all points, in float64, that the greediest of the measures holds at a time beside those that were read."""
@@ -24,21 +26,10 @@ def compare_measures_of_file(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False)
     ],
-    mask: Annotated[
-        str | None,
-        typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; several are one union."
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*')."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    mask: Mask = None,
+    key: Key = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the isotropy of the points in a file in every known way (the file has to fit into memory)."""
     clouds = open_clouds([file], key or (), mask, columns=columns or ())
@@ -79,9 +70,6 @@ def _require_memory(name: str, values: int) -> None:
 
 
 def _show(found: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(markup=False, emoji=False, highlight=False)
     table = Table(title=f"{found.count:,} points, {found.dim:,} dimensions")
     table.add_column("measure", no_wrap=True)

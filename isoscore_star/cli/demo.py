@@ -13,10 +13,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from isoscore_star import Measurement
-from isoscore_star.cli.folder import folder
+from isoscore_star.cli.options import AsJson, folder
 from isoscore_star.cli.printable import printable
-from isoscore_star.demonstration import Comparison, Demonstration, demonstrate, prepare_folder, write_files
-from isoscore_star.demonstration._comparison import LAMS, SEEDS
+from isoscore_star.demonstration import LAMS, SEEDS, Comparison, Demonstration, demonstrate, prepare_folder, write_files
 
 
 def demo(
@@ -26,7 +25,7 @@ def demo(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - SEEDS, help="First of the five random seeds of the training.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure real hidden states, and raise and lower their isotropy in training (which needs torch).
 
@@ -47,7 +46,7 @@ def _demonstrate(seed: int) -> Demonstration:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("measuring and training", total=1.0)
-        return demonstrate(seed, lambda share: bar.update(task, completed=share))
+        return demonstrate(seed, lambda done: bar.update(task, completed=done))
 
 
 def _report(console: Console, found: Demonstration) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from isoscore_star import InvalidValueError, IsoScoreError
 from isoscore_star.cli.printable import printable
-from isoscore_star.core.errors import IsoScoreError
 from isoscore_star.readers import SelectionError
 
 BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130
@@ -21,8 +22,16 @@ BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 
 
+class OptionError(InvalidValueError):
+    """An option has a value that is not allowed, whatever the data."""
+
+
 class _InterruptedError(Exception):
     """Ctrl-C, under a name that typer does not treat in its own way."""
+
+
+class _CommandError(Exception):
+    """The message and the exit code of a command that failed."""
 
 
 class Commands(TyperGroup):
@@ -34,23 +43,23 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _InterruptedError from None
+        except IsoScoreError as error:
+            code = BAD_USE if isinstance(error, (SelectionError, OptionError)) else BAD_DATA
+            command = self.commands[ctx.invoked_subcommand]
+            raise _CommandError(_message(error, command), code) from error
+
+
+@contextmanager
+def checking_options() -> Iterator[None]:
+    """Count a value that is not allowed as wrong use."""
+    try:
+        yield
+    except InvalidValueError as error:
+        raise OptionError(*error.args) from error
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Run an app.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        Of class `Commands`.
-    arguments : sequence of str, optional
-        By default those of the process.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run an app."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # one that cannot write a sign, such as ±, gets a question mark
             stream.reconfigure(errors="replace")
@@ -63,14 +72,21 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         return BAD_DATA
     except _ParsingError as error:
         return _fail(_with_help(error), BAD_USE)
-    except SelectionError as error:
-        return _fail(str(error), BAD_USE)
-    except (IsoScoreError, OSError) as error:
+    except _CommandError as error:
+        return _fail(*error.args)
+    except OSError as error:
         return _fail(str(error), BAD_DATA)
     except MemoryError:
         return _fail("out of memory", BAD_DATA)
     except (_InterruptedError, KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
+
+
+def _message(error: IsoScoreError, command: Any) -> str:
+    """Return the error's message, in which an argument that is an option of the command is called as that option."""
+    options = {option.name: option.opts[0] for option in command.params if option.param_type_name == "option"}
+    name = options.get(error.argument, error.argument)
+    return error.reason if name is None else f"{name}: {error.reason}"
 
 
 def _with_help(error: Any) -> str:

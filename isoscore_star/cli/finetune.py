@@ -15,13 +15,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.finetune_tables import show_results
-from isoscore_star.cli.folder import folder
 from isoscore_star.cli.measure import Estimator
+from isoscore_star.cli.options import folder
 from isoscore_star.cli.printable import printable
-from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.finetuning import Cell, Results, Settings, cells, check_seeds, parse_sweep
-from isoscore_star.finetuning import Progress as Tell
+from isoscore_star.finetuning import Progress as Report
 from isoscore_star.finetuning import finetune as run_all
 
 _MOST = 2**31 - 1
@@ -62,7 +62,7 @@ def finetune(
         list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="More values to sweep.", show_default=False)
     ] = None,
     lam: Annotated[float, typer.Option(help="Above 0 towards isotropy, below 0 away from it; 0: no penalty.")] = 1.0,
-    zeta: Annotated[float, typer.Option(help="Share of the shrinkage covariance, from 0 to 1.")] = 0.2,
+    zeta: Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")] = 0.2,
     estimator: Annotated[
         Estimator, typer.Option(help="shrinkage (the paper's), or unbiased, which needs no covariance.")
     ] = Estimator.shrinkage,
@@ -132,15 +132,13 @@ def finetune(
     base = Cell(
         lam, zeta, estimator.value, target, floor, lam_schedule.value, warmup_steps, float(epochs), batch_size, lr
     )
-    try:
+    with checking_options():
         swept = parse_sweep([*(sweep or ()), *(axes or ())])
         cells(base, swept)
         wanted_seeds = list(dict.fromkeys(_whole_numbers("seeds", seeds)))
         check_seeds(wanted_seeds)
-    except InvalidValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    with _progress() as tell:
-        results = run_all(settings, base, swept, wanted_seeds, output, tell, keep_models=keep_models)
+    with _progress() as report:
+        results = run_all(settings, base, swept, wanted_seeds, output, report, keep_models=keep_models)
     _report(results, as_json)
 
 
@@ -148,7 +146,7 @@ def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{option}: expected whole numbers, as 1,2; got {reprlib.repr(text)}") from None
+        raise OptionError(option, f"expected whole numbers, as 1,2; got {reprlib.repr(text)}") from None
 
 
 class _Notes(logging.Handler):
@@ -164,7 +162,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
+def _progress() -> Iterator[Report]:
     console = Console(stderr=True)
     shown = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     logger, notes = logging.getLogger("isoscore_star"), _Notes(console)
@@ -175,11 +173,11 @@ def _progress() -> Iterator[Tell]:
         ) as bar:
             task = bar.add_task("loading", total=1.0)
 
-            def tell(what: str, share: float) -> None:
+            def report(what: str, done: float) -> None:
                 notes.about = what
-                bar.update(task, description=what, completed=share)
+                bar.update(task, description=what, completed=done)
 
-            yield tell
+            yield report
     finally:
         logger.removeHandler(notes)
 

@@ -13,19 +13,19 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
-from isoscore_star.cli.printable import note, printable
-from isoscore_star.core import checks, value_checks
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
-from isoscore_star.measurement import Measurement
+from isoscore_star import IsoScoreError, Measurement, arguments
+from isoscore_star.cli.errors import OptionError, checking_options
+from isoscore_star.cli.measure_tables import show_measurements
+from isoscore_star.cli.options import AsJson, Columns, Key, Mask
+from isoscore_star.cli.printable import note
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
 # The sample behind the standard error of a large file is random; the same file is to give the same answer.
 _SEED = 0
-_SHOWN_OUTLIERS = 5
-_SHOWN_COLUMNS = 10
 
-_EXISTING = {"exists": True, "dir_okay": False}
 _Layer = tuple[str, Measurement]
 
 
@@ -40,10 +40,13 @@ def measure(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.", **_EXISTING
+            metavar="FILE...",
+            help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
-    zeta: Annotated[float, typer.Option(help="Share of the shrinkage covariance, from 0 to 1.")] = 0.0,
+    zeta: Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")] = 0.0,
     shrinkage_cov: Annotated[
         str | None,
         typer.Option(
@@ -51,26 +54,14 @@ def measure(
         ),
     ] = None,
     estimator: Annotated[Estimator, typer.Option(help="Which score comes first.")] = Estimator.shrinkage,
-    mask: Annotated[
-        str | None,
-        typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; may be repeated."),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Columns of a table that are dimensions: a name or a pattern ('emb_*'); may be repeated.",
-        ),
-    ] = None,
+    mask: Mask = None,
+    key: Key = None,
+    columns: Columns = None,
     by_layer: Annotated[
         bool,
         typer.Option("--by-layer", help="Also measure each layer: first of 3 or more axes, or file, or key."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
@@ -91,26 +82,31 @@ def measure(
             found["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
         print(json.dumps(found, indent=2))
     else:
-        _show(union, layers, zeta, estimator, names)
+        show_measurements(union, layers, zeta, estimator is Estimator.unbiased, names)
 
 
 def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
-    try:
-        if estimator is Estimator.unbiased and shrinkage_cov is None and checks.number("zeta", zeta, 0, 1) > 0:
-            note("the unbiased score needs no shrinkage, so zeta is not used")
-            return 0.0
-        return float(checks.zeta(zeta, shrinkage_cov))
-    except InvalidValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with checking_options():
+        arguments.number("zeta", zeta, 0, 1)
+    if zeta > 0 and shrinkage_cov is None:
+        if estimator is Estimator.shrinkage:
+            raise OptionError(
+                "shrinkage_cov",
+                f"--zeta {zeta:g} mixes in a shrinkage covariance, but none was given. Give a file with one (the "
+                "covariance of many more points), or --zeta 0, or --estimator unbiased, which needs none",
+            )
+        note("the unbiased score needs no shrinkage, so zeta is not used")
+        return 0.0
+    return zeta
 
 
 def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
     source = open_array(*_file_and_key(name))
     matrix = source.whole()
     try:
-        return value_checks.shrinkage_target(matrix, dim)
+        return arguments.shrinkage_cov(matrix, dim)
     except IsoScoreError as error:
-        raise type(error)(name, "; ".join([str(error), *source.notes])) from error
+        raise type(error)("shrinkage_cov", "; ".join([f"{name}: {error.reason}", *source.notes])) from error
 
 
 def _file_and_key(name: str) -> tuple[str, str | None]:
@@ -152,9 +148,6 @@ def _measurement(cloud: StreamedCloud, name: str, estimator: Estimator, shrinkag
 @contextmanager
 def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, and nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     counts = [cloud.rows for cloud in clouds]
     total = None if None in counts else sum(filter(None, counts))
     console = Console(stderr=True)
@@ -170,62 +163,3 @@ def _with_columns(found: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
         for outlier in plain["outlier_dimensions"]:
             outlier["column"] = names[outlier["dimension"]]
     return plain
-
-
-def _show(union: Measurement, layers: list[_Layer], zeta: float, estimator: Estimator, names: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # File names are no markup.
-    console = Console(markup=False, emoji=False, highlight=False)
-    if layers:
-        title = f"{union.dim:,} dimensions{f': {_columns(names)}' if names else ''}"
-        table = Table("layer", *_rows(union, zeta, estimator, names), title=title)
-        for column in table.columns:
-            column.no_wrap = "score" in str(column.header).lower()
-        for label, found in [*layers, ("union", union)]:
-            table.add_row(printable(label), *_rows(found, zeta, estimator, names).values())
-    else:
-        table = Table(show_header=False)
-        table.add_row("dimensions", f"{union.dim:,}")
-        if names:
-            table.add_row("columns", _columns(names))
-        for row in _rows(union, zeta, estimator, names).items():
-            table.add_row(*row)
-    console.print(table)
-    warnings = [w for found in [*(layer for _, layer in layers), union] for w in found.warnings]
-    for warning in dict.fromkeys(warnings):
-        console.print(f"warning: {warning}", style="yellow")
-
-
-def _rows(found: Measurement, zeta: float, estimator: Estimator, names: tuple[str, ...]) -> dict[str, str]:
-    unbiased = "not defined" if found.unbiased_score is None else f"{found.unbiased_score:.4f}"
-    if found.standard_error is not None:
-        unbiased += f" ± {found.standard_error:.4f}"
-    scores = [
-        ("IsoScore" if zeta == 0 else f"IsoScore* (zeta={zeta:g})", f"{found.score:.4f}"),
-        ("unbiased score", unbiased),
-    ]
-    if estimator is Estimator.unbiased:
-        scores.reverse()
-    return {
-        "points": f"{found.count:,}",
-        **dict(scores),
-        "effective dimensions": f"{found.effective_dimensions:.1f}",
-        "outlier dimensions": _outliers(found, names),
-    }
-
-
-def _outliers(found: Measurement, names: tuple[str, ...]) -> str:
-    shown = [
-        f"{printable(names[index]) if len(names) == found.dim else index} ({share:.1%})"
-        for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]
-    ]
-    more = len(found.outlier_dimensions) - len(shown)
-    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
-
-
-def _columns(names: tuple[str, ...]) -> str:
-    """Name the columns that were taken, the first and the last of many."""
-    shown = list(map(printable, names if len(names) <= _SHOWN_COLUMNS else (*names[:3], names[-1])))
-    return ", ".join(shown) if len(names) <= _SHOWN_COLUMNS else f"{', '.join(shown[:-1])}, ..., {shown[-1]}"

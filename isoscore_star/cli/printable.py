@@ -8,16 +8,6 @@ import sys
 def printable(text: str) -> str:
     r"""Write control characters, marks of direction and lone surrogates as escapes.
 
-    Parameters
-    ----------
-    text : str
-        A name or a message that may hold any character.
-
-    Returns
-    -------
-    str
-        The same, of characters that stand for themselves.
-
     Examples
     --------
     >>> print(printable("\x1b[31mred"))

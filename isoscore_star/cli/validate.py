@@ -6,21 +6,21 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from isoscore_star import available_backends, get_backend
+from isoscore_star.cli.options import AsJson
 from isoscore_star.cli.printable import printable
-from isoscore_star.core.registry import available_backends, get_backend
 from isoscore_star.validation import Check
 from isoscore_star.validation import validate as run_checks
 
 
 def validate(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare every installed backend, on every device and in every precision, with the paper's Algorithm 1.
 
@@ -43,7 +43,7 @@ def validate(
 
 
 def _load_quietly() -> None:
-    """Load every framework without what TensorFlow tells of itself, before it can be told not to."""
+    """Load every framework without the messages that TensorFlow logs while it is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _closed_stderr():
         for name in available_backends():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.messages import count_of, shown
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.registry import backend_of
 
@@ -32,14 +33,13 @@ class Points(NamedTuple):
     dim: int
 
 
-def points(X: Any, mask: Any = None) -> Points:
-    """Check X and its mask statically, and bring them to the form that backends take."""
-    backend = backend_of(X)
+def points(X: Any, mask: Any = None, backend: Backend | None = None) -> Points:
+    """Check X and its mask statically, and bring them to the form that its backend (X's, if it is known) takes."""
+    backend = backend or backend_of(X)
     is_union = isinstance(X, (list, tuple))
     arrays = list(X) if is_union else [X]
     names = [f"X[{i}]" for i in range(len(arrays))] if is_union else ["X"]
-    if backend.name == "numpy":
-        arrays = [as_numpy(name, array) for name, array in zip(names, arrays, strict=True)]
+    arrays = [backend.accept(name, array) for name, array in zip(names, arrays, strict=True)]
     for name, array in zip(names, arrays, strict=True):
         check_array(name, array, backend)
     dims = [int(array.shape[-1]) for array in arrays]
@@ -53,26 +53,9 @@ def points(X: Any, mask: Any = None) -> Points:
     return Points(backend, [backend.points(array) for array in arrays], masks, dims[0])
 
 
-def as_numpy(name: str, array: Any) -> NDArray[Any]:
-    """Bring what has ``__array__`` to NumPy."""
-    if np.ma.is_masked(array):
-        raise InvalidValueError(
-            name,
-            f"{count_of(np.ma.getmaskarray(array))} values are masked, by NumPy's masked array, which would be "
-            "lost. Give its data as it is, and which points count as mask=",
-        )
-    try:
-        return np.asarray(array)
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever the __array__ of somebody's class raises
-        raise InvalidTypeError(name, f"{type(array).__name__} cannot be brought to NumPy: {error}") from error
-
-
 def check_array(name: str, array: Array, backend: Backend) -> None:
-    """Require points as rows: dtype, layout and shape."""
+    """Require points as rows: dtype and shape."""
     check_dtype(name, backend.dtype_name(array))
-    check_dense(name, array)
     shape = shape_of(name, array)
     if len(shape) < 2:
         raise InvalidValueError(
@@ -122,13 +105,6 @@ def check_dtype(name: str, dtype: str) -> None:
         )
 
 
-def check_dense(name: str, array: Array) -> None:
-    """Refuse sparse layouts."""
-    layout = str(getattr(array, "layout", ""))
-    if layout.startswith("torch.sparse"):
-        raise InvalidTypeError(name, f"expected a dense array; got one of layout {layout}. Give {name}.to_dense()")
-
-
 def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, backend: Backend) -> list[Array | None]:
     if mask is None:
         return [None] * len(arrays)
@@ -153,13 +129,10 @@ def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, bac
 def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
     if mask is None:
         return None
-    mask_backend = same_framework("mask", mask, backend)
-    if mask_backend.name == "numpy":
-        mask = as_numpy("mask", mask)
-    dtype = mask_backend.dtype_name(mask)
+    owner, mask = own_or_constant("mask", mask, backend)
+    dtype = owner.dtype_name(mask)
     if dtype != "bool" and dtype not in FLOATS + _INTEGERS:
         raise InvalidTypeError("mask", f"expected booleans or zeros and ones; got dtype {dtype}")
-    check_dense("mask", mask)
     expected = tuple(array.shape[:-1])
     shape = shape_of("mask", mask)
     if not same_shape(shape, expected):
@@ -177,32 +150,28 @@ def same_shape(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) 
     return len(shape) == len(expected) and all(a is None or b is None or a == b for a, b in pairs)
 
 
-def across(value: Any, backend: Backend) -> Any:
-    """Require a backend that can sum over devices, if that was asked for."""
-    if value is not None and not backend.distributed:
-        raise InvalidValueError(
-            "across",
-            f"the {backend.name} backend cannot sum over devices; got {shown(value)}. Leave it out, or merge Moments",
-        )
-    return value
-
-
-def same_framework(name: str, array: Any, backend: Backend) -> Backend:
-    """Require X's own framework or NumPy, and return which of the two it is."""
+def own_or_constant(name: str, array: Any, backend: Backend) -> tuple[Backend, Array]:
+    """Require an array of X's own framework or of NumPy; return it with the backend that it belongs to."""
     if isinstance(array, (list, tuple)):
         raise InvalidTypeError(
             name,
             f"expected an array of X's framework ({backend.name}) or NumPy; got a {type(array).__name__} of "
             f"{len(array)}. Convert it by numpy.asarray",
         )
-    other = backend_of(array, name)
-    if other.name in (backend.name, "numpy", *backend.takes) or (backend.name == "numpy" and "numpy" in other.takes):
-        return other
+    owner = owner_of(name, array, backend)
+    known = owner is backend or owner.name in backend.takes or backend.name in owner.takes
+    if known or owner.constants_for_all:
+        return owner, owner.accept(name, array)
     raise InvalidTypeError(
         name,
-        f"expected an array of X's framework ({backend.name}) or NumPy; got one of {other.name}. "
-        f"Convert it, or give X in {other.name}",
+        f"expected an array of X's framework ({backend.name}) or NumPy; got one of {owner.name}. "
+        f"Convert it, or give X in {owner.name}",
     )
+
+
+def owner_of(name: str, array: Any, backend: Backend) -> Backend:
+    """Return the backend of an array that is most likely one of the given backend's own."""
+    return backend if backend.owns(array) else backend_of(array, name)
 
 
 def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -233,16 +202,6 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
         raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
     return number
-
-
-def shown(value: object) -> str:
-    """Show what was got, in a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python is willing to print
-        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
@@ -334,11 +293,8 @@ def width(name: str, array: Any, dim: int) -> None:
 
 def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = None) -> Any:
     """Check a covariance statically: framework, dtype, shape (d, d). Returns it, as an ndarray if it is array-like."""
-    owner = same_framework(name, matrix, backend)
-    if owner.name == "numpy":
-        matrix = as_numpy(name, matrix)
+    owner, matrix = own_or_constant(name, matrix, backend)
     check_dtype(name, owner.dtype_name(matrix))
-    check_dense(name, matrix)
     shape = shape_of(name, matrix)
     if len(shape) != 2 or None in shape or shape[0] != shape[1] or shape[0] < 2:
         raise InvalidValueError(
@@ -360,8 +316,3 @@ def dimensions(d: Any, name: str = "d") -> int:
     if not 2 <= int(d) < 2**63:
         raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
     return int(d)
-
-
-def count_of(bad: NDArray[np.bool_]) -> int:
-    """Count what is true."""
-    return int(np.count_nonzero(bad))

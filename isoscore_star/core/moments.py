@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
+from isoscore_star.core.accumulator import Accumulator, covariance
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import shrunk_score, unbiased_margin, unbiased_score
-from isoscore_star.core.spread import FewPoints, Scatter, Spread, largest_entry, mean_of
+from isoscore_star.core.spread import mean_of
 
 FloatArray = NDArray[np.float64]
 
-# Rows that are centred and multiplied at a time: enough that the d² work of merging is small beside the product.
-BLOCK_ROWS = 8192
 
-_FARTHEST = 2.0**1021
-"""Points nearer to zero than this, an eighth of the range of floats, have differences of means that do not overflow."""
-
-
-class Moments:
+class Moments(Accumulator):
     """Count, mean and scatter of points that arrive in batches, and every score of all of them.
 
     Batches, layers, devices and files merge exactly (`isoscore_star.core.formulas`), so a dataset of any size is
@@ -62,18 +55,6 @@ class Moments:
     >>> abs(moments.isoscore() - iso.isoscore(points)) < 1e-12
     True
     """
-
-    def __init__(self) -> None:
-        self.dim: int | None = None
-        self._scatter: Scatter | None = None
-        # Rows that are too few to be multiplied yet.
-        self._waiting: list[NDArray[Any]] = []
-        self._few: FewPoints | None = None  # all of them, once a score was asked for
-
-    @property
-    def count(self) -> int:
-        """Number of points so far."""
-        return (self._scatter.count if self._scatter else 0) + sum(map(len, self._waiting))
 
     @property
     def mean(self) -> FloatArray:
@@ -121,16 +102,16 @@ class Moments:
                 f"these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
                 "Use one Moments for each width",
             )
-        value_checks.mask_values(mask)
+        value_checks.mask_values(mask, cloud.backend)
         to_numpy = cloud.backend.to_numpy
-        batch = Moments()
+        batch = Accumulator()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
-        if not batch._is_finite():
+        if not batch.is_finite():
             value_checks.explain_non_finite(cloud)
-        # The caller may change the arrays later.
-        batch._waiting = [rows.copy() for rows in batch._waiting]
-        return self.merge(batch)
+        batch.own()
+        self.add(batch)
+        return self
 
     def merge(self, other: Moments) -> Moments:
         """Take in the points that other moments have seen, exactly.
@@ -156,11 +137,7 @@ class Moments:
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
-        self.dim = other.dim
-        if other._scatter is not None:
-            self._merge(other._scatter)
-        for rows in list(other._waiting):
-            self._wait(rows)
+        self.add(other)
         return self
 
     def isoscore(self) -> float:
@@ -181,103 +158,9 @@ class Moments:
         value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
         return float(unbiased_score(invariants, dim, np.where, floored=False))
 
-    def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
-        """Return the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
-        spread = self.spread()
-        freedom, dim = max(spread.count - 1, 1), len(spread.anchor)
-        variance = spread.total / (freedom * dim)
-        unit = variance or 1.0
-        found = Invariants(
-            count=spread.count,
-            unit=np.float64(spread.unit * math.sqrt(variance)),
-            t=np.float64(spread.total / (freedom * unit)),
-            f=np.float64(spread.squares / (freedom * unit) / (freedom * unit)),
-            q=np.float64(spread.fourth / unit / unit / freedom) if fourth_order else None,
-            precision=spread.precision,
-        )
-        if shrinkage_cov is None:
-            return found
-        # A matrix of ordinary size is not copied.
-        largest = float(np.abs(shrinkage_cov.diagonal()).max())
-        part = 1.0 if 2.0**-400 < largest < 2.0**400 else largest or 1.0
-        target = shrinkage_cov if part == 1 else shrinkage_cov / part
-        target_variance = float(target.trace()) / dim
-        target_unit = target_variance or 1.0
-        return found._replace(
-            cross=np.float64(spread.inner(target) / (freedom * unit) / target_unit),
-            t0=np.float64(target.trace() / target_unit),
-            f0=np.float64(np.vdot(target, target) / target_unit / target_unit),
-            target_unit=np.float64(math.sqrt(part) * math.sqrt(max(target_variance, 0.0))),
-        )
-
-    def spread(self) -> Spread:
-        """Return the points about their mean, for code that builds on moments (the standard error)."""
-        if self._scatter is not None:
-            if self._waiting:
-                self._scatter.merge(Scatter(_joined(self._waiting)))
-                self._waiting = []
-            return self._scatter
-        if self._few is None:
-            self._few = FewPoints(_joined(self._waiting or [np.empty((0, self.dim or 0))]))
-        return self._few
-
-    def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
-        """Take in an (m, d) array without any check or copy, block by block; a memory-mapped one is read as it goes."""
-        self.dim = rows.shape[1]
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
-            if keep is not None:
-                block = block[keep[start : start + BLOCK_ROWS]]
-            if len(block):
-                self._wait(block)
-
-    def _wait(self, rows: NDArray[Any]) -> None:
-        """Keep rows until there are enough to be worth a product: of d rows, or fewer once d × d numbers are kept."""
-        waiting, width = [*self._waiting, rows], rows.shape[1]
-        if sum(map(len, waiting)) >= (width if self._scatter is None else width // 4 + 1):
-            self._merge(Scatter(_joined(waiting)), own=True)
-            waiting = []
-        self._few, self._waiting = None, waiting
-
-    def _merge(self, scatter: Scatter, *, own: bool = False) -> None:
-        self._few = None
-        if self._scatter is None:
-            self._scatter = scatter if own else scatter.copy()
-        else:
-            self._scatter.merge(scatter)
-
-    def _is_finite(self) -> bool:
-        done = self._scatter
-        if done is not None and not (math.isfinite(done.total) and largest_entry(done.anchor) < _FARTHEST):
-            return False
-        return all(largest_entry(rows) < _FARTHEST for rows in self._waiting)
-
     def _require_spread(self, least: int, why: str) -> int:
         value_checks.enough_points(self.count, least, why)
         spread = self.spread()
         if not spread.total:
             raise value_checks.identical_points(self.count)
         return len(spread.anchor)
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def covariance(spread: Spread) -> FloatArray:
-    """Return the covariance (ddof = 1), d × d numbers."""
-    with np.errstate(over="ignore"):
-        # In two steps, since the square of a unit may leave the range where a variance does not.
-        cov = spread.matrix() / (spread.count - 1) * spread.unit * spread.unit
-    _require_range(spread, float(cov.diagonal().max()))
-    return cov
-
-
-def _require_range(spread: Spread, largest: float) -> None:
-    if not math.isfinite(largest) or (largest < 2.0**-1022 and spread.total):
-        leave = "underflow" if largest < 1 else "overflow"
-        raise InvalidValueError(
-            "X",
-            f"variances of these values {leave}, so there is no covariance to give. Scores do not need one; for the "
-            "covariance itself divide X by its largest value",
-        )

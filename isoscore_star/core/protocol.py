@@ -1,16 +1,20 @@
 """What a backend is: the few operations that differ between frameworks.
 
-To write a seventh backend, copy the outline of a sixth: one file with a class that has the members below and an
-instance named ``BACKEND``. A third party announces its own by an entry point in the group
+A new one is a class that inherits `Backend`, writes its ten operations, and has an instance named ``BACKEND``;
+CONTRIBUTING.md shows one on a page. A third party announces its own by an entry point in the group
 ``isoscore_star.backends`` whose name is the backend's and whose value is that instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
+
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.messages import shown
 
 Array = Any
 """An array of some framework; which one is known by the backend alone."""
@@ -51,45 +55,42 @@ class Invariants(NamedTuple):
 
 @runtime_checkable
 class Backend(Protocol):
-    """The interface that each framework implements natively.
+    """The interface that each framework implements natively: ten operations to write, the others have a default.
 
-    Everything is given as arrays of the backend's own framework, except where NumPy is named; arguments were
-    checked before (`isoscore_star.core.checks`), so a backend checks nothing.
+    Everything is given as arrays of the backend's own framework, except where NumPy is named; shapes and dtypes were
+    checked before (`isoscore_star.core.checks`).
     """
 
     name: str
     """How the backend is called: ``get_backend(name)``, the extra, the file."""
 
-    differentiable: bool
-    """Whether gradients flow through `invariants`."""
+    takes: tuple[str, ...] = ()
+    """Backends whose arrays may stand beside this one's own, in a union too: autograd's constants are NumPy's, a Keras
+    model's tensors those of the framework it runs on."""
 
-    distributed: bool
-    """Whether `invariants` can sum over the devices of a distributed run (its argument `across`)."""
+    constants_for_all: bool = False
+    """Whether its arrays may be a mask or Σ_S beside points of every other backend, as NumPy's are."""
 
-    takes: tuple[str, ...]
-    """Backends whose arrays may stand beside this one's own: autograd's constants are NumPy's, a Keras model's tensors
-    those of the framework it runs on."""
+    flushes_subnormals: bool = False
+    """Whether the framework takes subnormal numbers for zero, as XLA does."""
 
+    @abstractmethod
     def owns(self, array: object) -> bool:
         """Return whether the array is one of this framework's."""
-        ...
 
-    def dtype_name(self, array: Array) -> str:
-        """Name the dtype as NumPy would: ``"float32"``, ``"bfloat16"``, ``"bool"``, ``"complex64"``, ..."""
-        ...
-
+    @abstractmethod
     def points(self, array: Array) -> Array:
         """Flatten leading axes, (..., d) to (m, d)."""
-        ...
 
+    @abstractmethod
     def mask(self, mask: Array, like: Array) -> Array:
         """Bring a mask (NumPy or native) to a flat boolean array on the points' device: true where it is not zero."""
-        ...
 
+    @abstractmethod
     def constant(self, array: Array, like: Array) -> Array:
         """Bring an array (NumPy or native) to the dtype in which `like` is computed, and to its device."""
-        ...
 
+    @abstractmethod
     def invariants(
         self,
         clouds: Sequence[Array],
@@ -102,55 +103,63 @@ class Backend(Protocol):
         """Compute the invariants of the union of the clouds, (m₁, d), (m₂, d), ...
 
         With `across` it is also the union over the devices which that names in the framework's own terms; each device
-        gets the same invariants, and the part of the gradient that is its own points'. It is None if not `distributed`.
+        gets the same invariants, and the part of the gradient that is its own points'. A backend that cannot sum over
+        devices calls `refuse_across`.
 
         Sums and products accumulate in float32 or better. What stands behind a mask, NaN included, reaches neither
-        the values nor the gradients. Nothing is raised and the host never waits for the device.
+        the values nor the gradients. Nothing is raised for values, and the host never waits for the device.
         """
-        ...
 
-    def total(self, array: Array) -> Array:
-        """Sum all entries to a 0-d array."""
-        ...
+    @abstractmethod
+    def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
+        """Compute tr C and ‖C‖²_F of a covariance (d, d), or of the eigenvalues (d,) of one, in a unit of their own.
 
-    def diagonal(self, matrix: Array) -> Array:
-        """Take the diagonal of a square matrix."""
-        ...
+        `isoscore_star.core.scaling.sums_in_unit` does that, given how the framework sums.
+        """
 
-    def detached(self, scalar: Array) -> Array:
-        """Return a 0-d array as a constant, without gradient."""
-        ...
-
+    @abstractmethod
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """Choose between scalars, elementwise and differentiably."""
-        ...
 
+    @abstractmethod
     def concrete(self, scalar: Any) -> float | None:
         """Return a scalar's value, or None while the function is being traced or compiled and there is none yet."""
-        ...
 
+    @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Copy to a NumPy array, detached (bfloat16 as float32)."""
-        ...
+
+    def accept(self, name: str, array: Any) -> Array:
+        """Return what was given for an argument as an array that the operations take; raise where it is none."""
+        return array
+
+    def dtype_name(self, array: Array) -> str:
+        """Return the dtype's name as NumPy has it: ``"float32"``, ``"bfloat16"``, ``"bool"``, ``"complex64"``, ..."""
+        return str(getattr(array.dtype, "name", array.dtype))
+
+    def recorder(self, X: Any) -> str | None:
+        """Return the module whose ``record(function, X, arguments)`` takes calls on X, if X is a model's placeholder.
+
+        None where X has values, or will have some once traced code runs.
+        """
+        return None
+
+    def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
+        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score, in fewer steps than core's.
+
+        Returns NotImplemented where `isoscore_star.core.score` is to do it.
+        """
+        return NotImplemented
 
     def result(self, score: Array) -> Any:
-        """Turn a computed score into what the caller gets: a float for NumPy, else the 0-d array as it is."""
-        ...
+        """Return what the caller gets for a computed score: a float for NumPy, else the 0-d array as it is."""
+        return score
 
-    def devices(self) -> tuple[str, ...]:
-        """Name the devices that are present here: ``"cpu"``, ``"cuda:0"``, ..."""
-        ...
 
-    def native(self, array: NDArray[Any], dtype: str, device: str) -> Array:
-        """Copy a NumPy array to a dtype and a device by their names; a TypeError where it does not exist."""
-        ...
-
-    # A backend whose framework takes subnormal numbers for zero (XLA's do) says so by ``flushes_subnormals = True``.
-    # A backend with placeholders (Keras' symbolic tensors) also has ``defer(function, X, arguments)``: for those it
-    # records the call of a public function in the model being built, for all else it answers NotImplemented.
-    # One that pays for every operation (torch) also has ``score_in_one_step(invariants, zeta, dim)``: IsoScore*, or for
-    # ``zeta=None`` the unbiased score with its floor, as one step; or NotImplemented.
-
-    def value_and_gradient(self, function: Callable[[Array], Array], X: Array) -> tuple[Array, Array | None]:
-        """Return a scalar function's value at X and its gradient, which is None if not `differentiable`."""
-        ...
+def refuse_across(backend: Backend, across: Any) -> None:
+    """Raise for an `across`, in a backend that cannot sum over devices."""
+    if across is not None:
+        raise InvalidValueError(
+            "across",
+            f"the {backend.name} backend cannot sum over devices; got {shown(across)}. Leave it out, or merge Moments",
+        )

@@ -7,14 +7,11 @@ Points that are not finite give NaN, which differs from 0, so that no guard hide
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Array, Invariants
-
-Where = Callable[[Any, Any, Any], Any]
-
+from isoscore_star.core.scaling import Where, larger, not_zero
 
 _SMALL = 2.0**-10
 """A ζ that is no nearer to 0 or 1 leaves the larger of the two weights far from zero."""
@@ -24,14 +21,32 @@ _LARGE = 2.0**40
 
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
-    """IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
+    """Return IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
+    return mixed(invariants, zeta, where).score(dim, where)
+
+
+class Mixed(NamedTuple):
+    """T and F of Σ = a·S/s² + b·Σ_S/s₀², and the two weights, up to a common factor."""
+
+    t: Any
+    f: Any
+    a: Any
+    b: Any
+
+    def score(self, dim: int, where: Where) -> Array:
+        """Return IsoScore* of Σ."""
+        numerator, denominator = formulas.score_fraction(self.t, self.f, dim)
+        return numerator / where(self.f != 0, denominator, 1.0)
+
+
+def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
+    """Mix S with Σ_S, if there is one and it counts."""
     t, f = invariants.t, invariants.f
-    if invariants.target_unit is not None and not (isinstance(zeta, float) and zeta == 0):
-        cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
-        a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
-        t, f = formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0)
-    numerator, denominator = formulas.score_fraction(t, f, dim)
-    return numerator / where(f != 0, denominator, 1.0)
+    if invariants.target_unit is None or (isinstance(zeta, float) and zeta == 0):
+        return Mixed(t, f, 1.0, 0.0)
+    cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
+    a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
+    return Mixed(formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0), a, b)
 
 
 def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
@@ -43,34 +58,57 @@ def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> t
     known = isinstance(zeta, float)
     if known and zeta in (0, 1):
         return 1 - zeta, zeta
-    larger = where(unit > target_unit, unit, target_unit)
+    scale = larger(unit, target_unit, where)
     if not known:
-        larger = where(zeta == 1, target_unit, where(zeta == 0, unit, larger))
-    larger = where(larger != 0, larger, 1.0)
-    own, its = unit / larger, target_unit / larger
+        scale = where(zeta == 1, target_unit, where(zeta == 0, unit, scale))
+    scale = not_zero(scale, where)
+    own, its = unit / scale, target_unit / scale
     if known and _SMALL < zeta < 1 - _SMALL:
         return formulas.shrinkage_weights(zeta, own, its)
     own, its = where(own < _LARGE, own, _LARGE), where(its < _LARGE, its, _LARGE)
     a, b = formulas.shrinkage_weights(zeta, own, its)
-    larger = where(a > b, a, b)
-    larger = where(larger != 0, larger, 1.0)
-    return a / larger, b / larger
+    scale = not_zero(larger(a, b, where), where)
+    return a / scale, b / scale
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
-    """Score from the unbiased PR; 0 with zero gradient below four points or without spread.
+    """Return the score from the unbiased PR; 0 with zero gradient below four points or without spread.
 
     ``floored`` keeps the denominator up, for the training path and wherever values are not known; otherwise it has to
     be known to be positive.
     """
+    return unbiased_estimates(invariants, dim, where, floored=floored).score(dim, where)
+
+
+class Unbiased(NamedTuple):
+    """Unbiased estimates of (tr Σ)² and tr(Σ²), up to a common factor, and F.
+
+    `defined` says whether there are any, `at_floor` whether the second one is its floor.
+    """
+
+    squared_trace: Any
+    denominator: Any
+    f: Any
+    defined: Any
+    at_floor: Any
+
+    def score(self, dim: int, where: Where) -> Array:
+        """Return (PR − 1)/(d − 1)."""
+        # 0·F, which is NaN for points that are not finite, however few they are.
+        numerator = where(self.defined, self.squared_trace - self.denominator, 0.0 * self.f)
+        return numerator / where(self.defined, (dim - 1) * self.denominator, 1.0)
+
+
+def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Unbiased:
+    """Compute what the unbiased score is made of."""
     m, f = invariants.count, invariants.f
     squared_trace, denominator = _unbiased_squares(invariants)
+    at_floor: Any = False
     if floored:
         floor = formulas.unbiased_floor(f, m, dim)
-        denominator = where(denominator > floor, denominator, floor)
-    defined = (m >= 4) & (f != 0)
-    # 0·F, which is NaN for points that are not finite, however few they are.
-    return where(defined, squared_trace - denominator, 0.0 * f) / where(defined, (dim - 1) * denominator, 1.0)
+        at_floor = denominator < floor  # not <=, which would hide a NaN
+        denominator = where(at_floor, floor, denominator)
+    return Unbiased(squared_trace, denominator, f, (m >= 4) & (f != 0), at_floor)
 
 
 def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
@@ -102,3 +140,8 @@ def unbiased_margin(invariants: Invariants) -> Array:
 def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
     q: Any = invariants.q
     return formulas.unbiased_squares(invariants.t, invariants.f, q, invariants.count)
+
+
+def bounded(score: Any) -> Any:
+    """Cut a number to [0, 1], which rounding can leave by a little; cutting off a tensor would cut off its gradient."""
+    return min(max(score, 0.0), 1.0) if isinstance(score, float) else score

@@ -11,7 +11,9 @@ unless the points are extremely large or small, so that neither squares nor four
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.merging import Operations, Sums, merge
+from isoscore_star.core.scaling import where_known
 
 FloatArray = NDArray[np.float64]
 
@@ -112,100 +115,73 @@ class _Centred(NamedTuple):
     offset: FloatArray
 
 
-class Scatter:
+class Scatter(Sums):
     """The form for many points; see `Spread`."""
 
     def __init__(self, block: NDArray[Any]) -> None:
-        centred = _centre(block)
-        rows = centred.rows
-        self.count, self.anchor, self.unit, self.offset = len(rows), centred.anchor, centred.unit, centred.offset
+        rows, anchor, unit, offset = _centre(block)
         self.precision = float(np.finfo(rows.dtype).eps)
-        self.third: FloatArray = np.zeros(rows.shape[1])
-        self.fourth = 0.0
+        third, fourth = np.zeros(rows.shape[1]), 0.0
         with np.errstate(invalid="ignore", over="ignore"):
             # X.T @ X of one and the same array is the symmetric product (syrk), half the work of a general one.
-            self._matrix: FloatArray = np.asarray(rows.T @ rows, np.float64)
+            scatter = np.asarray(rows.T @ rows, np.float64)
             for part in _parts(rows):
                 squared_norms = np.einsum("ij,ij->i", rows[part], rows[part])
-                self.third += squared_norms @ rows[part]
+                third += squared_norms @ rows[part]
                 squared_norms = squared_norms.astype(np.float64)
-                self.fourth += float(squared_norms @ squared_norms)
+                fourth += float(squared_norms @ squared_norms)
+        super().__init__(len(rows), unit, anchor, offset, scatter, third, fourth)
 
     @property
     def total(self) -> float:
         """Trace of A, tr A."""
-        return float(self._matrix.trace())
+        return float(self.scatter.trace())
 
     @property
     def squares(self) -> float:
         """‖A‖²_F."""
-        return float(np.vdot(self._matrix, self._matrix))
+        return float(np.vdot(self.scatter, self.scatter))
 
     def times(self, rows: FloatArray) -> FloatArray:
         """Return rows·A."""
-        return np.asarray(rows @ self._matrix)
+        return np.asarray(rows @ self.scatter)
 
     def inner(self, matrix: FloatArray) -> float:
         """Return ⟨A, matrix⟩."""
-        return float(np.vdot(self._matrix, matrix))
+        return float(np.vdot(self.scatter, matrix))
 
     def diagonal(self) -> FloatArray:
         """Return the diagonal of A."""
-        return self._matrix.diagonal()
+        return np.asarray(self.scatter.diagonal())
 
     def eigenvalues(self) -> FloatArray:
         """Return the eigenvalues of A, largest first."""
-        return np.asarray(np.maximum(eigvalsh(self._matrix)[::-1], 0.0))
+        return np.asarray(np.maximum(eigvalsh(self.scatter)[::-1], 0.0))
 
     def matrix(self) -> FloatArray:
         """Return A, d × d numbers."""
-        return self._matrix
+        return np.asarray(self.scatter)
 
     def copy(self) -> Scatter:
         """Return what stays as it is when more points come."""
-        twin = object.__new__(Scatter)
-        twin.__dict__.update(self.__dict__, _matrix=self._matrix.copy())
+        twin = copy(self)
+        twin.scatter = self.scatter.copy()
         return twin
 
     @np.errstate(over="ignore", invalid="ignore")  # as in `_centre`
     def merge(self, other: Scatter) -> None:
-        """Take in the points of another one, exactly (`isoscore_star.core.formulas`); it stays as it is."""
-        n1, n2 = self.count, other.count
-        between = other.anchor - self.anchor
-        unit = max(self.unit, other.unit, _unit_of(float(np.abs(between).max())))
-        self._in_unit(unit)
-        matrix, third, fourth, offset = other._matrix, other.third, other.fourth, other.offset
-        if other.unit != unit:
-            ratio = other.unit / unit
-            matrix, third, fourth = matrix * ratio**2, third * ratio**3, fourth * ratio**4
-            offset = offset * ratio
-        step = between / unit + (offset - self.offset)
-        ours = _about(self._matrix, self.third, self.fourth, n1, step * (n2 / (n1 + n2)))
-        theirs = _about(matrix, third, fourth, n2, step * (-n1 / (n1 + n2)))
-        self.third, self.fourth = ours[0] + theirs[0], ours[1] + theirs[1]
-        self._matrix += matrix
-        if step.any():
-            self._matrix += (step * formulas.merged_outer_factor(n1, n2))[:, None] * step
-        self.offset = self.offset + step * (n2 / (n1 + n2))
-        self.count, self.precision = n1 + n2, max(self.precision, other.precision)
-
-    def _in_unit(self, unit: float) -> None:
-        if unit != self.unit:
-            ratio = self.unit / unit
-            self._matrix *= ratio**2
-            self.third, self.fourth, self.unit = self.third * ratio**3, self.fourth * ratio**4, unit
-            self.offset = self.offset * ratio
+        """Take in the points of another one, exactly; it stays as it is."""
+        merge(self, other, _OPERATIONS)
+        self.precision = max(self.precision, other.precision)
 
 
 class FewPoints:
     """The form for fewer points than dimensions; see `Spread`."""
 
     def __init__(self, points: NDArray[Any]) -> None:
-        centred = _centre(points)
         self.count = len(points)
-        self.anchor, self.unit, self.offset = centred.anchor, centred.unit, centred.offset
-        self.precision = float(np.finfo(centred.rows.dtype).eps)
-        self._rows = centred.rows
+        self._rows, self.anchor, self.unit, self.offset = _centre(points)
+        self.precision = float(np.finfo(self._rows.dtype).eps)
 
     @cached_property
     def _products(self) -> FloatArray:
@@ -329,9 +305,4 @@ def _parts(rows: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def _about(matrix: FloatArray, third: FloatArray, fourth: float, n: int, h: FloatArray) -> tuple[Any, float]:
-    """Σaᵢxᵢ and Σaᵢ² about a mean that lies h beside their own."""
-    ah, t = matrix @ h, float(matrix.trace())
-    hh, hah, hz = float(h @ h), float(h @ ah), float(h @ third)
-    moved: Any = formulas.recentred_third(third, n, t, h, ah, hh)  # type: ignore[arg-type]
-    return moved, formulas.recentred_fourth(fourth, n, t, hh, hah, hz)
+_OPERATIONS = Operations(where_known, operator.matmul, np.trace, lambda vector: _unit_of(float(np.abs(vector).max())))

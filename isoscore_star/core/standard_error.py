@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import formulas
-from isoscore_star.core.moments import BLOCK_ROWS, Moments
-from isoscore_star.core.score import rounding_of_margin
+from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.moments import Moments
+from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
 
 FloatArray = NDArray[np.float64]
 
@@ -36,13 +38,11 @@ class _Sums:
     def score(self, count: Any, t: Any, f: Any, q: Any) -> FloatArray:
         """Unbiased score from the sums of `count` points; NaN where there is none."""
         freedom = count - 1
-        numerator, denominator = formulas.unbiased_squares(t / freedom, f / freedom**2, q / freedom, count)
+        found = Invariants(count, 1.0, t / freedom, f / freedom**2, q / freedom)
         # What is no more than rounding of the terms that it is made of says nothing.
         with np.errstate(divide="ignore", invalid="ignore"):
-            margin = denominator / formulas.unbiased_terms(t / freedom, f / freedom**2, q / freedom, count)
-            defined = np.asarray(margin) > rounding_of_margin(self.count, self.spread.precision)
-            ratio = np.where(defined, np.divide(numerator, denominator), np.nan)
-        return np.asarray(formulas.score_from_participation_ratio(ratio, self.dim))  # type: ignore[arg-type]
+            defined = unbiased_margin(found) > rounding_of_margin(self.count, self.spread.precision)
+            return np.where(defined, unbiased_score(found, self.dim, np.where, floored=False), np.nan)
 
 
 def jackknife(moments: Moments, rows: NDArray[Any]) -> float | None:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks
+from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
+from isoscore_star.core.messages import count_of
 from isoscore_star.core.protocol import Array, Backend, Invariants
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin
@@ -30,7 +32,7 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     products in another order changes an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no
     covariance misses by far.
     """
-    owner = backend_of(matrix, name)
+    owner = checks.owner_of(name, matrix, backend)
     if owner.concrete(matrix[0, 0]) is None:
         return
     values, tolerance = owner.to_numpy(matrix), _covariance_tolerance(owner.dtype_name(matrix))
@@ -66,9 +68,7 @@ def _probe(dim: int) -> NDArray[np.float64]:
 
 def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float, least: float) -> None:
     if not np.isfinite(values).all():
-        raise InvalidValueError(
-            name, f"every entry has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
-        )
+        raise InvalidValueError(name, f"every entry has to be finite; got {count_of(~np.isfinite(values))} NaN or inf")
     variances = np.diagonal(values)
     if (variances < 0).any():
         i = int(np.argmin(variances))
@@ -106,7 +106,7 @@ def _least_variance(backend: Backend, dtype: str) -> float:
     They are known to half the least number that counts: in float32 to 2⁻¹⁶ of this, in float64 to 2⁻⁴⁴, or 2⁻²⁰ where
     subnormal numbers count as zero (what is as small as that has no part in a score that matters).
     """
-    info, flushes = np.finfo(dtype), getattr(backend, "flushes_subnormals", False)
+    info, flushes = np.finfo(dtype), backend.flushes_subnormals
     digits = 16 if info.bits <= 32 else 20 if flushes else 44
     return 2.0**digits * float(info.tiny) * (1 if flushes else float(info.eps))
 
@@ -136,10 +136,8 @@ def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
 def spectrum(eigenvalues: Any, backend: Backend) -> Any:
     """Check eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
     name = "eigenvalues"
-    if backend.name == "numpy":
-        eigenvalues = checks.as_numpy(name, eigenvalues)
+    eigenvalues = backend.accept(name, eigenvalues)
     checks.check_dtype(name, backend.dtype_name(eigenvalues))
-    checks.check_dense(name, eigenvalues)
     shape = checks.shape_of(name, eigenvalues)
     if len(shape) != 1 or None in shape or shape[0] < 2:
         raise InvalidValueError(name, f"expected shape (d,) with d of at least 2; got shape {shape}")
@@ -148,7 +146,7 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
             values = backend.to_numpy(eigenvalues).astype(np.float64)
         if not np.isfinite(values).all():
             raise InvalidValueError(
-                name, f"every value has to be finite; got {checks.count_of(~np.isfinite(values))} NaN or inf"
+                name, f"every value has to be finite; got {count_of(~np.isfinite(values))} NaN or inf"
             )
         if (values < 0).any():
             raise InvalidValueError(
@@ -204,7 +202,7 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
     count, spread, unit = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.unit))
     if count is None or spread is None or unit is None:
         return
-    mask_values(mask)
+    mask_values(mask, cloud.backend)
     enough_points(int(count), least, why)
     if not (math.isfinite(spread) and math.isfinite(unit)):
         explain_non_finite(cloud)
@@ -225,7 +223,7 @@ def _least_unit(backend: Backend, invariant: Array) -> float:
     What that makes of a difference is up to `tiny`, some fraction δ of the standard deviation; and so small a
     difference is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
     """
-    if not getattr(backend, "flushes_subnormals", False):
+    if not backend.flushes_subnormals:
         return 5e-324
     info = np.finfo(backend.dtype_name(invariant))
     return float(info.tiny) * (1e6 if info.bits > 32 else 1e3)
@@ -251,12 +249,13 @@ def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> 
         )
 
 
-def mask_values(mask: Any) -> None:
+def mask_values(mask: Any, backend: Backend | None = None) -> None:
     """Require zeros and ones."""
     for part in mask if isinstance(mask, (list, tuple)) else [mask]:
         if part is None:
             continue
-        values = backend_of(part, "mask").to_numpy(part)
+        owner = backend_of(part, "mask") if backend is None else checks.owner_of("mask", part, backend)
+        values = owner.to_numpy(part)
         if values.dtype != bool and not np.isin(values, (0, 1)).all():
             odd = values[~np.isin(values, (0, 1))].flat[0]
             raise InvalidValueError(
@@ -275,7 +274,7 @@ def explain_non_finite(cloud: Points) -> None:
         if bad.any():
             raise InvalidValueError(
                 "X",
-                f"every value has to be finite; got {checks.count_of(bad)} NaN or inf, the first in row "
+                f"every value has to be finite; got {count_of(bad)} NaN or inf, the first in row "
                 f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows",
             )
     raise differences_overflow()
@@ -283,7 +282,7 @@ def explain_non_finite(cloud: Points) -> None:
 
 def reference_points(X: Any) -> NDArray[np.float64]:
     """Check one NumPy cloud wholly, values too, without any of the backends' arithmetic."""
-    X = checks.as_numpy("X", X)
+    X = as_numpy("X", X)
     checks.check_array("X", X, backend_of(X))
     if X.ndim != 2:
         raise InvalidValueError(
@@ -291,7 +290,7 @@ def reference_points(X: Any) -> NDArray[np.float64]:
         )
     enough_points(len(X))
     if not np.isfinite(X).all():
-        raise InvalidValueError("X", f"every value has to be finite; got {checks.count_of(~np.isfinite(X))} NaN or inf")
+        raise InvalidValueError("X", f"every value has to be finite; got {count_of(~np.isfinite(X))} NaN or inf")
     points: NDArray[np.float64] = X.astype(np.float64)
     if not (points[0] != points).any():
         raise identical_points(len(X))

@@ -15,15 +15,15 @@ from isoscore_star.demonstration._comparison import LAMS, SEEDS, Comparison, Run
 from isoscore_star.demonstration._files import prepare_folder, write_files
 from isoscore_star.sample import Sample, load_sample
 
-__all__ = ["Comparison", "Demonstration", "Run", "demonstrate", "prepare_folder", "write_files"]
+__all__ = ["LAMS", "SEEDS", "Comparison", "Demonstration", "Run", "demonstrate", "prepare_folder", "write_files"]
 
 Progress = Callable[[float], None]
-"""Told which share of the work is done, 0 to 1."""
+"""Called with the fraction of the work that is done."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demonstration found.
+    """Result of the demonstration.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ def demonstrate(seed: int = 0, progress: Progress | None = None) -> Demonstratio
     seed : int, default 0
         First of the five random seeds of the training.
     progress : callable, optional
-        Called with the share of the work that is done, 0 to 1.
+        Called with the fraction of the work that is done.
 
     Returns
     -------

@@ -27,7 +27,7 @@ class Run:
     scores : tuple of float
         Unbiased score of the hidden representation, before training and after each epoch.
     accuracies : tuple of float
-        Share of tokens whose topic is found, likewise.
+        Fraction of tokens whose topic is predicted, likewise.
     """
 
     lam: float

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoscore_star import Measurement
-from isoscore_star._whole_files import replacing, writing_to
+from isoscore_star.atomic_files import replacing, writing_to
 
 if TYPE_CHECKING:
     from isoscore_star.demonstration import Demonstration

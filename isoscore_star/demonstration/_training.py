@@ -34,22 +34,7 @@ class TopicClassifier(nn.Module):
 
 
 def train(sample: Sample, lam: float, seed: int) -> Run:
-    """Train on the first 40 sentences, watching the other 20 after each epoch.
-
-    Parameters
-    ----------
-    sample : Sample
-        The embedded sample.
-    lam : float
-        λ of the I-STAR penalty.
-    seed : int
-        Of the initial weights and the order of the sentences, whatever λ.
-
-    Returns
-    -------
-    Run
-        Scores and accuracies of held-out tokens.
-    """
+    """Train on the first 40 sentences, watching the other 20 after each epoch."""
     states, mask, topics = _tensors(sample)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,7 +50,7 @@ def train(sample: Sample, lam: float, seed: int) -> Run:
             logits = model.classify(hidden)[mask[batch]]
             loss = nn.functional.cross_entropy(logits, topics[batch][mask[batch]]) + penalty(hidden, mask[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         curve.append(_evaluate(model, *held_out))
     scores, accuracies = zip(*curve, strict=True)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from isoscore_star.core import checks
-from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
+from isoscore_star import DegenerateDataError, MissingDependencyError, arguments, measure
 from isoscore_star.diagnostics._cosine import average_cosine_similarity
 from isoscore_star.diagnostics._intrinsic import id_score, mle_dimension, two_nn_dimension
 from isoscore_star.diagnostics._outliers import outlier_dimensions
 from isoscore_star.diagnostics._partition import partition_score
-from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
+from isoscore_star.diagnostics._points import FloatArray, in_unit
 from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
 from isoscore_star.diagnostics._uniformity import uniformity
-from isoscore_star.measurement import measure
 
 PAIRWISE_POINTS = 10_000
 """Points above which measures that look at pairs take a random sample: 10⁸ pairs take some seconds."""
@@ -48,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_measures` found.
+    """Result of `compare_measures`.
 
     Attributes
     ----------
@@ -74,16 +72,12 @@ class Comparison:
         return {
             "count": self.count,
             "dim": self.dim,
-            "measures": [
-                {
-                    "name": row.name,
-                    "value": row.value if row.value is None or math.isfinite(row.value) else str(row.value),
-                    "isotropic": row.isotropic,
-                    "note": row.note,
-                }
-                for row in self.rows
-            ],
+            "measures": [asdict(row) | {"value": _for_json(row.value)} for row in self.rows],
         }
+
+
+def _for_json(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def compare_measures(
@@ -93,10 +87,8 @@ def compare_measures(
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     max_pairwise_points : int, default 10000
         Uniformity and the intrinsic dimensions, which look at pairs, take a random sample of at most so many points.
     seed : int, default 0
@@ -123,13 +115,9 @@ def compare_measures(
     >>> round(found["IsoScore"], 2), round(found["average cosine similarity"], 2)
     (0.98, 0.91)
     """
-    if isinstance(max_pairwise_points, bool) or not isinstance(max_pairwise_points, int):
-        raise InvalidTypeError("max_pairwise_points", f"expected an integer of at least 2; got {max_pairwise_points!r}")
-    checks.number("max_pairwise_points", max_pairwise_points, 2)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidTypeError("seed", f"expected an integer of at least 0; got {seed!r}")
-    checks.number("seed", seed, 0)
-    points = checked_points(X, mask, "a comparison")
+    arguments.integer("max_pairwise_points", max_pairwise_points, 2)
+    arguments.integer("seed", seed, 0)
+    points = arguments.points(X, mask, "a comparison")
     sample, sampled = points, ""
     if len(points) > max_pairwise_points:
         chosen = np.random.default_rng(seed).choice(len(points), max_pairwise_points, replace=False)

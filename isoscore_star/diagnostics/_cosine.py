@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoscore_star.diagnostics._points import checked_points, on_sphere
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import on_sphere
 
 
 def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
@@ -16,10 +17,8 @@ def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, m ≥ 2; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, m ≥ 2, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -45,7 +44,7 @@ def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
     >>> diagnostics.average_cosine_similarity(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))
     0.333...
     """
-    directions = on_sphere(checked_points(X, mask, "a cosine"), "a cosine")
+    directions = on_sphere(arguments.points(X, mask, "a cosine"), "a cosine")
     m = len(directions)
     total = directions.sum(axis=0)
     return float((total @ total - m) / (m * (m - 1)))

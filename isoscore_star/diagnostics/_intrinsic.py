@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star.core import checks, value_checks
-from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, MissingDependencyError
+from isoscore_star import DegenerateDataError, MissingDependencyError, arguments
 from isoscore_star.diagnostics._neighbours import nearest_distances
-from isoscore_star.diagnostics._points import FloatArray, checked_points, in_unit
+from isoscore_star.diagnostics._points import FloatArray, in_unit
 
 NEIGHBOURS = 20
 """Neighbours of each point that the MLE looks at: scikit-dimension's default."""
+WHY = "an intrinsic dimension"
 LARGEST = 1e9
 """Dimension beyond which ratios of distances differ from 1 by no more than they may be off."""
 
@@ -27,10 +27,8 @@ def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, at least 4 different ones; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, at least 4 different ones, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -73,12 +71,10 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, more than `n_neighbors` different ones; of any framework, computed in float64.
+    X, mask :
+        Points as rows, more than `n_neighbors` different ones, and which of them count; see `isoscore_star.isoscore`.
     n_neighbors : int, default 20
         Neighbours of each point that are looked at, at least 3.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------
@@ -107,9 +103,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     >>> round(diagnostics.mle_dimension(plane))
     2
     """
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int):
-        raise InvalidTypeError("n_neighbors", f"expected an integer of at least 3; got {n_neighbors!r}")
-    checks.number("n_neighbors", n_neighbors, 3)
+    arguments.integer("n_neighbors", n_neighbors, 3)
     estimators = _scikit_dimension()
     points = _different(X, mask, n_neighbors + 1)
     nearest = nearest_distances(points, n_neighbors)
@@ -121,7 +115,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
 
 
 def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
-    """ID score: the maximum-likelihood intrinsic dimension as a share of d, at most 1.
+    """ID score: the maximum-likelihood intrinsic dimension as a fraction of d, at most 1.
 
     How the IsoScore paper [1]_ makes a measure of isotropy of `mle_dimension`.
 
@@ -152,16 +146,16 @@ def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> floa
     >>> round(diagnostics.id_score(plane), 1)
     0.2
     """
-    dim = checks.points(X, mask).dim
-    return min(1.0, mle_dimension(X, n_neighbors, mask=mask) / dim)
+    points = arguments.points(X, mask, WHY)
+    return min(1.0, mle_dimension(points, n_neighbors) / int(points.shape[1]))
 
 
 def _different(X: Any, mask: Any, least: int) -> FloatArray:
     """Each different point once, in a unit that does not matter."""
-    points = in_unit(checked_points(X, mask, "an intrinsic dimension"))
+    points = in_unit(arguments.points(X, mask, WHY))
     different = np.unique(points, axis=0)
     if len(different) == 1:
-        raise value_checks.identical_points(len(points))
+        raise arguments.identical_points(len(points))
     if len(different) < least:
         raise DegenerateDataError(
             "X",

@@ -6,27 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star.core import checks
-from isoscore_star.diagnostics._points import centred, checked_points
-from isoscore_star.measurement import OUTLIER_FACTOR, OutlierDimension
+from isoscore_star import Measurement, OutlierDimension, arguments
+from isoscore_star.diagnostics._points import centred
 
 
-def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = None) -> tuple[OutlierDimension, ...]:
+def outlier_dimensions(
+    X: Any, factor: float = Measurement.OUTLIER_FACTOR, *, mask: Any = None
+) -> tuple[OutlierDimension, ...]:
     """Find the dimensions whose variance is many times the average one, largest first.
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     factor : float, default 5.0
         How many times the average variance makes an outlier; five in [1]_.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------
     tuple of OutlierDimension
-        Each with its number and its share of the total variance.
+        Each with its index and its fraction of the total variance.
 
     Raises
     ------
@@ -47,8 +46,8 @@ def outlier_dimensions(X: Any, factor: float = OUTLIER_FACTOR, *, mask: Any = No
     >>> [found.dimension for found in diagnostics.outlier_dimensions(points)]
     [0]
     """
-    factor = checks.number("factor", factor, 0.0)
-    moved = centred(checked_points(X, mask, "a variance"))
+    factor = arguments.number("factor", factor, 0.0)
+    moved = centred(arguments.points(X, mask, "a variance"))
     variances = np.sum(moved**2, axis=0)
     fractions = variances / variances.sum()
     order = np.argsort(-fractions, kind="stable")

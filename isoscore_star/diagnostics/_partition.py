@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from isoscore_star.diagnostics._points import FloatArray, checked_points
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import FloatArray
 
 _BLOCK_ROWS = 1024
 
@@ -24,10 +25,8 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -53,7 +52,7 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     >>> round(diagnostics.partition_score(np.vstack([np.eye(3), -np.eye(3)])), 12)
     1.0
     """
-    points = checked_points(X, mask, "a partition function", least=1)
+    points = arguments.points(X, mask, "a partition function", least=1)
     m, dim = points.shape
     unit = max(1.0, float(np.abs(points).max()))  # keeps squares, and the logarithms below, in range
     points /= unit

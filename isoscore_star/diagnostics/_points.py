@@ -1,33 +1,13 @@
-"""Points of any framework as one checked float64 matrix, which is what every diagnostic works on."""
+"""Points brought to units and places in which nothing overflows: what the diagnostics work on."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks, value_checks
-from isoscore_star.core.errors import DegenerateDataError
+from isoscore_star import DegenerateDataError, arguments
 
 FloatArray = NDArray[np.float64]
-
-
-def checked_points(X: Any, mask: Any, why: str, least: int = 2) -> FloatArray:
-    """Check X and its mask wholly, and give the points that count as an (m, d) matrix in float64."""
-    cloud = checks.points(X, mask)
-    value_checks.mask_values(mask)
-    to_numpy = cloud.backend.to_numpy
-    rows = [
-        to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
-        for array, keep in zip(cloud.clouds, cloud.masks, strict=True)
-    ]
-    with np.errstate(over="ignore"):  # numbers of 16 bytes beyond float64's range become infinite, which is explained
-        points = np.concatenate(rows, dtype=np.float64)
-    if not np.isfinite(points).all():
-        value_checks.explain_non_finite(cloud)
-    value_checks.enough_points(len(points), least, why)
-    return points
 
 
 def in_unit(points: FloatArray) -> FloatArray:
@@ -42,7 +22,7 @@ def centred(points: FloatArray) -> FloatArray:
     points = in_unit(points)
     moved = points - points[0]
     if not moved.any():
-        raise value_checks.identical_points(len(points))
+        raise arguments.identical_points(len(points))
     moved = in_unit(moved)
     return np.asarray(moved - moved.mean(axis=0))
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.linalg import svdvals
 
-from isoscore_star.core import checks, value_checks
-from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.diagnostics._points import FloatArray, centred, checked_points, in_unit
+from isoscore_star import InvalidValueError, arguments
+from isoscore_star.diagnostics._points import FloatArray, centred, in_unit
 
 RANK_ME_EPSILON = 1e-7
-"""What RankMe's authors add to each share for float32; kept, so that the value is theirs."""
+"""What RankMe's authors add to each fraction for float32; kept, so that the value is theirs."""
 
 
 def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
@@ -23,12 +22,10 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
     share : float, default 0.3
         Share of the principal components that are looked at, in (0, 1].
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------
@@ -53,7 +50,7 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     >>> diagnostics.varex_score(np.vstack([np.eye(4), -np.eye(4)]) * [3.0, 1.0, 1.0, 1.0])  # (1/4) / (9/12)
     0.333...
     """
-    share = checks.number("share", share, 0.0, 1.0)
+    share = arguments.number("share", share, 0.0, 1.0)
     if share == 0:
         raise InvalidValueError("share", "expected a number above 0, and at most 1; got 0, which leaves no component")
     spread = _covariance_spectrum(X, mask)
@@ -70,10 +67,8 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -99,9 +94,9 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     >>> round(diagnostics.rank_me(np.diag([1.0, 1.0, 1.0, 0.0])), 3)
     3.0
     """
-    points = checked_points(X, mask, "a rank", least=1)
+    points = arguments.points(X, mask, "a rank", least=1)
     if not points.any():
-        raise value_checks.identical_points(len(points))
+        raise arguments.identical_points(len(points))
     singular = svdvals(in_unit(points), overwrite_a=True, check_finite=False)
     fractions = singular / singular.sum() + RANK_ME_EPSILON
     return float(np.exp(-np.sum(fractions * np.log(fractions))))
@@ -115,10 +110,8 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows; of any framework, computed in float64.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
+    X, mask :
+        Points as rows, and which of them count; see `isoscore_star.isoscore`.
 
     Returns
     -------
@@ -143,7 +136,7 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
     >>> round(diagnostics.condition_number(np.vstack([np.eye(3), -np.eye(3)]) * [2.0, 1.0, 1.0]), 12)
     4.0
     """
-    points = checked_points(X, mask, "a covariance")
+    points = arguments.points(X, mask, "a covariance")
     m, dim = points.shape
     singular = _singular_values(points)
     # What LAPACK returns for an exact zero is at most about this (numpy.linalg.matrix_rank draws the line there too).
@@ -154,7 +147,7 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
 
 def _covariance_spectrum(X: Any, mask: Any) -> FloatArray:
     """Eigenvalues of the covariance in units that do not matter, largest first, shape (d,)."""
-    points = checked_points(X, mask, "a covariance")
+    points = arguments.points(X, mask, "a covariance")
     singular = _singular_values(points)
     spectrum = np.zeros(points.shape[1])
     spectrum[: len(singular)] = (singular / singular[0]) ** 2

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from isoscore_star.core import checks
-from isoscore_star.diagnostics._points import checked_points, on_sphere
+from isoscore_star import arguments
+from isoscore_star.diagnostics._points import on_sphere
 
 _BLOCK_ROWS = 1024
 _SHARPEST = 1e6  # beyond, the rounding of a squared distance would be felt
@@ -23,12 +23,10 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, m ≥ 2; of any framework, computed in float64.
+    X, mask :
+        Points as rows, m ≥ 2, and which of them count; see `isoscore_star.isoscore`.
     t : float, default 2.0
         Sharpness of the potential, above 0 and at most 10⁶; the paper's is 2.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
 
     Returns
     -------
@@ -55,8 +53,8 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     >>> round(diagnostics.uniformity(np.array([[1.0, 0.0], [-3.0, 0.0]])), 12)  # squared distance 4 on the sphere
     -8.0
     """
-    t = checks.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
-    directions = on_sphere(checked_points(X, mask, "a pair"), "uniformity")
+    t = arguments.number("t", t, np.finfo(np.float64).tiny, _SHARPEST)
+    directions = on_sphere(arguments.points(X, mask, "a pair"), "uniformity")
     m = len(directions)
     total = -math.inf
     for start in range(0, m, _BLOCK_ROWS):

@@ -1,9 +1,10 @@
 """Fine-tuning with I-STAR from the shell: Hugging Face models, GLUE or files, sweeps that go on where they were."""
 
 from isoscore_star.finetuning._data import load_task
+from isoscore_star.finetuning._encoding import encode
 from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._metrics import scores
-from isoscore_star.finetuning._model import encode, load_model, load_tokenizer
+from isoscore_star.finetuning._model import load_model, load_tokenizer
 from isoscore_star.finetuning._results import Results, cell_of
 from isoscore_star.finetuning._settings import Cell, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning._sweep import Progress, finetune

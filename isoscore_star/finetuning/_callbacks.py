@@ -10,27 +10,20 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from isoscore_star._whole_files import writing_to
+from isoscore_star import LambdaSchedule
+from isoscore_star.atomic_files import writing_to
 from isoscore_star.finetuning._settings import Cell
-from isoscore_star.schedule import LambdaSchedule
 
 
 class StepWatch(TrainerCallback):
     """Set λ before each step, and hand over what is known after it.
-
-    Parameters
-    ----------
-    cell : Cell
-        Of the run.
-    record : callable
-        Gets each step as a dict.
 
     Attributes
     ----------
     penalty : IStarLoss or None
         Whose λ follows the schedule; to be assigned.
     seconds_per_step : float or None
-        Median over the steps, from the batch at hand to the logged loss: forward pass, penalty, backward pass, update.
+        Median over the steps, from the loaded batch to the logged loss: forward pass, penalty, backward pass, update.
     """
 
     def __init__(self, cell: Cell, record: Callable[[dict[str, Any]], None]) -> None:
@@ -73,15 +66,6 @@ class StepWatch(TrainerCallback):
 class KeepBest(TrainerCallback):
     """Save the model whenever it did better than before on the evaluation data, or say that it cannot be written.
 
-    Parameters
-    ----------
-    metric : str
-        By which; more is better.
-    folder : Path
-        Where to.
-    tokenizer : PreTrainedTokenizer
-        Saved with it.
-
     Attributes
     ----------
     scores : dict of str to float
@@ -110,12 +94,12 @@ class KeepBest(TrainerCallback):
                 self.tokenizer.save_pretrained(self.folder)
 
 
-class Telling(TrainerCallback):
-    """Return which share of a run is done."""
+class ReportProgress(TrainerCallback):
+    """Report which fraction of a run is done, after each step."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self.tell = tell
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell it after each step."""
-        self.tell(state.global_step / state.max_steps)
+        """Report it."""
+        self.progress(state.global_step / state.max_steps)

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError, MissingDependencyError
+from isoscore_star import InvalidValueError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._files import load_files
 from isoscore_star.finetuning._hub import offline_if_unreachable
+from isoscore_star.finetuning._model import first_line
 from isoscore_star.finetuning._settings import Settings
 from isoscore_star.finetuning._tables import require_file
 from isoscore_star.finetuning._tasks import Task, is_file, named_task
@@ -17,17 +18,11 @@ from isoscore_star.readers import SelectionError
 
 
 def require_files(settings: Settings) -> None:
-    """Make sure that every name is one, the task is known, and its files are there, before anything is loaded.
-
-    Raises
-    ------
-    SelectionError
-        If it is not.
-    """
+    """Require names, a known task and its files, before anything is loaded."""
     for name, value in asdict(settings).items():
         words = value if isinstance(value, tuple) else (value,)
         if words and all(isinstance(word, str) and not word.strip() for word in words):
-            raise SelectionError(name.replace("_", "-"), "expected a name; got nothing. Leave it out, or name it")
+            raise SelectionError(name, "expected a name; got nothing. Leave it out, or name it")
     if not is_file(settings.task):
         named_task(settings.task)
         if settings.eval_file is not None:
@@ -75,7 +70,7 @@ def _from_glue(settings: Settings) -> TaskData:
         raise InvalidValueError(
             "task",
             f"{settings.task} is neither in the cache of datasets nor could it be loaded from the Hugging Face "
-            f"hub ({_first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv",
+            f"hub ({first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv",
         ) from error
     names = None if task.metric == "pearson" else list(found["train"].features["label"].names)
     train, evaluation = (_glue_examples(found[split], task) for split in ("train", task.evaluation))
@@ -85,7 +80,3 @@ def _from_glue(settings: Settings) -> TaskData:
 def _glue_examples(split: Any, task: Task) -> Examples:
     pairs = None if task.pair is None else list(split[task.pair])
     return Examples(list(split[task.text]), pairs, list(split["label"]))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
 
 # Which examples are held out or left out is the same for every run, whatever its seed.
 _SEED = 0
 HELD_OUT = 0.1
-"""Share of the training file that is evaluated on where no other file is given."""
+"""Fraction of the training file that is evaluated on where no other file is given."""
 
 
 class Examples(NamedTuple):

@@ -7,7 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
 from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._settings import Settings
 from isoscore_star.finetuning._tables import Table, read_table
@@ -106,7 +106,7 @@ def _number(label: str) -> float | None:
 
 
 def _are_measures(labels: list[str], file: str) -> bool:
-    """Tell labels that are measured, as 3.8, from names of classes, as 0 and 1."""
+    """Return whether labels are measured values, as 3.8, rather than names of classes, as 0 and 1."""
     numbers = [_number(label) for label in labels]
     measured = [row for row, number in enumerate(numbers) if number is not None and number != round(number)]
     if measured and None in numbers:

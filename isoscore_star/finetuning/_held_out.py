@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
-from isoscore_star.core.moments import Moments
+from isoscore_star import InvalidValueError, IsoScoreError, Moments
+from isoscore_star.diagnostics import two_nn_dimension
+from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._memory import out_of_memory
-from isoscore_star.finetuning._model import Encoded, told
+from isoscore_star.finetuning._model import first_line
 
 NEIGHBOURS = 2000
 """Token states at most from which the intrinsic dimension is estimated; its cost grows with their square."""
@@ -54,29 +55,7 @@ class HeldOut:
 
 
 def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int) -> HeldOut:
-    """Measure every layer's token states, batch by batch, without padding.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Put into eval mode; on any device.
-    encoded : list of dict
-        The held-out examples.
-    collate : callable
-        Makes a padded batch of them.
-    batch_size : int
-        Examples at a time.
-
-    Returns
-    -------
-    HeldOut
-        Moments are summed in float64, as `isoscore_star.Moments` does.
-
-    Raises
-    ------
-    InvalidValueError
-        If the model returns no hidden states.
-    """
+    """Measure every layer's token states, batch by batch, without padding."""
     total = sum(len(example["input_ids"]) for example in encoded)
     chosen = np.sort(np.random.default_rng(0).permutation(total)[:NEIGHBOURS])
     moments: list[Moments] = []
@@ -110,7 +89,7 @@ def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens
     if importlib.util.find_spec("skdim") is None:
         notes.append(NO_SKDIM)
     else:
-        dimensions = [_intrinsic_dimension(sample) for sample in samples]
+        dimensions = [_defined(partial(two_nn_dimension, sample)) for sample in samples]
     return HeldOut(
         _defined(union.isoscore),
         _defined(union.isoscore_unbiased),
@@ -125,31 +104,12 @@ def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens
 def _defined(score: Callable[[], float]) -> float | None:
     try:
         return score()
-    except IsoScoreError:  # too few tokens, or all alike
+    except IsoScoreError:  # too few different tokens
         return None
-
-
-def _intrinsic_dimension(points: NDArray[np.float64]) -> float | None:
-    from isoscore_star.diagnostics import two_nn_dimension
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of states so close together that their distance is 0
-            found = two_nn_dimension(points)
-    except (IsoScoreError, ValueError):  # too few different states
-        return None
-    return found if np.isfinite(found) else None
 
 
 def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) -> None:
-    """Make sure that a model takes the examples, and that its states can be measured, before it is trained.
-
-    Raises
-    ------
-    InvalidValueError
-        If the longest example or the one with the largest token is too much for the model, or it returns no hidden
-        states, or none that are finite.
-    """
+    """Require, before any training, a model that takes the examples and has states that can be measured."""
     longest = max(encoded, key=lambda example: len(example["input_ids"]))
     largest = max(encoded, key=lambda example: max(example["input_ids"]))
     for example in (longest, largest):
@@ -162,7 +122,7 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
             raise InvalidValueError(
                 "model",
                 f"{type(model).__name__} cannot take an example of {len(example['input_ids'])} tokens, the "
-                f"largest of them {max(example['input_ids'])}: {told(error)}. It has {places} places, to which a "
+                f"largest of them {max(example['input_ids'])}: {first_line(error)}. It has {places} places, to which a "
                 f"smaller --max-length cuts examples off, and {entries} tokens, which have to be its tokenizer's",
             ) from error
         if len(states) < 2:

@@ -7,20 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
 
 WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face hub (with a network, or in the cache)"
 
 
 @functools.cache
 def has_model(name: str) -> bool:
-    """Return whether the hub can be asked for a model; if not, the cache may have it.
-
-    Raises
-    ------
-    InvalidValueError
-        If the hub says that it has none of that name.
-    """
+    """Return whether the hub can be asked for a model; if not, the cache may have it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 

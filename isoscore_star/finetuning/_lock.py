@@ -6,19 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isoscore_star._whole_files import writing_to
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
+from isoscore_star.atomic_files import writing_to
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes from it; the system releases the lock when this one ends, killed or not.
-
-    Raises
-    ------
-    InvalidValueError
-        If another process is at work there, or the folder cannot be written to.
-    """
+    """Make a folder and keep other processes from it until this one ends, killed or not."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")

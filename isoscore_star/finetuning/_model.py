@@ -1,4 +1,4 @@
-"""Models and tokenizers by name or folder, and examples as the model takes them."""
+"""Models and tokenizers by name or folder."""
 
 from __future__ import annotations
 
@@ -10,23 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError, MissingDependencyError
-from isoscore_star.finetuning._examples import Examples, TaskData
+from isoscore_star import InvalidValueError, IsoScoreError, MissingDependencyError
+from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._hub import WAYS, has_model
 from isoscore_star.finetuning._model_files import require_own_weights, require_whole_files
 
-Encoded = list[dict[str, Any]]
-"""For each example what the tokenizer gives, and its label as ``labels``."""
-
 
 def require_packages() -> None:
-    """Make sure that all is installed that a fine-tuning needs.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not; the message names the extra.
-    """
+    """Require all packages that a fine-tuning needs."""
     for package in ("torch", "transformers", "accelerate", "sklearn", "filelock"):
         try:
             __import__(package)
@@ -133,10 +124,12 @@ def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
         raise
     except Exception as error:  # whatever a damaged file leads to
         if is_path:
-            raise InvalidValueError("model", f"the folder {name} holds no usable model: {part}{told(error)}") from error
+            raise InvalidValueError(
+                "model", f"the folder {name} holds no usable model: {part}{first_line(error)}"
+            ) from error
         why = "it is not in the cache, and the Hugging Face hub cannot be reached"
         if has_model(name):
-            why = f"what the Hugging Face hub has of that name cannot be loaded ({told(error)})"
+            why = f"what the Hugging Face hub has of that name cannot be loaded ({first_line(error)})"
         raise InvalidValueError("model", f"{name!r} is no folder here, and {why}. {WAYS}") from error
 
 
@@ -147,58 +140,6 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def told(error: BaseException) -> str:
-    """Return the first line of what a library says of a failure, in few words."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of a library's error, shortened."""
     return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 300).rstrip(".")
-
-
-def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
-    """Tokenize examples, without padding: each batch is padded to its own longest.
-
-    Parameters
-    ----------
-    examples : Examples
-        Of a task.
-    tokenizer : PreTrainedTokenizer
-        The model's.
-    max_length : int
-        Tokens at which an example is cut off.
-
-    Returns
-    -------
-    list of dict
-        In the same order.
-
-    Raises
-    ------
-    InvalidValueError
-        If the tokenizer makes no token of a text.
-    """
-    found = tokenizer(examples.texts, examples.pairs, truncation=True, max_length=max_length)
-    empty = next((index for index, tokens in enumerate(found["input_ids"]) if not tokens), None)
-    if empty is not None:
-        raise InvalidValueError(
-            "task",
-            f"the model's tokenizer makes no token of the text {reprlib.repr(examples.texts[empty])}. Leave it out",
-        )
-    return [
-        {**{name: values[index] for name, values in found.items()}, "labels": label}
-        for index, label in enumerate(examples.labels)
-    ]
-
-
-def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
-    """Make sure that a tokenizer has a vocabulary; transformers makes up an empty one where its files are missing.
-
-    Raises
-    ------
-    InvalidValueError
-        If it tells no two words of the training data apart.
-    """
-    special = set(tokenizer.all_special_ids)
-    if len({token for example in encoded for token in example["input_ids"]} - special) < 2:
-        raise InvalidValueError(
-            "model",
-            f"the tokenizer of {name} knows fewer than two of the words of the training data; its vocabulary "
-            f"holds {len(tokenizer)} entries. Is its tokenizer.json there, and of the right language?",
-        )

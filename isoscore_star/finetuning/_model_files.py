@@ -7,38 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
+from isoscore_star.readers import FileContentError, require_fetched
 
 _READ = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "*.index.json",
 )  # fmt: skip
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""How the few lines begin that stand for a file where Git LFS did not fetch it."""
-
 
 def require_whole_files(folder: Path) -> None:
-    """Read what can be read quickly: JSON whole, of weights what they say of themselves.
-
-    Raises
-    ------
-    InvalidValueError
-        If a file is damaged; the message names it and the place.
-    """
-    for file, fault in _faults(folder):
-        raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
+    """Require JSON that can be read, and headers of weights that fit their files."""
+    try:
+        for file, fault in _faults(folder):
+            raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
+    except FileContentError as error:
+        raise error.about("model") from error
 
 
 def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
     from safetensors import SafetensorError, safe_open
 
     for file in sorted(found for pattern in _READ for found in folder.glob(pattern) if found.is_file()):
-        content = file.read_bytes()
-        if content.startswith(LFS_POINTER):
-            yield file, _POINTER
+        require_fetched(file)
         try:
-            if not isinstance(json.loads(content), dict):
+            if not isinstance(json.loads(file.read_bytes()), dict):
                 yield file, "holds no JSON object"
         except json.JSONDecodeError as error:
             yield file, f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -47,9 +40,7 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
         except (ValueError, RecursionError):
             yield file, "holds JSON that is nested too deeply, or a number of too many digits"
     for file in sorted(found for found in folder.glob("*.safetensors") if found.is_file()):
-        with file.open("rb") as begun:
-            if begun.read(len(LFS_POINTER)) == LFS_POINTER:
-                yield file, _POINTER
+        require_fetched(file)
         try:
             with safe_open(file, "np"):
                 pass
@@ -57,26 +48,8 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
             yield file, f"holds no whole weights ({error})"
 
 
-_POINTER = "is a pointer of Git LFS, in place of the file (git lfs pull brings it)"
-
-
 def require_own_weights(model: Any, loaded: dict[str, Any], name: str) -> None:
-    """Make sure that all weights of the model came from its files; those of the new head and of a pooler may be new.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        As loaded.
-    loaded : dict
-        What transformers tells of the loading.
-    name : str
-        Of the model.
-
-    Raises
-    ------
-    InvalidValueError
-        If weights are missing or of another shape, which transformers makes up without a word.
-    """
+    """Require that all weights but those of head and pooler came from files: transformers makes up others silently."""
     base = f"{model.base_model_prefix}."
     mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
     missing = [key for key in loaded["missing_keys"] if "pooler" not in key]

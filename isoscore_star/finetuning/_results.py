@@ -1,8 +1,7 @@
-"""results.json and steps.csv: written by one process, and so that a sweep that was killed goes on where it was."""
+"""results.json: written by one process, and so that a sweep that was killed goes on where it was."""
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
 import reprlib
@@ -13,12 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from isoscore_star._whole_files import LEFT_OVER, replacing, sync, writing_to
+from isoscore_star.atomic_files import LEFT_OVER, replacing, writing_to
 from isoscore_star.finetuning._lock import alone_in
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings
-from isoscore_star.readers import FileContentError, SelectionError
-
-STEP_COLUMNS = ("run", "step", "loss", "istar_loss", "isoscore_star", "lam", "lr")
+from isoscore_star.finetuning._steps import Steps, reading_results
+from isoscore_star.readers import SelectionError
 
 MEASURED = ("isoscore_star", "isoscore_star_unbiased", "intrinsic_dimension", "seconds_per_step")
 """What a run has one number of, or None, beside its metric."""
@@ -54,7 +52,8 @@ class Results:
         self.folder = folder
         self.settings = json.loads(json.dumps(settings))
         self.runs: list[dict[str, Any]] = []
-        self._path, self._steps = folder / "results.json", folder / "steps.csv"
+        self._steps = Steps(folder / "steps.csv")
+        self._path = folder / "results.json"
         self._read()
 
     @contextmanager
@@ -73,7 +72,7 @@ class Results:
             with writing_to(self.folder):
                 for left_over in self.folder.glob(LEFT_OVER):
                     left_over.unlink()
-                self._drop_unfinished_steps()
+                self._steps.keep({run["name"] for run in self.runs})
                 self.write()
             yield
 
@@ -97,8 +96,7 @@ class Results:
         """
         self.runs.append(run)
         with writing_to(self.folder):
-            if self._steps.exists():
-                sync(self._steps)
+            self._steps.sync()
             self.write()
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,21 +109,20 @@ class Results:
             partial.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     def add_step(self, step: Mapping[str, Any]) -> None:
-        """Append a row of `STEP_COLUMNS` to steps.csv; it is there at once.
+        """Append a row to steps.csv; it is there at once.
 
         Raises
         ------
         InvalidValueError
             If it cannot be written.
         """
-        with writing_to(self.folder), self._steps.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, STEP_COLUMNS).writerow(step)
+        self._steps.add(step)
 
     def _read(self) -> None:
         with writing_to(self.folder):
             if not self._path.exists():
                 return
-        with _understanding(self._path):
+        with reading_results(self._path):
             found = json.loads(self._path.read_text(encoding="utf-8"))
             before, self.runs = dict(found["settings"]), list(found["runs"])
             for run in self.runs:
@@ -142,30 +139,9 @@ class Results:
                 "Choose another folder, or give the same settings",
             )
 
-    def _drop_unfinished_steps(self) -> None:
-        names, kept = {run["name"] for run in self.runs}, []
-        if self._steps.exists():
-            with _understanding(self._steps), self._steps.open(newline="", encoding="utf-8") as file:
-                # A row that was cut off may end in another run's name.
-                kept = [row for row in csv.DictReader(file) if row.get("run") in names and None not in row.values()]
-        with replacing(self._steps) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, STEP_COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-
-
-@contextmanager
-def _understanding(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, RecursionError, csv.Error, OSError) as error:
-        raise FileContentError(
-            path, f"cannot be read as the results of a fine-tuning ({error}). Choose another --output"
-        ) from error
-
 
 def _require_run(run: Mapping[str, Any]) -> None:
-    """Make sure that a record has all that is compared and shown."""
+    """Require all of a record that is compared and shown."""
     hash(cell_of(run))
     number = (int, float, type(None))
     kinds: list[tuple[Any, Any]] = [(run["name"], str), (run["seed"], int), (run["metric"]["name"], str)]
@@ -178,24 +154,7 @@ def _require_run(run: Mapping[str, Any]) -> None:
 
 
 def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the settings that all runs of a folder have in common.
-
-    Parameters
-    ----------
-    settings : Settings
-        All of them count.
-    base : Cell
-        Those that are not swept count, without the penalty's own: another λ is another run in the same folder.
-    swept : mapping
-        The sweep, by name.
-    **more
-        What else has to be the same.
-
-    Returns
-    -------
-    dict
-        For JSON.
-    """
+    """Return the settings that all runs of a folder have in common, without the penalty's, which name each run."""
     cell = {name: SWEPT if name in swept else value for name, value in asdict(base).items() if name not in PENALTY}
     return {**asdict(settings), **cell, **more}
 

@@ -12,13 +12,12 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.finetuning._callbacks import KeepBest, StepWatch, Telling
+from isoscore_star.finetuning._callbacks import KeepBest, ReportProgress, StepWatch
+from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
-from isoscore_star.finetuning._memory import out_of_memory
 from isoscore_star.finetuning._metrics import ALONGSIDE, scores
-from isoscore_star.finetuning._model import Encoded, load_model
+from isoscore_star.finetuning._model import load_model
 from isoscore_star.finetuning._settings import Cell, Settings
 from isoscore_star.integrations.huggingface import IStarTrainer
 
@@ -27,7 +26,7 @@ _EVALUATION_BATCH = 32
 
 
 class Prepared(NamedTuple):
-    """What all runs share, loaded and tokenized once."""
+    """What all runs use, loaded and tokenized once."""
 
     settings: Settings
     data: TaskData
@@ -42,52 +41,10 @@ def run(
     seed: int,
     folder: Path,
     record: Callable[[dict[str, Any]], None],
-    tell: Callable[[float], None],
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
-    """Fine-tune, keep the best state, and measure it.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Model, data and settings.
-    cell : Cell
-        The run's own settings.
-    seed : int
-        Of the new head's weights, the order of the examples and dropout.
-    folder : Path
-        Gets the best state, in ``model``.
-    record : callable
-        Gets each step as a dict.
-    tell : callable
-        Told which share of the run is done.
-
-    Returns
-    -------
-    dict
-        What results.json says of the run.
-
-    Raises
-    ------
-    InvalidValueError
-        If memory does not suffice for the batch size.
-    """
+    """Fine-tune, keep the best state, and measure it."""
     started = time.perf_counter()
-    try:
-        return _run(prepared, cell, seed, folder, record, tell) | {"seconds": time.perf_counter() - started}
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise InvalidValueError(_advice(cell, prepared.settings)) from error
-
-
-def _run(
-    prepared: Prepared,
-    cell: Cell,
-    seed: int,
-    folder: Path,
-    record: Callable[[dict[str, Any]], None],
-    tell: Callable[[float], None],
-) -> dict[str, Any]:
     settings, data, tokenizer = prepared.settings, prepared.data, prepared.tokenizer
     set_seed(seed)
     model = load_model(settings.model, tokenizer, data, settings.dropout)
@@ -103,7 +60,7 @@ def _run(
             "eval_dataset": prepared.evaluation,
             "data_collator": collate,
             "compute_metrics": lambda found: scores(data.metric, _logits(found), found.label_ids),
-            "callbacks": [watch, best, Telling(tell)],
+            "callbacks": [watch, best, ReportProgress(progress)],
         }
         if cell.lam == 0:
             trainer = Trainer(**common)
@@ -128,6 +85,7 @@ def _run(
         "steps": trainer.state.global_step,
         "best_step": best.step,
         "seconds_per_step": watch.seconds_per_step,
+        "seconds": time.perf_counter() - started,
     }
 
 
@@ -171,13 +129,3 @@ def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> Train
 
 def _logits(found: Any) -> Any:
     return found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
-
-
-def _advice(cell: Cell, settings: Settings) -> str:
-    size, accumulated = cell.batch_size, settings.gradient_accumulation
-    if size == 1:
-        return "out of memory even with batch size 1: give a smaller --max-length, or a smaller model"
-    return (
-        f"out of memory with batch size {size}: halve it with --batch-size {size // 2} (and keep as many examples a "
-        f"step with --gradient-accumulation {2 * accumulated})"
-    )

@@ -1,4 +1,4 @@
-"""What a fine-tuning is told: settings that all runs share, and cells, which a sweep varies."""
+"""Settings of a fine-tuning: those that all runs have in common, and cells, which a sweep varies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from isoscore_star.core import checks
-from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.schedule import SHAPES
+from isoscore_star import InvalidValueError, LambdaSchedule, arguments
 
 PENALTY = ("lam", "zeta", "estimator", "target", "floor")
-"""Settings that tell runs of one folder apart, beside the seed."""
+"""Settings that are part of the name of each run, beside the seed."""
 
 
 MOST_EPOCHS = 1e9
@@ -22,7 +20,7 @@ MOST_SEED = 2**32 - 1  # of NumPy, which the seed is for too
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs share; the options of the command have the same names."""
+    """Settings of all runs; the options of the command have the same names."""
 
     model: str
     task: str
@@ -96,7 +94,7 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Make sure that every random generator takes these seeds.
+    """Require seeds that every random generator takes.
 
     Raises
     ------
@@ -159,13 +157,13 @@ def _parsed(option: str, parse: Callable[[str], Any], value: str) -> Any:
 
 
 def _check(cell: Cell) -> None:
-    checks.number("lam", cell.lam)
-    checks.number("zeta", cell.zeta, 0.0, 1.0)
-    checks.choice("estimator", cell.estimator, checks.ESTIMATORS)
-    checks.choice("lam_schedule", cell.lam_schedule, SHAPES)
+    arguments.number("lam", cell.lam)
+    arguments.number("zeta", cell.zeta, 0.0, 1.0)
+    arguments.choice("estimator", cell.estimator, arguments.ESTIMATORS)
+    arguments.choice("lam_schedule", cell.lam_schedule, LambdaSchedule.SHAPES)
     for name in ("target", "floor"):
         if getattr(cell, name) is not None:
-            checks.number(name, getattr(cell, name), 0.0, 1.0)
+            arguments.number(name, getattr(cell, name), 0.0, 1.0)
     if cell.target is not None and (cell.lam < 0 or cell.floor is not None):
         raise InvalidValueError(
             "target",
@@ -173,7 +171,7 @@ def _check(cell: Cell) -> None:
             f"floor={cell.floor}",
         )
     for name in ("epochs", "lr"):
-        if not checks.number(name, getattr(cell, name)) > 0:
+        if not arguments.number(name, getattr(cell, name)) > 0:
             raise InvalidValueError(name, f"expected a number above 0; got {getattr(cell, name):g}")
     if cell.epochs > MOST_EPOCHS:
         raise InvalidValueError("epochs", f"expected at most {MOST_EPOCHS:g}; got {cell.epochs:g}")

@@ -10,20 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isoscore_star._whole_files import writing_to
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError, LambdaSchedule
+from isoscore_star.atomic_files import writing_to
 from isoscore_star.finetuning._data import load_task, require_files
-from isoscore_star.finetuning._model import encode, load_tokenizer, quiet, require_packages, require_words
+from isoscore_star.finetuning._encoding import encode, require_words
+from isoscore_star.finetuning._model import load_tokenizer, quiet, require_packages
 from isoscore_star.finetuning._results import Results, shared_settings
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells, check_seeds
 from isoscore_star.finetuning._tasks import is_file
-from isoscore_star.schedule import LambdaSchedule
 
 if TYPE_CHECKING:
     from isoscore_star.finetuning._run import Prepared
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, and which share of all runs is done, 0 to 1."""
+"""Called with what is being done, and with the fraction of all runs that is done."""
 
 
 def finetune(
@@ -41,7 +41,7 @@ def finetune(
     Parameters
     ----------
     settings : Settings
-        What all runs share.
+        Of all runs.
     base : Cell
         The values of what is not swept.
     sweep : mapping of str to sequence
@@ -51,7 +51,7 @@ def finetune(
     output : Path
         Folder for results.json, steps.csv and the runs' best models. Runs that are there already are not made anew.
     progress : callable, optional
-        Told what is being done.
+        Called with what is being done.
     keep_models : bool, default True
         Leave the best state of each run in the folder; without, only its numbers.
 
@@ -69,12 +69,12 @@ def finetune(
     wanted = cells(base, sweep)
     check_seeds(seeds)
     require_files(settings)
-    tell = progress or (lambda _what, _share: None)
-    tell("loading", 0.0)
+    progress = progress or (lambda _what, _fraction: None)
+    progress("loading", 0.0)
     require_packages()
     _require_device(settings.device)
     with quiet():
-        return _finetune(settings, base, wanted, sweep, seeds, output, tell, keep_models)
+        return _finetune(settings, base, wanted, sweep, seeds, output, progress, keep_models)
 
 
 def _finetune(
@@ -84,7 +84,7 @@ def _finetune(
     sweep: Mapping[str, Sequence[Any]],
     seeds: Sequence[int],
     output: Path,
-    tell: Progress,
+    progress: Progress,
     keep_models: bool,
 ) -> Results:
     from isoscore_star.finetuning._run import Prepared
@@ -100,7 +100,7 @@ def _finetune(
     prepared = Prepared(settings, data, tokenizer, train, evaluation)
     everything = [(cell, seed) for cell in wanted for seed in seeds]
     with results.alone():
-        _run_all(prepared, results, everything, sweep, tell, keep_models)
+        _run_all(prepared, results, everything, sweep, progress, keep_models)
     return results
 
 
@@ -109,9 +109,10 @@ def _run_all(
     results: Results,
     everything: Sequence[tuple[Cell, int]],
     sweep: Mapping[str, Sequence[Any]],
-    tell: Progress,
+    progress: Progress,
     keep_models: bool,
 ) -> None:
+    from isoscore_star.finetuning._memory import advising_on_memory
     from isoscore_star.finetuning._run import run
 
     for number, (cell, seed) in enumerate(everything):
@@ -126,14 +127,15 @@ def _run_all(
         what = f"run {number + 1} of {len(everything)}: {name}"
         folder = results.folder / "runs" / name
         _remove(folder)
-        found = run(
-            prepared,
-            cell,
-            seed,
-            folder,
-            lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
-            lambda share, what=what, number=number: tell(what, (number + share) / len(everything)),  # type: ignore[misc]
-        )
+        with advising_on_memory(cell, prepared.settings):
+            found = run(
+                prepared,
+                cell,
+                seed,
+                folder,
+                lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
+                lambda done, what=what, number=number: progress(what, (number + done) / len(everything)),  # type: ignore[misc]
+            )
         if not keep_models:
             _remove(folder)
         results.add({**own, **found, "model": f"runs/{name}/model" if keep_models else None})
@@ -146,7 +148,7 @@ def _remove(folder: Path) -> None:
 
 
 def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:
-    """Return a name that is a folder's too and tells a run from all others of its folder."""
+    """Return a name, unique among the runs of a folder, which is that of the run's folder too."""
     parts = {name: getattr(cell, name) for name in (*PENALTY, *swept)}
     shown = {**parts, "seed": seed}
     return "_".join(f"{name}={_short(value)}" for name, value in shown.items() if value is not None)

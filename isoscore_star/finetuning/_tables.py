@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isoscore_star.finetuning._model_files import LFS_POINTER
-from isoscore_star.readers import FileContentError, SelectionError
+from isoscore_star.readers import FileContentError, SelectionError, require_fetched
 
 _SHOWN = 10
 
@@ -29,13 +28,7 @@ class Table(NamedTuple):
     rows: list[list[Any]]
 
     def column(self, name: str) -> list[Any]:
-        """Return a column's values.
-
-        Raises
-        ------
-        SelectionError
-            If there is none of that name, or more than one; the message lists those that there are.
-        """
+        """Return a column's values."""
         if name not in self.columns:
             raise SelectionError(self.missing(repr(name)))
         if self.columns.count(name) > 1:
@@ -52,37 +45,13 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> Table:
-    """Read a table of text: ``.tsv`` without quoting, ``.csv`` with, or ``.jsonl``, an object a line.
-
-    Parameters
-    ----------
-    path : Path
-        The file, in UTF-8.
-    columns : sequence of str, optional
-        Names of the columns of a file without a header. If the first row holds them, too, it counts as the header.
-    known : collection of str
-        Names that show, without `columns`, that the first row is a header.
-
-    Returns
-    -------
-    Table
-        At least one row.
-
-    Raises
-    ------
-    SelectionError
-        If there is no such file, or its suffix is unknown.
-    FileContentError
-        If it is damaged or empty, or a row has more or fewer columns than others.
-    """
+    """Read a table of text: ``.tsv`` without quoting, ``.csv`` with, or ``.jsonl``, an object a line."""
     if path.suffix.lower() not in SUFFIXES:
         raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
     require_file(path)
+    require_fetched(path)
     try:
-        content = path.read_bytes()
-        if content.startswith(LFS_POINTER):
-            raise FileContentError(path, "is a pointer of Git LFS, in place of the file (git lfs pull brings it)")
-        text = content.decode("utf-8-sig")  # line ends stay as they are
+        text = path.read_bytes().decode("utf-8-sig")  # line ends stay as they are
     except OSError as error:
         raise FileContentError(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -100,13 +69,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
 
 
 def require_file(path: Path) -> None:
-    """Make sure that there is a file.
-
-    Raises
-    ------
-    SelectionError
-        If there is none.
-    """
+    """Require a file."""
     try:
         there = path.is_file()
     except OSError as error:

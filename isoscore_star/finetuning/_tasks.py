@@ -47,13 +47,7 @@ def is_file(task: str) -> bool:
 
 
 def named_task(name: str) -> Task:
-    """Return a task of GLUE.
-
-    Raises
-    ------
-    SelectionError
-        If there is none of that name; the message lists those that there are.
-    """
+    """Return a task of GLUE."""
     if name not in TASKS:
         raise SelectionError(
             "task", f"{name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(SUFFIXES)}"

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from isoscore_star.backends.torch.moments import StreamingMoments
-from isoscore_star.core import checks, value_checks
-from isoscore_star.core.score import measured_unbiased_score, shrunk_score
+from isoscore_star import arguments
+from isoscore_star.backends.torch import StreamingMoments
 
 
 class IsoScoreStar(Metric):
@@ -76,10 +75,10 @@ class IsoScoreStar(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.dim = checks.dimensions(dim, "dim")
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
-        self.zeta = checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
-        target = None if shrinkage_cov is None else torch.tensor(value_checks.shrinkage_target(shrinkage_cov, self.dim))
+        self.dim = arguments.dimensions(dim, "dim")
+        self.estimator = arguments.choice("estimator", estimator, arguments.ESTIMATORS)
+        self.zeta = arguments.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
+        target = None if shrinkage_cov is None else torch.tensor(arguments.shrinkage_cov(shrinkage_cov, self.dim))
         # Neither is a metric's state: checkpoints of a model that holds one stay as they are.
         self.register_buffer("shrinkage_cov", target, persistent=False)
         merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)
@@ -107,14 +106,9 @@ class IsoScoreStar(Metric):
     def compute(self) -> Tensor:
         """Return the score of all points so far, a float64 tensor of shape (); NaN where there is no unbiased one."""
         moments = self._unpacked(self.moments)
-        score: Tensor
-        if self._fourth_order:
-            invariants = moments.invariants()
-            score = measured_unbiased_score(invariants, self.dim, torch.where)
-            return torch.where(torch.isfinite(invariants.f), score, torch.nan)
-        target = None if self.shrinkage_cov is None else self.shrinkage_cov.to(self.moments)
-        score = shrunk_score(moments.invariants(target), self.zeta, self.dim, torch.where)
-        return score.clamp(0.0, 1.0)  # which rounding can leave by a little
+        return (
+            moments.isoscore_unbiased() if self._fourth_order else moments.isoscore_star(self.shrinkage_cov, self.zeta)
+        )
 
     def merge_state(self, incoming_state: Any) -> None:
         """Take in the points of another such metric, or of its ``metric_state``."""

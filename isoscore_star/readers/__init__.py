@@ -5,8 +5,10 @@ opens several files with their masks, and `StreamedCloud` measures what they hol
 """
 
 from isoscore_star.readers._clouds import Cloud, open_clouds
-from isoscore_star.readers._formats import SUFFIXES, open_array
-from isoscore_star.readers._source import ArraySource, DenseSource, FileContentError, SelectionError
+from isoscore_star.readers._errors import FileContentError, SelectionError
+from isoscore_star.readers._formats import SUFFIXES, open_array, require_fetched
+from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
 
 __all__ = [
@@ -20,4 +22,6 @@ __all__ = [
     "StreamedCloud",
     "open_array",
     "open_clouds",
+    "require_fetched",
+    "require_memory",
 ]

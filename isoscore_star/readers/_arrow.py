@@ -1,22 +1,22 @@
-"""Parquet, Arrow and Feather, read batch by batch; whatever a batch holds is validated before it is used."""
+"""Parquet, Arrow and Feather files, read batch by batch; whatever a batch holds is validated before it is used."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyarrow import compute, ipc, parquet, types
+from pyarrow import ipc, parquet, types
 
-from isoscore_star.readers._cells import CellError, counts, kind_of, number, numbers
-from isoscore_star.readers._columns import LEAST_COUNTED, Column, Kind, take
-from isoscore_star.readers._source import Block, FileContentError, reading
-from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
+from isoscore_star.readers._arrow_columns import column_of, index_columns, kind_of_type, lists, points
+from isoscore_star.readers._choice import take
+from isoscore_star.readers._columns import Column, Kind
+from isoscore_star.readers._errors import FileContentError, reading
+from isoscore_star.readers._source import Block
+from isoscore_star.readers._table import TableSource
 
 _SAMPLE_ROWS = 1000
 _BUFFER_BYTES = 2**16
@@ -63,10 +63,10 @@ def _require_rows(path: Path, file: Any) -> None:
     """Hold the number of rows against that of its groups, which alone are read."""
     # A column's own number is left alone: of damaged metadata its reader may end the process.
     metadata = file.metadata
-    told = metadata.num_rows
+    rows = metadata.num_rows
     groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    if told != groups:
-        raise FileContentError(path, f"is damaged: it tells of {told} rows, its parts of {groups}")
+    if rows != groups:
+        raise FileContentError(path, f"is damaged: it tells of {rows} rows, its parts of {groups}")
 
 
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
@@ -127,10 +127,10 @@ def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSou
     taken = take(file.path, table, key, patterns, file.rows or 0)
     notes = (*file.notes, *taken.notes)
     if not taken.has_lists:
-        read = partial(_blocks, file, taken.columns, partial(_points, file.path, taken.columns))
+        read = partial(_blocks, file, taken.columns, partial(points, file.path, taken.columns))
         return TableSource(str(file.path), (file.rows, len(taken.columns)), read, notes, taken.labels)
     dim = taken.columns[0].length
-    read = partial(_blocks, file, taken.columns, partial(_lists, file.path, taken.columns[0], dim))
+    read = partial(_blocks, file, taken.columns, partial(lists, file.path, taken.columns[0], dim))
     return TableSource(f"{file.path}:{taken.labels[0]}", (file.rows, dim), read, notes, taken.labels)
 
 
@@ -146,112 +146,9 @@ def _blocks(
 
 def _understood(file: _File) -> list[Column]:
     """Say what the columns hold, by their types and, for text, integers and lists, by the first rows."""
-    kinds = [_kind(field.type) for field in file.schema]
+    kinds = [kind_of_type(field.type) for field in file.schema]
     open_ones = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, Kind.LISTS, Kind.INTEGER_LISTS)]
     batches = file.batches(open_ones, _SAMPLE_ROWS) if open_ones else iter(())
     sample = dict(zip(open_ones, next((arrays for arrays in batches if len(arrays[0])), []), strict=False))
-    indices = _index_columns(file.schema)
-    return [_column(i, field, kinds[i], sample.get(i), field.name in indices) for i, field in enumerate(file.schema)]
-
-
-def _column(position: int, field: Any, kind: Kind | None, sample: Any, is_index: bool) -> Column:
-    as_text, length, counting = kind is None, 0, False
-    if kind is None:
-        cells = [] if sample is None else sample.drop_null().to_pylist()
-        kind, length = kind_of(cells)
-        counting = len(cells) >= LEAST_COUNTED and counts(cells)
-    elif kind is Kind.INTEGERS and sample is not None:
-        counting = len(sample) >= LEAST_COUNTED and not sample.null_count and counts(list(map(str, sample.to_pylist())))
-    elif kind is not Kind.INTEGERS:
-        length = _length(field.type, sample)
-    return Column(position, field.name, kind, as_text, length, is_index, counting)
-
-
-def _length(kind: Any, sample: Any) -> int:
-    """Length of a column's lists: of the first, where the type does not say."""
-    kind = getattr(kind, "storage_type", kind)
-    if types.is_fixed_size_list(kind):
-        return int(kind.list_size)
-    first = None if sample is None else next((row for row in sample if row.is_valid), None)
-    return 0 if first is None else len(first)
-
-
-def _kind(kind: Any) -> Kind | None:
-    """Say what a type means; None for text, which may be anything."""
-    if isinstance(kind, pa.BaseExtensionType):
-        if len(getattr(kind, "shape", ())) > 1:
-            return Kind.NESTED
-        kind = kind.storage_type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_floating(kind) or types.is_decimal(kind):
-        return Kind.FRACTIONS
-    if types.is_integer(kind):
-        return Kind.INTEGERS
-    if types.is_boolean(kind):
-        return Kind.BOOLEANS
-    if types.is_null(kind):
-        return Kind.EMPTY
-    if types.is_string(kind) or types.is_large_string(kind):
-        return None
-    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        return Kind.OTHER
-    values = _kind(kind.value_type)
-    of_values = {Kind.FRACTIONS: Kind.LISTS, Kind.INTEGERS: Kind.INTEGER_LISTS}
-    nested = {Kind.LISTS, Kind.INTEGER_LISTS, Kind.NESTED}
-    return Kind.NESTED if values in nested else of_values.get(values, Kind.OTHER)  # type: ignore[arg-type]
-
-
-def _index_columns(schema: Any) -> set[str]:
-    """Names of the columns in which pandas kept an index."""
-    told = (schema.metadata or {}).get(b"pandas")
-    found = json.loads(told).get("index_columns", []) if told else []
-    return {name for name in found if isinstance(name, str)}
-
-
-def _points(path: Path, columns: list[Column], start: int, arrays: list[Any]) -> Block:
-    """Make points of the columns that are their dimensions."""
-    return np.column_stack([_values(path, column, start, array) for column, array in zip(columns, arrays, strict=True)])
-
-
-def _values(path: Path, column: Column, start: int, array: Any) -> Block:
-    _no_missing(path, column, start, array)
-    if column.as_text:
-        values = np.empty(len(array))
-        for i, cell in enumerate(array.to_pylist()):
-            try:
-                values[i] = read_cell(number, cell)
-            except CellError as error:
-                refuse(path, start + i, column, str(error))
-        return values
-    if types.is_decimal(array.type):
-        array = array.cast(pa.float64())
-    return np.asarray(array.to_numpy(zero_copy_only=False))
-
-
-def _lists(path: Path, column: Column, dim: int, start: int, arrays: list[Any]) -> Block:
-    """Make points of a column that holds them as lists."""
-    (array,) = arrays
-    _no_missing(path, column, start, array)
-    if column.as_text:
-        try:
-            return lists_of(numbers, array.to_pylist(), dim)
-        except CellError as error:
-            message, i = error.args
-            refuse(path, start + i, column, message)
-    if not dim and len(array):
-        refuse(path, start, column, "an empty list")
-    if not types.is_fixed_size_list(array.type):
-        lengths = array.value_lengths().to_numpy(zero_copy_only=False)
-        if (lengths != dim).any():
-            i = int(np.argmax(lengths != dim))
-            refuse(path, start + i, column, f"a list of {lengths[i]} numbers, but the first has {dim}")
-    values = array.flatten()
-    _no_missing(path, column, start, values, dim)
-    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(array), dim)
-
-
-def _no_missing(path: Path, column: Column, start: int, array: Any, per_row: int = 1) -> None:
-    if array.null_count:
-        i = compute.index(array.is_null(), True).as_py()
-        refuse(path, start + i // per_row, column, "a missing value (null)")
+    indices = index_columns(file.schema)
+    return [column_of(i, field, kinds[i], sample.get(i), field.name in indices) for i, field in enumerate(file.schema)]

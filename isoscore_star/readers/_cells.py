@@ -25,7 +25,7 @@ _SCALAR = re.compile(r"(?:np|numpy)\.\w+\(([^()]*)\)")  # np.float64(0.1), as Nu
 _LEAST_BARE = 3
 """Numbers that have to stand in one cell without brackets to be taken for a list."""
 _PROBED = 50
-"""Cells that tell whether a column holds lists."""
+"""Cells by which a column is recognised as one of lists."""
 
 
 class CellError(Exception):
@@ -33,13 +33,7 @@ class CellError(Exception):
 
 
 def number(cell: str) -> float:
-    """Read a number; NaN counts as missing.
-
-    Raises
-    ------
-    CellError
-        If it is none.
-    """
+    """Read a number; NaN counts as missing."""
     try:
         value = float(cell)
     except ValueError:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core import value_checks
-from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star import InvalidTypeError, InvalidValueError, arguments
+from isoscore_star.readers._errors import SelectionError, SeveralArraysError
 from isoscore_star.readers._formats import is_table, open_array
 from isoscore_star.readers._names import listed
-from isoscore_star.readers._source import ArraySource, DenseSource, SelectionError, SeveralArraysError
+from isoscore_star.readers._source import ArraySource, DenseSource
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Cloud:
     Attributes
     ----------
     label : str
-        What tells this cloud from the others: its file, its key, or the number of its layer.
+        Name among the other clouds: its file, its key, or the number of its layer.
     source : ArraySource
         Where the points come from, an array of at least two axes.
     mask : ndarray of bool or None
@@ -39,7 +39,7 @@ class Cloud:
 
     @property
     def rows(self) -> int | None:
-        """Number of points, masked ones included; None if only reading to the end would tell."""
+        """Number of points, masked ones included; None if that is not known before the end is read."""
         lengths = [length for length in self.source.shape[:-1] if length is not None]
         return prod(lengths) if len(lengths) == len(self.source.shape) - 1 else None
 
@@ -140,7 +140,7 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     if values.dtype.kind not in "biuf":
         raise InvalidTypeError(found.name, f"a mask holds booleans or zeros and ones; got dtype {values.dtype}")
     try:
-        value_checks.mask_values(values)
+        arguments.mask_values(values)
     except InvalidValueError as error:
         raise InvalidValueError(found.name, str(error)) from error
     if mask in source.columns:

@@ -11,20 +11,23 @@ from typing import Any
 import numpy as np
 
 from isoscore_star.readers._cells import CellError, boolean, numbers
-from isoscore_star.readers._columns import Column, Kind, Taken, take
-from isoscore_star.readers._layout import Layout, require_width, understood
+from isoscore_star.readers._choice import take
+from isoscore_star.readers._columns import Column, Kind, Taken
+from isoscore_star.readers._errors import reading
+from isoscore_star.readers._layout import Layout, require_width
 from isoscore_star.readers._memory import require_memory
-from isoscore_star.readers._source import Block, block_rows, reading
-from isoscore_star.readers._table import TableSource, lists_of, read_cell, refuse
+from isoscore_star.readers._sniffing import sniff
+from isoscore_star.readers._source import Block, block_rows
+from isoscore_star.readers._table import TableSource, cells_of, lists_of, refuse, refusing
 
 _CHUNK_CELLS = 2**17
 """Cells to hold as text at a time."""
 
 
 def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
-    """Open a .csv or .tsv file; its start tells how it is laid out, and what its columns hold."""
+    """Open a .csv or .tsv file; layout and kinds of columns come from its first rows."""
     with reading(path):
-        layout, table, notes = understood(path)
+        layout, table, notes = sniff(path)
     taken = take(path, table, key, columns)
     dim = taken.columns[0].length if taken.has_lists else len(taken.columns)
     rows = min(block_rows(dim), path.stat().st_size // layout.row_letters + 1)
@@ -72,20 +75,14 @@ class _Reader:
         block = np.empty((len(chunk), self._dim))
         for j, column in enumerate(self._taken.columns):
             read = boolean if column.kind is Kind.BOOLEANS else self._number
-            for i, row in enumerate(chunk):
-                try:
-                    block[i, j] = read_cell(read, row[column.position])
-                except CellError as error:
-                    refuse(self._layout.path, start + i, column, str(error), line and line + i)
+            with refusing(self._layout.path, start, column, line):
+                block[:, j] = list(cells_of(read, [row[column.position] for row in chunk]))
         return block
 
     def _lists(self, chunk: list[list[str]], start: int, line: int | None) -> Block:
         (column,) = self._taken.columns
-        try:
+        with refusing(self._layout.path, start, column, line):
             return lists_of(numbers, [row[column.position] for row in chunk], self._dim)
-        except CellError as error:
-            message, i = error.args
-            refuse(self._layout.path, start + i, column, message, line and line + i)
 
     def _watch(self, column: Column, chunk: list[list[str]], start: int, line: int | None) -> None:
         """Refuse a column that was left out because of its first cells, and goes on as a dimension might."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from isoscore_star.core.errors import MissingDependencyError
-from isoscore_star.readers._source import ArraySource, FileContentError, SelectionError, reading
+from isoscore_star import MissingDependencyError
+from isoscore_star.readers._errors import FileContentError, SelectionError, reading
+from isoscore_star.readers._source import ArraySource
 
 
 class _Reader(NamedTuple):
@@ -46,8 +47,15 @@ SUFFIXES = tuple(_READERS)
 _LFS_POINTER = b"version https://git-lfs"
 
 
+def require_fetched(path: Path) -> None:
+    """Refuse the few lines that stand for a file where Git LFS did not fetch it."""
+    with reading(path), path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise FileContentError(path, "is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
+
+
 def is_table(path: str | Path) -> bool:
-    """Whether a file has columns, as far as its suffix tells."""
+    """Whether a file has columns, judged by its suffix."""
     reader = _READERS.get(Path(path).suffix.lower())
     return reader is not None and reader.is_table
 
@@ -100,12 +108,9 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
         raise SelectionError(path, f"{kind}")
-    with reading(path), path.open("rb") as file:
-        start = file.read(len(_LFS_POINTER))
-    if not start:
+    if not path.stat().st_size:
         raise FileContentError(path, "is empty")
-    if start == _LFS_POINTER:
-        raise FileContentError(path, "is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
+    require_fetched(path)
     try:
         module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:

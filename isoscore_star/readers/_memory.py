@@ -6,14 +6,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star import InvalidValueError
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
-    """Count the bytes that can be had without swapping; None where the system does not tell."""
+    """Count the bytes that can be had without swapping; None where the system does not say."""
     known = [number for number in (_free_in_machine(), _free_in_container()) if number is not None]
     return min(known, default=None)
 

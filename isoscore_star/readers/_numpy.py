@@ -14,15 +14,10 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from isoscore_star.readers._archive import Candidate, dense, no_keys
+from isoscore_star.readers._errors import reading
 from isoscore_star.readers._memory import require_memory
-from isoscore_star.readers._source import (
-    Candidate,
-    DenseSource,
-    Index,
-    dense,
-    no_keys,
-    reading,
-)
+from isoscore_star.readers._source import DenseSource, Index
 
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 _LONGEST_HEADER = 10_000  # what NumPy parses at most of a file that it does not trust
@@ -64,7 +59,7 @@ def open_npz(path: Path, key: str | None) -> DenseSource:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             members[name] = member
-            with reading(path, place=name), archive.open(member) as file:
+            with reading(path, part=name), archive.open(member) as file:
                 layouts[name] = _layout(file)
     changed = path.stat().st_mtime_ns
 
@@ -86,7 +81,7 @@ def _unpacked(path: Path, members: tuple[str, ...], changed: int) -> list[NDArra
     arrays = []
     with reading(path), zipfile.ZipFile(path) as archive:
         for member in members:
-            with reading(path, place=member), archive.open(member) as file:
+            with reading(path, part=member), archive.open(member) as file:
                 arrays.append(npy_format.read_array(file, allow_pickle=False))
                 file.read(1)  # to the end, where checksums are compared
     return arrays
@@ -110,7 +105,7 @@ def _layout(file: IO[bytes]) -> _Layout:
 
 def _check(path: Path, name: str, layout: _Layout, size: int) -> None:
     """Hold what a header says against what there is."""
-    with reading(path, place=name):
+    with reading(path, part=name):
         if layout.dtype.hasobject:
             raise ValueError(
                 "it holds Python objects (dtype object), which are never unpickled. Save it as an array of numbers"

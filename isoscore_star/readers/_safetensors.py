@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from isoscore_star.core.registry import get_backend
-from isoscore_star.readers._source import Candidate, DenseSource, Index, dense, reading
+from isoscore_star import get_backend
+from isoscore_star.readers._archive import Candidate, dense
+from isoscore_star.readers._errors import reading
+from isoscore_star.readers._source import DenseSource, Index
 
 _NUMPY_DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
 _TORCH_DTYPES = ("BF16",)
@@ -26,14 +28,14 @@ def open_safetensors(path: Path, key: str | None) -> DenseSource:
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:
-            with reading(path, place=name):
+            with reading(path, part=name):
                 if dtypes[name] not in _NUMPY_DTYPES + _TORCH_DTYPES:
                     raise ValueError(f"its numbers are {dtypes[name]}, which is not known here. Save them as float32")
 
     def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
         torch = None if all(dtypes[name] in _NUMPY_DTYPES for name in names) else get_backend("torch")
         framework = "numpy" if torch is None else "pt"
-        with reading(path, place=names[0]), safe_open(path, framework=framework) as file:
+        with reading(path, part=names[0]), safe_open(path, framework=framework) as file:
             parts = [file.get_slice(name)[index] for name in names]
             return [np.asarray(part if torch is None else torch.to_numpy(part)) for part in parts]
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
-from isoscore_star.core.moments import Moments
-from isoscore_star.measurement import Measurement, measurement_of
+from isoscore_star import InvalidValueError, IsoScoreError, Measurement, Moments
 from isoscore_star.readers._source import ArraySource, Block
 
 _LEAST_SAMPLE = 4096
@@ -116,7 +114,7 @@ class StreamedCloud:
         mask : ndarray of shape (m,), bool, optional
             True for the rows that count.
         progress : callable, optional
-            Told the number of rows after each block.
+            Called with the number of rows after each block.
 
         Raises
         ------
@@ -143,7 +141,7 @@ class StreamedCloud:
 
     def measurement(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> Measurement:
         """Measure the points so far; see `isoscore_star.measure`."""
-        return measurement_of(self.moments, self._sample.rows, None, shrinkage_cov, zeta)
+        return Measurement.from_moments(self.moments, self._sample.rows, None, shrinkage_cov, zeta)
 
     def _absorb(self, block: Block, keep: NDArray[np.bool_] | None, name: str, start: int) -> None:
         rows = block if keep is None else block[keep]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from isoscore_star.readers._cells import CellError
 from isoscore_star.readers._columns import Column
+from isoscore_star.readers._errors import FileContentError
 from isoscore_star.readers._names import quoted
-from isoscore_star.readers._source import Block, FileContentError, block_rows, joined
+from isoscore_star.readers._source import Block, block_rows, joined
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TableSource:
     name, shape, notes, columns :
         See `isoscore_star.readers.ArraySource`.
     read : callable
-        Reads the points from the first one on, in arrays of at most as many rows as it is told.
+        Reads the points from the first one on, in arrays of at most as many rows as its argument says.
     """
 
     name: str
@@ -46,44 +48,39 @@ class TableSource:
 
 
 def refuse(path: Path, row: int, column: Column, what: str, line: int | None = None) -> NoReturn:
-    """Say which value of a table cannot be used.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    row, column : int, Column
-        The place; rows are counted from 0.
-    what : str
-        What stands there.
-    line : int, optional
-        The line of the file, counted from 1.
-    """
+    """Say which value of a table cannot be used."""
     place = f"row {row} (counted from 0{'' if line is None else f', line {line}'}), column {quoted(column.name)}"
     raise FileContentError(
         path, f"{place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"
     )
 
 
-def read_cell(read: Callable[[str], Any], cell: str) -> Any:
-    """Read a cell; a `CellError` quotes it."""
+@contextmanager
+def refusing(path: Path, start: int, column: Column, line: int | None = None) -> Iterator[None]:
+    """Refuse the cell of a `CellError`; `start` and `line` are the places of the first cell that is read."""
     try:
-        return read(cell)
+        yield
     except CellError as error:
-        raise CellError(f"{quoted(cell)} {error}") from None
+        message, i = error.args
+        refuse(path, start + i, column, message, line and line + i)
+
+
+def cells_of(read: Callable[[str], Any], cells: Sequence[str]) -> Iterator[Any]:
+    """Read a column kept as text; a `CellError` quotes its cell, and has the index of that as second argument."""
+    for i, cell in enumerate(cells):
+        try:
+            yield read(cell)
+        except CellError as error:
+            raise CellError(f"{quoted(cell)} {error}", i) from None
 
 
 def lists_of(read: Callable[[str], NDArray[np.float64]], cells: Sequence[str], dim: int) -> Block:
-    """Read a column of lists kept as text; a `CellError` has the index of its cell as second argument."""
+    """Read a column of lists kept as text; see `cells_of`."""
     block = np.empty((len(cells), dim))
-    for i, cell in enumerate(cells):
-        try:
-            vector = read_cell(read, cell)
-            if len(vector) != dim:
-                raise CellError(f"a list of {len(vector)} numbers, but the first has {dim}")
-            if np.isnan(vector).any():
-                raise CellError("a list with missing numbers (NaN)")
-        except CellError as error:
-            raise CellError(str(error), i) from None
+    for i, vector in enumerate(cells_of(read, cells)):
+        if len(vector) != dim:
+            raise CellError(f"a list of {len(vector)} numbers, but the first has {dim}", i)
+        if np.isnan(vector).any():
+            raise CellError("a list with missing numbers (NaN)", i)
         block[i] = vector
     return block

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from isoscore_star.core.registry import get_backend
-from isoscore_star.readers._source import Candidate, DenseSource, FileContentError, Index, dense, no_keys, reading
+from isoscore_star import get_backend
+from isoscore_star.readers._archive import Candidate, dense, no_keys
+from isoscore_star.readers._errors import FileContentError, reading
+from isoscore_star.readers._source import DenseSource, Index
 
 _ALONE = ""
 """Stands for the key of a tensor that is alone in its file."""
@@ -32,12 +34,12 @@ def open_torch(path: Path, key: str | None) -> DenseSource:
 
     def check(names: tuple[str, ...]) -> None:
         for name in names:
-            with reading(path, place=name):
+            with reading(path, part=name):
                 _check(tensors[name])
 
     def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
         found = _tensors(path, changed)
-        with reading(path, place=names[0]):
+        with reading(path, part=names[0]):
             return [get_backend("torch").to_numpy(found[name][index]) for name in names]
 
     return dense(path, candidates, key, check, read)

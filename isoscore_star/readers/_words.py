@@ -11,10 +11,12 @@ from typing import TextIO
 
 import numpy as np
 
+from isoscore_star.readers._archive import no_keys
 from isoscore_star.readers._csv import open_csv
+from isoscore_star.readers._errors import FileContentError, SelectionError, reading
 from isoscore_star.readers._layout import lines_of
 from isoscore_star.readers._names import quoted
-from isoscore_star.readers._source import Block, FileContentError, SelectionError, no_keys, reading
+from isoscore_star.readers._source import Block
 from isoscore_star.readers._table import TableSource
 
 _SAMPLE_LINES = 100

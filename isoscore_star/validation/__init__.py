@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isoscore_star.core.protocol import Backend
-from isoscore_star.core.registry import available_backends, get_backend
+from isoscore_star import Backend, InvalidValueError, available_backends, get_backend
+from isoscore_star.validation._adapters import ADAPTERS, Adapter
 from isoscore_star.validation._cases import Case, all_cases
 
-__all__ = ["TOLERANCES", "Check", "Tolerance", "validate"]
+__all__ = ["ADAPTERS", "TOLERANCES", "Adapter", "Check", "Tolerance", "validate"]
 
 
 class Tolerance(NamedTuple):
@@ -86,7 +86,7 @@ def validate(backends: Iterable[str] | None = None) -> list[Check]:
     Parameters
     ----------
     backends : iterable of str, optional
-        Names of backends; all installed ones by default.
+        Names of backends; by default all installed ones that have an adapter (`ADAPTERS`).
 
     Returns
     -------
@@ -99,26 +99,30 @@ def validate(backends: Iterable[str] | None = None) -> list[Check]:
     >>> [check.passed for check in validate(["numpy"])]
     [True, True, True]
     """
-    names = available_backends() if backends is None else backends
+    names = [name for name in available_backends() if name in ADAPTERS] if backends is None else backends
     return [check for name in names for check in _checks_of(name)]
 
 
 def _checks_of(name: str) -> Iterator[Check]:
     try:
         backend = get_backend(name)
-        devices = backend.devices()
+        if name not in ADAPTERS:
+            raise InvalidValueError(
+                "backends", f"validation has no adapter for {name!r}. Put one into isoscore_star.validation.ADAPTERS"
+            )
+        devices = ADAPTERS[name].devices()
     except Exception as error:  # a broken installation is what this is here to find
         yield _failed(name, "", "", error)
         return
     for device in devices:
         for dtype in TOLERANCES:
-            if _has(backend, dtype, device):
+            if _has(ADAPTERS[name], dtype, device):
                 yield _check(backend, device, dtype)
 
 
-def _has(backend: Backend, dtype: str, device: str) -> bool:
+def _has(adapter: Adapter, dtype: str, device: str) -> bool:
     try:
-        backend.native(np.ones((2, 2)), dtype, device)
+        adapter.native(np.ones((2, 2)), dtype, device)
     except TypeError:
         return False
     except Exception:  # the check itself will meet it again and report it
@@ -148,12 +152,13 @@ def _check(backend: Backend, device: str, dtype: str) -> Check:
 
 def _errors(case: Case, backend: Backend, device: str, dtype: str) -> tuple[float, float | None] | None:
     """Errors of value and gradient, or None where the dtype cannot hold the points."""
+    adapter = ADAPTERS[backend.name]
     with np.errstate(over="ignore"):
-        X = backend.native(case.points, dtype, device)
+        X = adapter.native(case.points, dtype, device)
     rounded = backend.to_numpy(X).astype(np.float64)
     if not np.nanmax(np.abs(rounded - case.points)) <= 0.01 * np.nanmax(np.abs(case.points)):
         return None
-    value, gradient = backend.value_and_gradient(case.score, X)
+    value, gradient = adapter.value_and_gradient(case.score, X)
     truth = case.truth(rounded)
     score = backend.concrete(value)
     value_error = np.inf if score is None else abs(score - truth.value)

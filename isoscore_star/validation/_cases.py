@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import isoscore_star as iso
-from isoscore_star.core.protocol import Array
 from isoscore_star.validation._truth import FloatArray, Truth, shrunk, unbiased
 
 DIM = 48
@@ -22,7 +22,7 @@ class Case:
 
     name: str
     points: FloatArray
-    score: Callable[[Array], Array]
+    score: Callable[[Any], Any]
     truth: Callable[[FloatArray], Truth]
 
 
@@ -62,7 +62,7 @@ def _case(
     *,
     split: int | None = None,
 ) -> Case:
-    def score(X: Array) -> Array:
+    def score(X: Any) -> Any:
         clouds = X if split is None else [X[:split], X[split:]]
         return iso.isoscore_star(clouds, cov, zeta)
 

@@ -9,12 +9,14 @@ complex step, which is exact to rounding, and from there to the points by the ch
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import isoscore_star as iso
+from isoscore_star.validation import ADAPTERS
 from paper_checks._claim import Claim, Findings, Run, Table
 
 VALUE_BOUND, GRADIENT_BOUND = 1e-12, 1e-10
@@ -96,10 +98,10 @@ def check(run: Run) -> Findings:
     ]
     apart: dict[str, dict[str, float]] = {}
     for name in iso.available_backends():
-        backend, value_apart, gradient_apart = iso.get_backend(name), 0.0, 0.0
+        backend, adapter, value_apart, gradient_apart = iso.get_backend(name), ADAPTERS[name], 0.0, 0.0
         for values, (truth, slope) in zip(spectra, truths, strict=True):
-            native = backend.native(values, "float64", "cpu")
-            value, gradient = backend.value_and_gradient(iso.isoscore_from_spectrum, native)
+            native = adapter.native(values, "float64", "cpu")
+            value, gradient = adapter.value_and_gradient(iso.isoscore_from_spectrum, native)
             value_apart = max(value_apart, abs(float(value) - truth))
             if gradient is not None:
                 # Of equal eigenvalues the gradient is zero: two halves of this size that cancel.
@@ -136,14 +138,14 @@ def check(run: Run) -> Findings:
                 clouds += [(kind, points, target, zeta) for zeta in ZETAS]
     worst: dict[str, dict[str, dict[str, float]]] = {}
     for name in iso.available_backends():
-        backend = iso.get_backend(name)
+        backend, adapter = iso.get_backend(name), ADAPTERS[name]
         worst[name] = {kind: {"value": 0.0, "gradient": 0.0} for kind in CLOUDS}
         for kind, points, target, zeta in clouds:
 
             def score(X: Any, target: np.ndarray = target, zeta: float = zeta) -> Any:
                 return iso.isoscore_star(X, target, zeta)
 
-            value, gradient = backend.value_and_gradient(score, backend.native(points, "float64", "cpu"))
+            value, gradient = adapter.value_and_gradient(score, adapter.native(points, "float64", "cpu"))
             largest = worst[name][kind]
             off = abs(float(value) - iso.reference.isoscore_star(points, target, zeta))
             largest["value"] = max(largest["value"], off)
@@ -220,7 +222,7 @@ def _eigenvector_route(clouds: list[tuple[str, np.ndarray, np.ndarray, float]]) 
     def through_eigenvalues(X: Any) -> Any:
         return printed_steps(torch.linalg.eigvalsh(torch.cov(X.T)))
 
-    routes = {
+    routes: dict[str, Callable[[Any], Any]] = {
         "through eigenvectors": through_eigenvectors,
         "through eigenvalues": through_eigenvalues,
         "closed form": iso.isoscore,

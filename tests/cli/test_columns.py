@@ -125,7 +125,7 @@ def test_a_matrix_says_which_of_its_columns_were_left_out(capsys):
     pd.DataFrame([[1, 0.5], [2, 1.5]], columns=["a", "b"]).to_csv("cov.csv", index=False)
     code, _, err = run(capsys, "x.npy", "--shrinkage-cov", "cov.csv", "--zeta", "0.5")
     assert code == 1
-    assert re.search(r"error: cov.csv: .*got shape \(2, 1\); ignored integer columns .*: 'a'", err)
+    assert re.search(r"error: --shrinkage-cov: cov.csv: .*got shape \(2, 1\); ignored integer columns .*: 'a'", err)
 
 
 def test_compare_measures_takes_columns(capsys):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isoscore_star as iso
-from isoscore_star.core.moments import BLOCK_ROWS
+from isoscore_star.core.accumulator import BLOCK_ROWS
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-150, 1e-3, 1.0, 1e150]))

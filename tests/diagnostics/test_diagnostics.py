@@ -10,33 +10,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 from adapters import Adapter
+from diagnostic_measures import ALL, INTRINSIC, needs
 
 import isoscore_star as iso
 from isoscore_star import diagnostics
-
-ALL = [
-    diagnostics.average_cosine_similarity,
-    diagnostics.partition_score,
-    diagnostics.varex_score,
-    diagnostics.rank_me,
-    diagnostics.condition_number,
-    diagnostics.uniformity,
-    diagnostics.outlier_dimensions,
-    diagnostics.id_score,
-    diagnostics.two_nn_dimension,
-    diagnostics.mle_dimension,
-]
-INTRINSIC = ALL[-3:]
 
 
 @pytest.fixture
 def points(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=(60, 7)) * [9, 1, 1, 0.7, 0.5, 0.5, 0.3] + [1, 0, -2, 0, 0, 0.5, 0]
-
-
-def with_scikit_dimension(measure: Callable[..., object]) -> None:
-    if measure in INTRINSIC:
-        pytest.importorskip("skdim.id")
 
 
 def distances(points: np.ndarray) -> np.ndarray:
@@ -167,7 +149,7 @@ def test_every_framework_masks_and_unions(backend: Adapter, points: np.ndarray, 
 
 @pytest.mark.parametrize("measure", ALL[2:3] + ALL[4:5] + INTRINSIC)
 def test_measures_of_spread_do_not_feel_a_far_mean(points: np.ndarray, measure: Callable[..., float]) -> None:
-    with_scikit_dimension(measure)
+    needs(measure)
     # Adding 1e6 rounds each coordinate to 1e-10, relative to a smallest spread of 0.3.
     assert measure(points + 1e6) == pytest.approx(measure(points), rel=1e-7)
 
@@ -180,7 +162,7 @@ def test_measures_without_scale(points: np.ndarray, measure: Callable[..., float
 
 @pytest.mark.parametrize("measure", ALL)
 def test_wrong_input_is_an_error_of_the_library(points: np.ndarray, measure: Callable[..., object]) -> None:
-    with_scikit_dimension(measure)
+    needs(measure)
     with pytest.raises(iso.InvalidValueError, match="points as rows"):
         measure(points[0])
     with pytest.raises(iso.InvalidValueError, match="finite"):

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from diagnostic_measures import ALL, INTRINSIC, Measure, needs
 
 import isoscore_star as iso
 from isoscore_star import diagnostics
 from isoscore_star.diagnostics import _neighbours
 
-WITHOUT_SCALE = [
-    diagnostics.average_cosine_similarity,
-    diagnostics.varex_score,
-    diagnostics.rank_me,
-    diagnostics.condition_number,
-    diagnostics.uniformity,
-    diagnostics.outlier_dimensions,
-    diagnostics.id_score,
-    diagnostics.two_nn_dimension,
-    diagnostics.mle_dimension,
-]
+WITHOUT_SCALE = [measure for measure in ALL if measure is not diagnostics.partition_score]
 OF_SPREAD = [WITHOUT_SCALE[1], WITHOUT_SCALE[3], *WITHOUT_SCALE[5:]]
-INTRINSIC = WITHOUT_SCALE[-3:]
-ALL = [*WITHOUT_SCALE, diagnostics.partition_score]
-
-Measure = Callable[..., object]
 
 
 def cloud(rows: int = 60, dim: int = 7) -> np.ndarray:
     return np.random.default_rng(dim).normal(size=(rows, dim)) * np.linspace(0.3, 3, dim) + 0.5
-
-
-def needs(measure: Measure) -> None:
-    if measure in INTRINSIC:
-        pytest.importorskip("skdim.id")
 
 
 @pytest.mark.parametrize("exponent", [-1000, -700, -540, 540, 700, 1019])

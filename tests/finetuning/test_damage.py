@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from full_disk import no_file_above
-from tiny_finetuning import arguments, examples, make_home, write_rows
+from tiny_finetuning import arguments, examples, write_rows
 
 from isoscore_star import InvalidValueError
 from isoscore_star.cli import main
@@ -23,25 +23,6 @@ for needed in ("typer", "rich", "accelerate", "sklearn", "filelock", "safetensor
     pytest.importorskip(needed)
 
 ESCAPE = "\x1b[31mred"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    return make_home(tmp_path_factory.mktemp("damage"))
-
-
-@pytest.fixture
-def failure(capsys: pytest.CaptureFixture[str]) -> Any:
-    def failure(*words: str) -> tuple[int, str]:
-        code = main(list(words))
-        out, err = capsys.readouterr()
-        assert out == ""
-        (line,) = err.splitlines()
-        assert line.startswith("error: ")
-        assert len(line) < 1500
-        return code, line
-
-    return failure
 
 
 # Models
@@ -91,7 +72,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 26
 BAD_MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights cut": (cut("model.safetensors", 0.5), "model.safetensors: holds no whole weights ("),
     "weights empty": (cut("model.safetensors", 0), "model.safetensors: holds no whole weights ("),
-    "weights are a pointer": (put("model.safetensors", POINTER), "model.safetensors: is a pointer of Git LFS"),
+    "weights are a pointer": (put("model.safetensors", POINTER), "model.safetensors: is a Git LFS pointer"),
     "weights in a torch file": (torch_file, "holds no usable model: PytorchStreamReader failed"),
     "weights of fewer layers": (
         weighed(lambda found: {name: value for name, value in found.items() if "layer.1." not in name}),
@@ -133,7 +114,7 @@ def test_damaged_models(
     monkeypatch.setattr("builtins.input", None)  # nothing is to be asked
     code, line = failure(*arguments(home, tmp_path / "out", model=tmp_path / "model", max_steps=1))
     assert (code, message in line) == (1, True), line
-    assert "model: " in line
+    assert "error: --model: " in line
     assert str(tmp_path / "model") in line or "Bert" in line
 
 
@@ -181,7 +162,7 @@ BAD_DATA: dict[str, tuple[str, bytes, str]] = {
     "a list as label": ("t.jsonl", objects("[1, 2]"), "row 5 has a label that is neither text nor a number: [1, 2]"),
     "NaN as label": ("t.jsonl", objects("NaN"), "row 5 has no label"),
     "infinity as label": ("t.jsonl", objects("Infinity"), "row 5 has no label"),
-    "a pointer": ("t.tsv", POINTER, "is a pointer of Git LFS"),
+    "a pointer": ("t.tsv", POINTER, "is a Git LFS pointer"),
     "a typo in a measure": (
         "t.tsv",
         b"text\tlabel\na\t1.5\nb\t2\nc\t5..1\n",
@@ -230,10 +211,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, object], str]] = {
     "a length beyond counting": ({"max_length": 10**30}, "--max-length"),
     "no output": ({"output": ""}, "--output"),
     "a blank output": ({"output": " "}, "--output"),
-    "no model": ({"model": ""}, "model: expected a name; got nothing"),
-    "no evaluation file": ({"eval_file": ""}, "eval-file: expected a name; got nothing"),
-    "no column for labels": ({"label_column": ""}, "label-column: expected a name; got nothing"),
-    "no columns": ({"columns": ""}, "columns: expected a name; got nothing"),
+    "no model": ({"model": ""}, "--model: expected a name; got nothing"),
+    "no evaluation file": ({"eval_file": ""}, "--eval-file: expected a name; got nothing"),
+    "no column for labels": ({"label_column": ""}, "--label-column: expected a name; got nothing"),
+    "no columns": ({"columns": ""}, "--columns: expected a name; got nothing"),
     "a name too long for a task": ({"task": "a" * 5000 + ".tsv"}, "File name too long"),
 }
 
@@ -253,7 +234,7 @@ def test_names_that_the_system_does_not_take(home: SimpleNamespace, tmp_path: Pa
     for words in (arguments(home, "a" * 1000), arguments(home, tmp_path / "out", model="./" + "a" * 1000)):
         code, line = failure(*words)
         assert code == 1
-        assert line.startswith(("error: output: cannot write to ", "error: model: there is no folder "))
+        assert line.startswith(("error: --output: cannot write to ", "error: --model: there is no folder "))
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it(home: SimpleNamespace, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_second_process_is_told_and_a_killed_one_lets_go(tmp_path: Path, capsy
         out, err = capsys.readouterr()
         assert (out, err) == (
             "",
-            f"error: output: another fine-tuning is at work in {tmp_path / 'out'}. "
+            f"error: --output: another fine-tuning is at work in {tmp_path / 'out'}. "
             "Wait for its end, or choose another folder\n",
         )
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

@@ -11,6 +11,7 @@ import pytest
 from adapters import ADAPTERS
 
 import isoscore_star as iso
+from isoscore_star import validation
 from isoscore_star.validation import TOLERANCES, validate
 from isoscore_star.validation._cases import Case, all_cases
 
@@ -19,7 +20,7 @@ pytest.importorskip("rich")
 from isoscore_star.cli import main
 
 BACKENDS = iso.available_backends()
-DIFFERENTIABLE = [name for name in BACKENDS if iso.get_backend(name).differentiable]
+DIFFERENTIABLE = [name for name in BACKENDS if ADAPTERS[name].differentiable]
 Fault = Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -28,9 +29,9 @@ def by_name(case: Case) -> str:
 
 
 def break_backend(monkeypatch: pytest.MonkeyPatch, name: str, fault: Fault) -> None:
-    backend = iso.get_backend(name)
-    right = backend.value_and_gradient
-    monkeypatch.setattr(backend, "value_and_gradient", lambda function, X: fault(*right(function, X)))
+    adapter = validation.ADAPTERS[name]
+    right = adapter.value_and_gradient
+    monkeypatch.setattr(adapter, "value_and_gradient", lambda function, X: fault(*right(function, X)))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -41,7 +42,7 @@ def test_every_backend_passes_in_every_precision_it_has(name: str) -> None:
     assert on_cpu >= {"float64", "float32", "float16"}
     assert ("bfloat16" in on_cpu) == ("bfloat16" in ADAPTERS[name].half_dtypes)
     for check in checks:
-        assert (check.gradient_error is not None) == iso.get_backend(name).differentiable
+        assert (check.gradient_error is not None) == ADAPTERS[name].differentiable
         assert check.cases >= len(all_cases()) - 2 * (check.dtype == "float16")
 
 
@@ -148,7 +149,7 @@ def test_what_a_backend_raises_is_a_failure_on_one_line(
     def broken(*_: Any) -> Any:
         raise RuntimeError("no kernel image\nis available")
 
-    monkeypatch.setattr(iso.get_backend("numpy"), "value_and_gradient", broken)
+    monkeypatch.setattr(validation.ADAPTERS["numpy"], "value_and_gradient", broken)
     assert main(["validate"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"numpy cpu {dtype}: RuntimeError: no kernel image" for dtype in ("float64", "float32", "float16")]

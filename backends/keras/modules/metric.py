@@ -8,10 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from isoscore_star.backends.keras.moments import BatchMoments, Frame, at_least, batch_moments, safe
-from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums
+from isoscore_star.core import checks, value_checks
+from isoscore_star.core.accumulator import target_of
+from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.merging import Sums, invariants_of_sums, merge
+from isoscore_star.core.scaling import Target, with_target
 from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 
 
@@ -101,24 +104,9 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         keep = _keep(y_pred, mask, sample_weight, self.dtype)
         if 0 in y_pred.shape:
             return
-        old = {name: _read(variable) for name, variable in self._states.items()}
-        count = old["count"]
-        batch = batch_moments([y_pred], [keep], self.dtype, count, Frame(old["anchor"], old["unit"]))
-        ratio = old["unit"] / safe(batch.frame.unit)
-        for name, power in _POWERS.items():
-            if name in old:
-                old[name] = old[name] * ratio**power
-        before = at_least(count + batch.count, 1) - batch.count  # the count, but for 1 where neither has points
-        delta = batch.mean - old["mean"] - old["mean_rest"]
-        new = {"count": count + batch.count, "anchor": batch.frame.anchor, "unit": batch.frame.unit}
-        step = formulas.merged_mean(before, 0.0, batch.count, delta)
-        new["mean"], new["mean_rest"] = _added(old["mean"], step + old["mean_rest"])
-        outer = (delta * formulas.merged_outer_factor(before, batch.count))[:, None] * delta
-        new["scatter"], new["scatter_rest"] = _added(old["scatter"], batch.scatter + outer + old["scatter_rest"])
-        if self.estimator == "unbiased":
-            new["third"], new["fourth"] = _third_and_fourth(old, batch, step, step - delta)
-        for name, value in new.items():
-            self._states[name].assign(value)
+        sums = self._sums()
+        merge(sums, batch_sums([y_pred], [keep], self.dtype, fourth_order=sums.third is not None), OPERATIONS)
+        self._assign(sums)
 
     def result(self) -> Any:
         """Compute the score of all points so far.
@@ -130,24 +118,18 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         """
         if self.dim is None:
             return ops.zeros((), self.dtype)
-        count, unit, scatter = (_read(self._states[name]) for name in ("count", "unit", "scatter"))
-        freedom = at_least(count - 1, 1)
-        square = ops.trace(scatter) / freedom / self.dim
-        divisor = ops.where(square == 0, 1.0, square)
-        sample = scatter / freedom / divisor
-        invariants = Invariants(count, unit * ops.sqrt(square), ops.trace(sample), ops.sum(sample * sample))
+        sums = self._sums()
+        scatter = sums.scatter.total
+        given = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
+        invariants, scale = invariants_of_sums(*given, self.dim, ops.where)
         if self.estimator == "unbiased":
-            fourth = _read(self._states["fourth"]) / divisor / divisor / freedom
-            return measured_unbiased_score(invariants._replace(q=fourth), self.dim, ops.where)
+            return measured_unbiased_score(invariants, self.dim, ops.where)
         if self.shrinkage_cov is not None:
-            its_square = float(np.mean(np.diagonal(self.shrinkage_cov)))
-            target = ops.convert_to_tensor(self.shrinkage_cov / its_square, self.dtype)
-            invariants = invariants._replace(
-                cross=ops.sum(sample * target),
-                t0=ops.trace(target),
-                f0=ops.sum(target * target),
-                target_unit=ops.convert_to_tensor(np.sqrt(its_square), self.dtype),
+            target = Target(
+                *(ops.convert_to_tensor(part, self.dtype) for part in target_of(self.shrinkage_cov, 2.0**40))
             )
+            cross = ops.sum(scatter * target.matrix) / scale / target.divisor
+            invariants = with_target(invariants, target, cross)
         return shrunk_score(invariants, self.zeta, self.dim, ops.where)
 
     def get_config(self) -> dict[str, Any]:
@@ -179,43 +161,22 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             for name, shape in shapes.items()
         }
 
+    def _sums(self) -> Sums:
+        # Not .value, which on TensorFlow is a variable again, and lacks what `keras.ops` ask of a tensor.
+        state = {name: ops.cast(variable, variable.dtype) for name, variable in self._states.items()}
+        offset = Compensated(state.pop("mean"), state.pop("mean_rest"))
+        return Sums(offset=offset, scatter=Compensated(state.pop("scatter"), state.pop("scatter_rest")), **state)
 
-_POWERS = {"mean": 1, "mean_rest": 1, "scatter": 2, "scatter_rest": 2, "third": 3, "fourth": 4}
-"""Powers of the unit of length that the states are kept in."""
-
-
-def _read(variable: Any) -> Any:
-    # Not .value, which on TensorFlow is a variable again, and lacks what `keras.ops` ask of a tensor.
-    return ops.cast(variable, variable.dtype)
-
-
-def _added(total: Any, more: Any) -> tuple[Any, Any]:
-    """Add, and give what rounding has left out (Knuth's two-sum), which thousands of batches would add up to much."""
-    added = total + more
-    part = added - total
-    return added, (total - (added - part)) + (more - part)
-
-
-def _third_and_fourth(old: dict[str, Any], batch: BatchMoments, step: Any, back: Any) -> tuple[Any, Any]:
-    """Return Σaᵢxᵢ and Σaᵢ² about the common mean, by which the old one steps forward and the batch's own back."""
-    squared_norms = ops.sum(batch.centred * batch.centred, axis=1)
-    third, fourth = ops.sum(squared_norms[:, None] * batch.centred, axis=0), ops.sum(squared_norms * squared_norms)
-    third, fourth = _about(back, batch.count, batch.scatter, third, fourth)
-    past_third, past_fourth = _about(step, old["count"], old["scatter"], old["third"], old["fourth"])
-    return past_third + third, past_fourth + fourth
-
-
-def _about(h: Any, count: Any, scatter: Any, third: Any, fourth: Any) -> tuple[Any, Any]:
-    """Move Σaᵢxᵢ and Σaᵢ² of centred points to another mean, which lies h beside theirs."""
-    ah, t = ops.sum(scatter * h, axis=1), ops.trace(scatter)
-    hh, hah, hz = ops.sum(h * h), ops.sum(h * ah), ops.sum(h * third)
-    moved = formulas.recentred_fourth(fourth, count, t, hh, hah, hz)
-    return formulas.recentred_third(third, count, t, h, ah, hh), moved
+    def _assign(self, sums: Sums) -> None:
+        state = vars(sums) | {"mean": sums.offset.total, "mean_rest": sums.offset.rest}
+        state |= {"scatter": sums.scatter.total, "scatter_rest": sums.scatter.rest}
+        for name, variable in self._states.items():
+            variable.assign(state[name])
 
 
 def _tensor(name: str, array: Any, dtype: str) -> Any:
     if not ops.is_tensor(array):
-        array = checks.as_numpy(name, array)
+        array = as_numpy(name, array)
         checks.check_dtype(name, array.dtype.name)
         return ops.convert_to_tensor(array, dtype)  # Keras would make float32 of NumPy's float64
     checks.check_dtype(name, keras.backend.standardize_dtype(array.dtype))

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from isoscore_star.backends.keras.moments import at_least, batch_moments
+from isoscore_star.backends.keras.moments import batch_sums
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
+from isoscore_star.core.scaling import larger, not_zero
 from isoscore_star.functions import istar_loss
 
 
@@ -233,11 +234,11 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
 
     def _follow(self, clouds: list[Any], masks: list[Any], weight: float) -> None:
         """Take the batch into the running average by its weight, unless it has no covariance."""
-        batch = batch_moments(clouds, masks, self.shrinkage_cov.dtype)
+        batch = batch_sums(clouds, masks, self.shrinkage_cov.dtype)
         step = ops.cast(batch.count > 1, batch.count.dtype) * weight
         averaged = self._averaged * (1 - step) + step
-        step = step / ops.where(averaged > 0, averaged, 1.0)
-        cov = batch.scatter / at_least(batch.count - 1, 1) * batch.frame.unit * batch.frame.unit
+        step = step / not_zero(averaged, ops.where)
+        cov = batch.scatter / larger(batch.count - 1, 1, ops.where) * batch.unit * batch.unit
         self.shrinkage_cov.assign(self.shrinkage_cov + step * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 

@@ -10,8 +10,8 @@ import keras
 from keras import ops
 
 from isoscore_star.backends.keras.modules.regularizer import IStarRegularizer
-from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.messages import shown
 from isoscore_star.core.moments import Moments
 
 
@@ -190,7 +190,7 @@ def _kept_in_mode(model: Any) -> Iterator[None]:
 def _interval(every: str | int) -> str | int:
     if (isinstance(every, str) and every == "epoch") or (type(every) is int and every > 0):
         return every
-    raise InvalidValueError("every", f'expected "epoch" or a positive number of steps; got {checks.shown(every)}')
+    raise InvalidValueError("every", f'expected "epoch" or a positive number of steps; got {shown(every)}')
 
 
 def _given_layers(layer: Any) -> list[IStarRegularizer]:

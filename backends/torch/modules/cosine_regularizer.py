@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch.distributed import all_sum, process_group
 from isoscore_star.backends.torch.modules.istar_loss import REDUCTIONS
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog
-from isoscore_star.backends.torch.training.sync import checked_sync, synchronised
+from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks
 
 
@@ -149,7 +150,7 @@ class CosineRegularizer(nn.Module):
         cloud = checks.points(states, masks)
         parts = [_summed(points, mask) for points, mask in zip(cloud.clouds, cloud.masks, strict=True)]
         sums = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
-        if synchronised(self.sync):
+        if is_distributed(self.sync):
             sums = _sum_over_ranks(sums)
         direction, directed, count = sums[:-2], sums[-2], sums[-1]
         off_diagonal = direction.square().sum() - directed
@@ -202,8 +203,6 @@ class _UnitVectors(torch.autograd.Function):
 
 
 def _sum_over_ranks(sums: Tensor) -> Tensor:
-    from isoscore_star.backends.torch.distributed import process_group
-
     result: Tensor = _SumOverRanks.apply(sums, process_group("world"))  # type: ignore[no-untyped-call]
     return result
 
@@ -213,8 +212,6 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(sums: Tensor, group: Any) -> Tensor:
-        from isoscore_star.backends.torch.distributed import all_sum
-
         # Cloned once more, since torch.compile (2.11) takes what was written in place for another output.
         return all_sum(sums.clone(), group).clone()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
+from isoscore_star.backends.torch.backend import BACKEND
+from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance, constant_covariance
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
-from isoscore_star.backends.torch.training.sync import checked_sync, synchronised
-from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
+from isoscore_star.core import checks, formulas
 from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.core.registry import get_backend
 from isoscore_star.functions import training_score
 
 REDUCTIONS = ("union", "mean", "none")
@@ -54,7 +54,7 @@ class IStarLoss(nn.Module):
         Take the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
         (True: it has to be); False takes each rank's own.
     log_layers : bool, default False
-        Let `collect` tell each layer's score, too, which costs a product more for each.
+        Let `collect` return each layer's score, too, which costs a product more for each.
     check_values : bool, default False
         Check values too, at each call; see `isoscore_star.istar_loss`.
 
@@ -88,6 +88,12 @@ class IStarLoss(nn.Module):
     """
 
     shrinkage_cov: Tensor | None
+
+    if TYPE_CHECKING:  # what torch declares for every module gives Any
+
+        def __call__(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
+            """Compute the penalty; see `forward`."""
+            ...
 
     def __init__(
         self,
@@ -143,12 +149,8 @@ class IStarLoss(nn.Module):
         if self.shrinkage is not None:
             self.shrinkage.set(cov)
             return
-        backend = get_backend("torch")
-        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, backend)
-        tensor = torch.as_tensor(matrix).detach().clone()
-        device = tensor.device if self.shrinkage_cov is None else self.shrinkage_cov.device
-        self.shrinkage_cov = backend.constant(tensor, tensor).to(device)
+        tensor = constant_covariance(cov, self.dim)
+        self.shrinkage_cov = tensor if self.shrinkage_cov is None else tensor.to(self.shrinkage_cov.device)
 
     def forward(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
         """Compute the penalty.
@@ -228,8 +230,17 @@ class IStarLoss(nn.Module):
         return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
-        across = "world" if synchronised(self.sync) else None
-        _, score = training_score(states, cov, self.zeta, masks, across, self.estimator, check_values=self.check_values)
+        across = "world" if is_distributed(self.sync) else None
+        _, score = training_score(
+            BACKEND,
+            states,
+            cov,
+            self.zeta,
+            mask=masks,
+            across=across,
+            estimator=self.estimator,
+            check_values=self.check_values,
+        )
         result: Tensor = score
         return result
 

@@ -10,21 +10,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.moments import StreamingMoments
-from isoscore_star.backends.torch.training.data_pass import (
-    Forward,
-    cut,
-    hidden_states_of,
-    moved,
-    place,
-    telling,
-    undisturbed,
-)
+from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden_states_of, moved, place, progress_of
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
-from isoscore_star.backends.torch.training.sync import checked_sync
+from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
+from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.registry import get_backend
 
 POLICIES = ("epoch", "running", "fixed", "identity")
 
@@ -129,11 +122,7 @@ class ShrinkageCovariance(nn.Module):
         cov : array of shape (d, d)
             NumPy or torch; kept on the device of the one that it replaces, or else its own.
         """
-        backend = get_backend("torch")
-        matrix = checks.square_matrix("shrinkage_cov", cov, backend, self.dim)
-        value_checks.covariance_values("shrinkage_cov", matrix, backend)
-        tensor = torch.as_tensor(matrix).detach().clone()
-        tensor = backend.constant(tensor, tensor)
+        tensor = constant_covariance(cov, self.dim)
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
 
     def current(self) -> Tensor:
@@ -177,8 +166,8 @@ class ShrinkageCovariance(nn.Module):
         """Read Σ_S from the model's hidden states on data.
 
         The model runs in evaluation mode and without gradients; each of its modules gets its own mode back, also
-        after an exception. Points stream through one (d, d) matrix. The states of torch's random generators (and of
-        the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
+        after an exception. Points stream through one (d, d) matrix. The random generators of Python, NumPy and torch
+        (and the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
 
         Parameters
         ----------
@@ -218,13 +207,15 @@ class ShrinkageCovariance(nn.Module):
             raise InvalidValueError(
                 "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
-        together = self._together()
+        together = is_distributed(self.sync)
         wanted = _points_of_rank(self.max_points if max_points is None else _points_wanted(max_points), together)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module  # whose forward pass would broadcast buffers, and wait for ranks that read no more
         device, dtype = place(model)
         moments = StreamingMoments(self.dim, device)
-        with undisturbed(model, batches, device), telling(progress, wanted) as tell:
+        # Even an iterator over an unshuffled DataLoader draws a number from torch's generator.
+        preserved = preserve_rng_state(device, batches)
+        with evaluation_mode(model), preserved, progress_of(progress, wanted) as show:
             for batch in batches:
                 states, mask = hidden_states_of(model, moved(batch, device), forward)
                 chosen = select_layers(states, mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
@@ -233,14 +224,14 @@ class ShrinkageCovariance(nn.Module):
                     checks.width("hidden_states", state, self.dim)
                 cloud = checks.points([state.to(device) for state in chosen.states], chosen.masks)
                 moments.update(cloud.clouds, cut(cloud.clouds, cloud.masks, wanted - moments.count))
-                tell(moments.count, wanted)
+                show(moments.count, wanted)
                 if moments.count >= wanted:
                     break
         if together:
             moments.reduce()
         value_checks.enough_points(moments.count)
         cov = moments.cov
-        value_checks.covariance_values("shrinkage_cov", cov, get_backend("torch"))
+        value_checks.covariance_values("shrinkage_cov", cov, BACKEND)
         self.count = moments.count
         self._start(self._shaped(cov).to(dtype))
         return self
@@ -261,7 +252,7 @@ class ShrinkageCovariance(nn.Module):
         if self.policy not in ("running", "identity"):
             return
         moments = StreamingMoments(self.dim, layers[0].device).update(list(layers), list(masks))
-        if self._together():
+        if is_distributed(self.sync):
             moments.reduce()
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         count = moments.packed()[0]
@@ -290,16 +281,6 @@ class ShrinkageCovariance(nn.Module):
             return cov
         return torch.eye(self.dim, dtype=cov.dtype, device=cov.device) * (cov.trace() / self.dim)
 
-    def _together(self) -> bool:
-        initialised = dist.is_available() and dist.is_initialized()
-        if self.sync is True and not initialised:
-            raise InvalidValueError(
-                "sync",
-                "True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
-                'and call torch.distributed.init_process_group() first, or leave sync at "auto"',
-            )
-        return bool(self.sync) and initialised and dist.get_world_size() > 1
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShrinkageCovariance:
         # A model that is cast to half precision would round Σ_S, for good.
         before = {name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer is not None}
@@ -320,6 +301,15 @@ class ShrinkageCovariance(nn.Module):
                 # What is still None takes part in no loading, and another precision would round.
                 setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def constant_covariance(cov: Any, dim: int) -> Tensor:
+    """Return Σ_S as a tensor of its own without gradient, checking its values."""
+    matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, dim)
+    value_checks.covariance_values("shrinkage_cov", matrix, BACKEND)
+    tensor = torch.as_tensor(matrix).detach().clone()
+    constant: Tensor = BACKEND.constant(tensor, tensor)
+    return constant
 
 
 def _points_wanted(max_points: Any) -> int:

@@ -1,4 +1,4 @@
-"""A pass of a torch model over data that leaves no trace in its training: what `ShrinkageCovariance.fit` is made of."""
+"""A pass of a torch model over data: what `ShrinkageCovariance.fit` is made of."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.training.state_masks import StateMasks
+from isoscore_star.backends.torch.training.sync import is_distributed
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 Forward = Callable[[Any, Any], tuple[Any, Any]]
@@ -31,34 +32,12 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, batches: Any, device: torch.device) -> Iterator[None]:
-    """Run in evaluation mode, and leave modes and random generators as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    own = getattr(batches, "generator", None)
-    state = own.get_state() if isinstance(own, torch.Generator) else None
-    # In evaluation nn.TransformerEncoder hands padded batches on as nested tensors, which no mask fits.
-    nesting = torch.backends.mha.get_fastpath_enabled()
-    # Even an iterator over an unshuffled DataLoader draws a number from torch's generator.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            model.eval()
-            torch.backends.mha.set_fastpath_enabled(False)
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(nesting)
-            for module, mode in modes:
-                module.training = mode
-            if isinstance(own, torch.Generator) and state is not None:
-                own.set_state(state)
-
-
-@contextlib.contextmanager
-def telling(progress: Any, wanted: int) -> Iterator[Callable[[int, int], object]]:
-    """Return what is told (points read, points wanted): the given callable, a bar, or nothing."""
+def progress_of(progress: Any, wanted: int) -> Iterator[Callable[[int, int], object]]:
+    """Return what is called with (points read, points wanted): the given callable, or the update of a bar."""
     if callable(progress):
         yield progress
         return
-    leading = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    leading = not is_distributed() or dist.get_rank() == 0
     if not (progress and leading and importlib.util.find_spec("rich")):
         yield lambda done, _: None
         return

@@ -30,7 +30,7 @@ class HiddenStates:
     Attributes
     ----------
     names : list of str
-        Names of the layers that were found.
+        Names of the layers that have hooks.
     recording : bool
         Set it to False to let calls of the model pass unseen.
     taken : list of str
@@ -69,15 +69,15 @@ class HiddenStates:
     def __init__(self, model: nn.Module, layers: Any = None) -> None:
         if not isinstance(model, nn.Module):
             raise InvalidTypeError("model", f"expected a torch module; got {type(model).__name__}")
-        found = _find(model, layers)
-        self.names = list(found.values())
+        hooked = _find(model, layers)
+        self.names = list(hooked.values())
         self.recording = True
         self.taken: list[str] = []
         self._states: list[tuple[str, Tensor]] = []
         self._with_grad = torch.is_grad_enabled()
         self._cut_off: str | None = None
         self._handles: list[Any] = [model.register_forward_pre_hook(_Hook(self, None))]
-        self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in found.items()]
+        self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in hooked.items()]
 
     def take(self) -> list[Tensor]:
         """Return the states of the calls since the last `take`, and forget them.
@@ -115,7 +115,7 @@ class HiddenStates:
     def clear(self) -> None:
         """Forget the states without giving them."""
         self._states, self._cut_off = [], None
-        # Layers may run without a call of the model, which would tell.
+        # Layers may run without a call of the model, whose hook would set it.
         self._with_grad = torch.is_grad_enabled()
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class _Hook:
         self.name = name
 
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
-        # Inside a backward pass it is checkpointing that runs the layer again.
+        # Inside a backward pass it is checkpointing that runs the layer again; no public name of torch (2.13) says so.
         if self.states is None or not self.states.recording or torch._C._current_graph_task_id() != -1:
             return
         if self.name is None:

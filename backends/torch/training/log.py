@@ -1,4 +1,4 @@
-"""What a torch loss tells of itself while it trains, without making the host wait for the device at every step."""
+"""Means of what a torch loss computes while it trains, without making the host wait for the device at every step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 LOGGER = logging.getLogger("isoscore_star")
 
 COLLAPSE = 0.1
-"""Share of its value at the start under which a score counts as collapsed."""
+"""Fraction of its value at the start under which a score counts as collapsed."""
 
 
 class TrainingLog(nn.Module):
@@ -93,7 +93,7 @@ class TrainingLog(nn.Module):
 
 
 def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Return a buffer that is still None a place to be loaded into, without which torch loads nothing."""
+    """Make a place for a buffer that is still None, without which torch loads nothing into it."""
     saved = state_dict.get(prefix + name)
     if saved is not None and getattr(module, name) is None:
         setattr(module, name, torch.zeros_like(saved))

@@ -17,7 +17,7 @@ CLOSED = -9e3
 
 
 class StateMasks:
-    """Tells which hidden states of a model are points: gives a mask for each layer, shaped like its states.
+    """Makes a mask for each layer of a model, shaped like its states: which of them are points.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ class StateMasks:
             return [None] * len(states)
         given: Sequence[Any]
         if callable(self.mask):
-            found = self.mask(inputs, outputs)
-            given = found if isinstance(found, (tuple, list)) else [found] * len(states)
+            returned = self.mask(inputs, outputs)
+            given = returned if isinstance(returned, (tuple, list)) else [returned] * len(states)
             if len(given) != len(states):
                 raise InvalidValueError(
                     self.option,
@@ -249,8 +249,8 @@ def _attended(pattern: Tensor) -> Tensor:
     rows = (pattern != 0).any(1) if pattern.ndim == 4 else pattern != 0
     # A place that may attend to nothing is often let attend to everything, since a softmax needs something. Only the
     # last one does so by itself in a causal pattern.
-    telling = rows & ~rows.all(-1, keepdim=True)
-    return telling.any(1) | rows[:, -1]
+    informative = rows & ~rows.all(-1, keepdim=True)
+    return informative.any(1) | rows[:, -1]
 
 
 def _frames(lengths_of: Callable[..., Any], mask: Tensor, length: int) -> Iterator[Tensor]:

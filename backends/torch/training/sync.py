@@ -1,9 +1,14 @@
-"""Whether a torch loss computes with all ranks of a distributed run together."""
+"""Whether to compute with all ranks of a distributed run together, and a rank's part of data that all have."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
+import torch.distributed as dist
+
+from isoscore_star.backends.torch.distributed import initialised
 from isoscore_star.core.errors import InvalidValueError
 
 
@@ -14,10 +19,48 @@ def checked_sync(sync: str | bool) -> str | bool:
     raise InvalidValueError("sync", f'expected "auto", True or False; got {sync!r}')
 
 
-def synchronised(sync: str | bool) -> bool:
-    """Return whether to compute with all ranks together."""
-    if sync is not True:
-        distributed = torch.distributed
-        together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-        return sync == "auto" and together
-    return True
+def is_distributed(sync: str | bool = "auto") -> bool:
+    """Return whether to compute with all ranks of a distributed run together.
+
+    Parameters
+    ----------
+    sync : {"auto", True, False}, default "auto"
+        ``"auto"``: if `torch.distributed` is initialised with several ranks.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InvalidValueError
+        If `sync` is True, but `torch.distributed` is not initialised.
+    """
+    if sync is True and not initialised():
+        raise InvalidValueError(
+            "sync",
+            "True means the points of all ranks, but torch.distributed is not initialised. Start by torchrun "
+            'and call torch.distributed.init_process_group() first, or leave sync at "auto"',
+        )
+    return sync is True or (sync == "auto" and initialised() and dist.get_world_size() > 1)
+
+
+class RankPart:
+    """A rank's part of data that all have in the same order; without a distributed run all of it.
+
+    Parameters
+    ----------
+    data : iterable
+        Batches, or texts. Its ``generator``, if it has one, is the part's, too.
+    sync : {"auto", True, False}, default "auto"
+        As `is_distributed` takes it.
+    """
+
+    def __init__(self, data: Iterable[Any], sync: str | bool = "auto") -> None:
+        self.data = data
+        self.sync = sync
+        self.generator = getattr(data, "generator", None)
+
+    def __iter__(self) -> Iterator[Any]:
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if is_distributed(self.sync) else (0, 1)
+        return islice(self.data, rank, None, ranks)

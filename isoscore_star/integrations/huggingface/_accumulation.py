@@ -3,7 +3,8 @@
 A Trainer sums the gradients of k micro-batches. Either it divides each loss by k, and the penalty is divided with it;
 or the loss was normalized by the items of all k batches (`num_items_in_batch`), and the penalty has to be divided here.
 Some heads (sequence classification, in transformers 5) take that number and ignore it, and their loss comes out k
-times (and in a distributed run once more by the number of processes) too large; the penalty then has to be, too.
+times (and in a distributed run once more by the number of processes) too large; the penalty then has to be, too. This
+is huggingface/transformers#47688, open as of 5.24; once it is closed, `Inflation.find` can go.
 """
 
 from __future__ import annotations
@@ -15,22 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from isoscore_star.integrations.huggingface._randomness import undisturbed_generators
+from isoscore_star.backends.torch import evaluation_mode, preserve_rng_state
+from isoscore_star.integrations.huggingface._compat import loss_is_scaled
 
 LOGGER = logging.getLogger("isoscore_star")
 
 
-def loss_is_scaled(trainer: Any, num_items_in_batch: Any) -> bool:
-    """Return whether `training_step` takes a loss as already divided; its own rule."""
-    stated = getattr(trainer, "loss_is_scaled_for_ga", None)
-    if stated is not None:
-        return bool(stated)
-    by_model = trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
-    return bool(by_model or trainer.compute_loss_func is not None)
-
-
 class Inflation:
-    """How many times too large a task loss is that ignores `num_items_in_batch`; found out once, by computing it.
+    """How many times too large a task loss is that ignores `num_items_in_batch`; measured once, by computing it.
 
     Attributes
     ----------
@@ -42,6 +35,17 @@ class Inflation:
         self.factor: float | None = None
         self._known = False
 
+    def of_penalty(self, trainer: Any, loss_for: Callable[[Any], Any], num_items: Any) -> float:
+        """Return by what to multiply the penalty of a micro-batch, whose task loss is a function of `num_items`."""
+        scaled, by_rule = loss_is_scaled(trainer, num_items)
+        if not scaled:
+            return 1.0  # training_step divides it
+        steps: int = trainer.current_gradient_accumulation_steps
+        inflation = None
+        if by_rule and steps * trainer.accelerator.num_processes > 1:
+            inflation = self.find(trainer.model, loss_for, num_items, steps)
+        return 1.0 / steps if inflation is None else inflation
+
     @torch.no_grad()
     def find(self, model: nn.Module, loss_for: Callable[[Any], Any], num_items: Any, steps: int) -> float | None:
         """Compare the loss for the given number of items, twice as many, and none.
@@ -50,16 +54,10 @@ class Inflation:
         """
         if self._known:
             return self.factor
-        modes = [(module, module.training) for module in model.modules()]
-        try:
-            model.eval()
-            with undisturbed_generators(next((p.device for p in model.parameters()), None)):
-                given, double, plain = (float(loss_for(n).mean()) for n in (num_items, 2 * num_items, None))
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluation_mode(model), preserve_rng_state(next((p.device for p in model.parameters()), None)):
+            given, double, plain = (float(loss_for(n).mean()) for n in (num_items, 2 * num_items, None))
         if given == 0 or plain == 0:
-            return None  # a batch without labels tells nothing
+            return None  # a batch without labels says nothing
         self._known = True
         if abs(double) > 0.75 * abs(given):  # a normalized loss is halved
             self.factor = given / plain

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from isoscore_star.backends.torch.moments import StreamingMoments
-from isoscore_star.backends.torch.training.layers import select_layers
-from isoscore_star.core.errors import DegenerateDataError
-from isoscore_star.functions import isoscore_from_cov
-from isoscore_star.integrations.huggingface._states import Call
+from isoscore_star import DegenerateDataError, isoscore_from_cov
+from isoscore_star.backends.torch import StreamingMoments, select_layers
+from isoscore_star.integrations.huggingface._calls import Call
 
 LOGGER = logging.getLogger("isoscore_star")
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import copy
+import functools
+import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.integrations.huggingface import _checkpoint
-from isoscore_star.integrations.huggingface._accumulation import LOGGER, Inflation
+from isoscore_star import InvalidTypeError, InvalidValueError
+from isoscore_star.integrations._shared import checkpoint
+from isoscore_star.integrations._shared.only_measured import OnlyMeasured
+from isoscore_star.integrations._shared.penalty import make_penalty
+from isoscore_star.integrations.huggingface._accumulation import Inflation
+from isoscore_star.integrations.huggingface._calls import joined, penalty_of
+from isoscore_star.integrations.huggingface._compat import prepared
+from isoscore_star.integrations.huggingface._epochs import CovarianceOfEpochs
 from isoscore_star.integrations.huggingface._evaluation import EvaluationScore
-from isoscore_star.integrations.huggingface._training import Training
+from isoscore_star.integrations.huggingface._states import ModelStates
+
+LOGGER = logging.getLogger("isoscore_star")
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -29,8 +39,8 @@ class IStarMixin(_Base):
     ----------
     istar : dict, IStarLoss or CosineRegularizer, optional
         The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
-        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. If it needs
-        a Σ_S and has none, it gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
+        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. A penalty
+        that needs a Σ_S and has none gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
     lam_schedule : callable, optional
         Gives λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
     istar_modules : str, nn.Module, or sequence of them, optional
@@ -55,7 +65,7 @@ class IStarMixin(_Base):
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For a penalty that does not fit, or a model whose hidden states are not found.
+        For a penalty that does not fit, or a model that gives no hidden states.
 
     Notes
     -----
@@ -66,7 +76,7 @@ class IStarMixin(_Base):
     the penalty, also has ``isoscore_star`` and ``istar_loss``, their means since the last one; an evaluation has
     ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
 
-    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is told once.
+    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is logged once.
 
     Checkpoints hold one file more, ``isoscore_star.safetensors``. A run that is resumed from one equals a run that
     never stopped. What `save_model` and `save_pretrained` write is as without I-STAR.
@@ -96,16 +106,24 @@ class IStarMixin(_Base):
         super().__init__(*args, **kwargs)
         self.lam_schedule = lam_schedule
         self.eval_isoscore_star = eval_isoscore_star
-        self._istar = Training(self, istar, istar_modules, istar_mask)
-        self._istar_at_start = copy.deepcopy(self.istar.state_dict())
+        self._istar_sources = (istar_modules, istar_mask)
+        self._istar_states_of_model: ModelStates | None = None
+        self._istar_measured = OnlyMeasured()
+        self._istar_inflation = Inflation()
         self._istar_evaluation: EvaluationScore | None = None
         self._istar_warned = False
-        self.add_callback(self._istar)
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        hooked = self._istar_states().hooks is not None
+        self._istar = make_penalty(istar, "istar", getattr(unwrapped, "config", None), hooked=hooked)
+        self.istar.to(self.args.device)
+        self._istar_at_start = copy.deepcopy(self.istar.state_dict())
+        methods = (self._istar_batches, self._istar_forward, self._istar_unless_measured)
+        self.add_callback(CovarianceOfEpochs(self.istar, *methods))
 
     @property
     def istar(self) -> Any:
         """The penalty."""
-        return self._istar.penalty
+        return self._istar
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train; from a checkpoint on also with its Σ_S."""
@@ -113,10 +131,10 @@ class IStarMixin(_Base):
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
         if folder:
-            _checkpoint.load(self.istar, folder, str(self.args.device))
+            checkpoint.load(self.istar, folder, self.args.device)
         elif self.model_init is not None:  # a search trains several times, each from a new model
             self.istar.load_state_dict(self._istar_at_start)
-        self._istar.inflation = Inflation()
+        self._istar_inflation = Inflation()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(
@@ -131,12 +149,15 @@ class IStarMixin(_Base):
         kwargs = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch, **kwargs}
         if not model.training:
             return super().compute_loss(model, inputs, **kwargs)
-        factor = self._istar.factor(inputs, num_items_in_batch)
-        with self._istar.states().watching(model) as calls:
+        task_loss = functools.partial(self._istar_task_loss, self.model, inputs)
+        factor = self._istar_inflation.of_penalty(self, task_loss, num_items_in_batch)
+        with self._istar_states().watching(model) as calls:
             result = super().compute_loss(model, inputs, **kwargs)
         penalty = None
-        with self._istar.unless_measured():
-            penalty = self._istar.loss(calls)
+        with self._istar_unless_measured():
+            if self.lam_schedule is not None:
+                self.istar.lam = float(self.lam_schedule(self.state.global_step))
+            penalty = penalty_of(calls, self.istar)
         if penalty is None:
             return result
         if isinstance(result, tuple):
@@ -173,18 +194,18 @@ class IStarMixin(_Base):
         # Of generation's many calls none has labels, and none is to count.
         generating = getattr(self.args, "predict_with_generate", False) and not prediction_loss_only
         only_with = self.label_names if generating else ()
-        with self._istar.states().watching(model, only_with) as calls:
+        with self._istar_states().watching(model, only_with) as calls:
             result = super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
-        with self._istar.unless_measured():
+        with self._istar_unless_measured():
             if calls:
-                self._istar_evaluation.update(self._istar.chosen(calls, self.accelerator))
+                self._istar_evaluation.update(joined(calls, self.istar, self.accelerator))
         return result
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log, and with a training loss also the score and the penalty."""
         if "loss" in logs:
             values = self.istar.collect()
-            if not values and not self._istar_warned and not self._istar.measured.failed:
+            if not values and not self._istar_warned and not self._istar_measured.failed:
                 self._istar_warned = True
                 LOGGER.warning(
                     "The penalty was never computed: a compute_loss in front of IStarMixin does not call super(). Put "
@@ -197,7 +218,7 @@ class IStarMixin(_Base):
         """Save the model; into a checkpoint also what the penalty has to remember."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None and self.args.should_save:
-            _checkpoint.save(self.istar, output_dir)
+            checkpoint.save(self.istar, output_dir)
 
     def get_shrinkage_dataloader(self) -> Any:
         """Return the data from which Σ_S is read: the training data, not shuffled. Override it for others."""
@@ -208,6 +229,27 @@ class IStarMixin(_Base):
                 'get_shrinkage_dataloader, or take estimator="unbiased", which needs no covariance',
             )
         return self.get_test_dataloader(self.train_dataset)
+
+    def _istar_states(self) -> ModelStates:
+        """Return what collects the hidden states of the present model; `model_init` makes new ones."""
+        model: Any = self.model
+        if self._istar_states_of_model is None or self._istar_states_of_model.trained is not model:
+            unwrapped = self.accelerator.unwrap_model(model)
+            self._istar_states_of_model = ModelStates(model, unwrapped, *self._istar_sources)
+        return self._istar_states_of_model
+
+    def _istar_unless_measured(self) -> AbstractContextManager[None]:
+        return self._istar_measured.unless(self.istar.lam, self.lam_schedule)
+
+    def _istar_batches(self) -> Any:
+        return self.get_shrinkage_dataloader()  # which may have been assigned
+
+    def _istar_forward(self, model: nn.Module, batch: Any) -> tuple[Any, Any]:
+        inputs = prepared(self, batch)
+        with self._istar_states().watching(model) as calls, self.compute_loss_context_manager():
+            self._istar_task_loss(model, inputs)
+        call = joined(calls, self.istar, self.accelerator)
+        return call.states, call.masks
 
     def _istar_task_loss(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         return super().compute_loss(model, {**inputs}, num_items_in_batch=num_items_in_batch)

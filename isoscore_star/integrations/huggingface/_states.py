@@ -5,29 +5,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from isoscore_star.backends.torch.training.hidden_states import HiddenStates
-from isoscore_star.backends.torch.training.state_masks import StateMasks
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
+from isoscore_star import InvalidValueError, IsoScoreError
+from isoscore_star.backends.torch import HiddenStates, StateMasks
+from isoscore_star.integrations.huggingface._calls import Call
 
 NAMES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
-
-
-class Call(NamedTuple):
-    """What one call of a model gave for so many examples: states, of which entries may be None, and their masks.
-
-    Those of a decoder that follow an encoder's, or of a second tower, begin at one of `later`.
-    """
-
-    states: list[Tensor | None]
-    masks: list[Tensor | None]
-    examples: int | None = None
-    later: tuple[int, ...] = ()
 
 
 class ModelStates:
@@ -59,13 +46,13 @@ class ModelStates:
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module, only_with: Sequence[str] = ()) -> Iterator[list[Call | IsoScoreError]]:
-        """Collect the calls of a model, wrapped as it may be, inside a with block, or why one told no states.
+        """Collect the calls of a model, wrapped as it may be, inside a with block, or the error of one without states.
 
         With `only_with`, a call counts if it is given one of these arguments.
         """
         watched = _Watch(self, tuple(only_with))
         # On the wrapper, so that compiled code has no hook in it and DDP sees the states among the outputs; before
-        # the hooks that it tells whether to record.
+        # the hooks whose recording it switches.
         handles = [
             model.register_forward_pre_hook(watched.before, prepend=True, with_kwargs=True),
             model.register_forward_hook(watched.after, with_kwargs=True),
@@ -164,60 +151,3 @@ class _Watch:
         if not self._states_wanted:
             outputs = _without_states(outputs)
         return outputs.to_tuple() if self._tuple_wanted else outputs
-
-
-def together(given: Sequence[Call | IsoScoreError], *, without_embeddings: bool, accelerator: Any = None) -> Call:
-    """Join calls, so that each layer is the union of its states in all of them.
-
-    `without_embeddings` gives None for the first layer of a decoder behind an encoder, or of a second tower; the first
-    entry is the loss's own matter. With an accelerator, examples with which it filled the last batch up are masked.
-    """
-    calls: list[Call] = []
-    for call in given:
-        if isinstance(call, IsoScoreError):
-            raise call
-        calls.append(call if accelerator is None else _without_repeated(call, accelerator))
-    first = calls[0]
-    for place in first.later if without_embeddings else ():
-        for call in calls:
-            call.states[place] = None
-    if len(calls) == 1:
-        return first
-    if any(len(call.states) != len(first.states) for call in calls):
-        raise InvalidValueError("model", "it was called several times and gave different numbers of layers")
-    states: list[Tensor | None] = []
-    masks: list[Tensor | None] = []
-    for index, state in enumerate(first.states):
-        if state is None:
-            states.append(None)
-            masks.append(None)
-            continue
-        layer = [call.states[index] for call in calls]
-        keeps = [_mask(call.masks[index], call.states[index]) for call in calls]
-        states.append(torch.cat([part.flatten(0, -2) for part in layer if part is not None]))
-        masks.append(torch.cat([keep.flatten() for keep in keeps]))
-    return Call(states, masks, later=first.later)
-
-
-def _without_repeated(call: Call, accelerator: Any) -> Call:
-    """Mask the examples with which accelerate filled the last batch up, so that all ranks have as many."""
-    state = accelerator.gradient_state
-    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
-        return call
-    masks = []
-    for states, mask in zip(call.states, call.masks, strict=True):
-        keep = mask
-        if states is not None:
-            keep = _mask(mask, states).clone()
-            examples = call.examples or len(states)
-            own = max(state.remainder - accelerator.process_index * examples, 0)
-            keep[own * (len(states) // examples) :] = False  # several rows an example, of multiple choice
-        masks.append(keep)
-    return call._replace(masks=masks)
-
-
-def _mask(mask: Tensor | None, states: Tensor | None) -> Tensor:
-    assert states is not None
-    if mask is None:
-        return states.new_ones(states.shape[:-1], dtype=torch.bool)
-    return mask != 0

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
-from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.integrations.huggingface import _checkpoint
+from isoscore_star import InvalidTypeError, InvalidValueError
+from isoscore_star.integrations._shared import checkpoint
+from isoscore_star.integrations._shared.penalty import covariance_of_epoch
+from isoscore_star.integrations.sentence_transformers._compat import training_of
 from isoscore_star.integrations.sentence_transformers._loss import IStarLoss
-from isoscore_star.integrations.sentence_transformers._run import file_of, name_of, training_of
 
 
 class IStarCallback(TrainerCallback):
@@ -58,24 +58,22 @@ class IStarCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take up Σ_S and the score's start where a checkpoint left them."""
         self._goes_on = False
-        checkpoint, trainer, callbacks = training_of(IStarCallback)
-        self._name = name_of(self, callbacks, trainer)
-        if checkpoint is None:
+        folder, trainer, callbacks = training_of(IStarCallback)
+        self._name = _name_of(self, callbacks, trainer)
+        if folder is None:
             return
-        file = file_of(self._name)
-        if not (checkpoint / file).is_file() and self is callbacks[-1]:
-            file = _checkpoint.FILE  # to which all callbacks used to write, and the last one did last
-        _checkpoint.load(self.loss.penalty, checkpoint, str(next(self.loss.parameters()).device), file)
+        device = next(self.loss.parameters()).device
+        # All callbacks used to write to a file without a name, and the last one did last.
+        checkpoint.load(self.loss.penalty, folder, device, self._name, or_unnamed=self is callbacks[-1])
         # Inside an epoch the run that never stopped would have the covariance from its beginning.
-        shrinkage = self.loss.penalty.shrinkage
+        shrinkage = covariance_of_epoch(self.loss.penalty)
         known = shrinkage is not None and shrinkage.cov is not None
-        self._goes_on = known and state.epoch is not None and not float(state.epoch).is_integer()
+        self._goes_on = known and not float(state.epoch or 0.0).is_integer()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Read Σ_S from the model as it is now."""
-        shrinkage = self.loss.penalty.shrinkage
         goes_on, self._goes_on = self._goes_on, False
-        if goes_on or not isinstance(shrinkage, ShrinkageCovariance) or shrinkage.policy != "epoch":
+        if goes_on or covariance_of_epoch(self.loss.penalty) is None:
             return
         with self.loss.measured.unless(self.loss.penalty.lam):
             texts = _training_texts(kwargs["train_dataloader"].dataset) if self.texts is None else self.texts
@@ -99,7 +97,16 @@ class IStarCallback(TrainerCallback):
         """Save Σ_S and the score's start beside the model."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            _checkpoint.save(self.loss.penalty, folder, file_of(self._name))
+            checkpoint.save(self.loss.penalty, folder, self._name)
+
+
+def _name_of(callback: IStarCallback, callbacks: list[Any], trainer: Any) -> str:
+    """Name a callback's penalty among several: by its loss's dataset, or by its place. One alone has no name."""
+    if len(callbacks) < 2:
+        return ""
+    losses = trainer.loss.items() if isinstance(trainer.loss, dict) else ()
+    datasets = [dataset for dataset, loss in losses if loss is callback.loss]
+    return str(datasets[0]) if datasets else str(callbacks.index(callback))
 
 
 def _training_texts(dataset: Any) -> Iterator[str]:

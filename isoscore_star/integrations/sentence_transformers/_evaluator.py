@@ -7,8 +7,7 @@ from typing import Any
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from isoscore_star import functions
-from isoscore_star.core import checks, formulas
+from isoscore_star import arguments, isoscore_star, isoscore_unbiased, participation_ratio
 
 
 class IsoScoreStarEvaluator(BaseEvaluator):
@@ -52,8 +51,8 @@ class IsoScoreStarEvaluator(BaseEvaluator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.sentences = list(sentences)
         self.shrinkage_cov = shrinkage_cov
-        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.zeta = arguments.number("zeta", zeta, 0.0, 1.0)
+        self.estimator = arguments.choice("estimator", estimator, arguments.ESTIMATORS)
         self.batch_size = batch_size
         self.name = name
         self.show_progress_bar = show_progress_bar
@@ -73,10 +72,10 @@ class IsoScoreStarEvaluator(BaseEvaluator):
             self.sentences, batch_size=self.batch_size, show_progress_bar=self.show_progress_bar, convert_to_numpy=True
         )
         if self.estimator == "unbiased":
-            score = functions.isoscore_unbiased(embeddings)
+            score = isoscore_unbiased(embeddings)
         else:
-            score = functions.isoscore_star(embeddings, self.shrinkage_cov, self.zeta)
-        dimensions = formulas.participation_ratio(score, embeddings.shape[1])
+            score = isoscore_star(embeddings, self.shrinkage_cov, self.zeta)
+        dimensions = participation_ratio(score, embeddings.shape[1])
         metrics: dict[str, float] = self.prefix_name_to_metrics(
             {"isoscore_star": score, "effective_dimensions": dimensions}, self.name
         )

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoscore_star.backends.torch.modules.istar_loss import IStarLoss as Penalty
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance
-from isoscore_star.backends.torch.training.state_masks import StateMasks
-from isoscore_star.backends.torch.training.sync import synchronised
-from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.integrations._only_measured import OnlyMeasured
+from isoscore_star import InvalidValueError
+from isoscore_star.backends.torch import RankPart, StateMasks
+from isoscore_star.integrations._shared.only_measured import OnlyMeasured
+from isoscore_star.integrations._shared.penalty import make_penalty, needs_covariance
 from isoscore_star.integrations.sentence_transformers import _states
+from isoscore_star.integrations.sentence_transformers._compat import unwrapped
 
 
 class IStarLoss(nn.Module):
@@ -40,12 +39,15 @@ class IStarLoss(nn.Module):
         Which token states are points: a name among the model's features instead of ``"attention_mask"``; a function
         ``(inputs, outputs)`` of the features that gives a mask, None, or one for each layer; or False, where all are.
         `isoscore_star.backends.torch.StateMasks` says which masks are known to fit states of another shape.
+    penalty : dict, IStarLoss or CosineRegularizer of `isoscore_star.backends.torch`, optional
+        The penalty itself, as the other integrations take it; the arguments for one, from `lam` to `check_values`,
+        then have no say. A dict holds arguments of `IStarLoss`, in which `skip_embeddings` is True by default.
 
     Attributes
     ----------
     model, loss : nn.Module
         As given; the trainer puts its wrapped model (DDP, compiled) into both.
-    penalty : isoscore_star.backends.torch.IStarLoss
+    penalty : IStarLoss or CosineRegularizer of `isoscore_star.backends.torch`
         Its ``lam``, ``zeta``, ``target`` and ``floor`` may be assigned while training.
 
     Raises
@@ -82,33 +84,29 @@ class IStarLoss(nn.Module):
         log_layers: bool = False,
         check_values: bool = False,
         mask: Any = None,
+        penalty: Any = None,
     ) -> None:
         super().__init__()
         _states.refuse_gradient_cache(loss)
-        dim = _states.configs(model)[0].get_text_config().hidden_size
-        if shrinkage_cov is None and estimator == "shrinkage" and zeta:
-            shrinkage_cov = ShrinkageCovariance(dim, layers=layers, skip_embeddings=True, sync=sync)
-        if reduction == "none":
-            raise InvalidValueError("reduction", 'expected "union" or "mean", since a loss is one number; got "none"')
+        arguments = {
+            "lam": lam,
+            "zeta": zeta,
+            "estimator": estimator,
+            "layers": layers,
+            "shrinkage_cov": shrinkage_cov,
+            "target": target,
+            "floor": floor,
+            "reduction": reduction,
+            "sync": sync,
+            "log_layers": log_layers,
+            "check_values": check_values,
+        }
         self.model = model
         self.loss = loss
         self.masks = StateMasks(model, mask)
         self.measured = OnlyMeasured()
-        self.penalty = Penalty(
-            dim,
-            lam,
-            zeta,
-            shrinkage_cov,
-            estimator,
-            reduction,
-            skip_embeddings=True,
-            layers=layers,
-            target=target,
-            floor=floor,
-            sync=sync,
-            log_layers=log_layers,
-            check_values=check_values,
-        )
+        config = _states.configs(model)[0]
+        self.penalty = make_penalty(arguments if penalty is None else penalty, "penalty", config)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Any = None) -> Any:
         """Compute the loss and, in training, the penalty.
@@ -130,9 +128,9 @@ class IStarLoss(nn.Module):
         ------
         InvalidValueError
             If Σ_S is not known yet, the loss embeds nothing by `model`, or nothing with gradients, or a mask does not
-            fit the states. With λ = 0 that is told once instead, and training goes on without the score.
+            fit the states. With λ = 0 that is logged once instead, and training goes on without the score.
         """
-        if not _states.inner(self.model).training:
+        if not unwrapped(self.model).training:
             return self.loss(sentence_features, labels)
         with _states.watching(self.model, self.masks) as passes:
             task = self.loss(sentence_features, labels)
@@ -140,7 +138,7 @@ class IStarLoss(nn.Module):
         lam = self.penalty.lam
         penalty = torch.zeros_like(next(iter(components.values())))
         with self.measured.unless(lam), torch.set_grad_enabled(lam != 0 and torch.is_grad_enabled()):
-            states, masks = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty.layers)
+            states, masks = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty)
             self._require_covariance()
             penalty = self.penalty(states, masks)
         return {**components, "istar_loss": penalty}
@@ -151,7 +149,7 @@ class IStarLoss(nn.Module):
         Parameters
         ----------
         texts : iterable of str
-            Read as far as needed. In a distributed run give every rank the same ones; each embeds its share.
+            Read as far as needed. In a distributed run give every rank the same ones; each embeds its part.
         batch_size : int, default 32
             Texts that are embedded at a time.
         max_points : int, optional
@@ -164,25 +162,26 @@ class IStarLoss(nn.Module):
         DegenerateDataError
             If there is no text.
         """
-        shrinkage = self.penalty.shrinkage
-        if not isinstance(shrinkage, ShrinkageCovariance):
+        shrinkage = getattr(self.penalty, "shrinkage", None)
+        if shrinkage is None:
             raise InvalidValueError(
                 "shrinkage_cov",
                 "there is nothing to refresh, since it was given as a matrix or is not used. Leave it "
                 "out, or give a ShrinkageCovariance",
             )
-        model: Any = _states.inner(self.model)
-        if synchronised(shrinkage.sync):
-            rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-            texts = (text for place, text in enumerate(texts) if place % ranks == rank)
-        batches = (dict(model.preprocess(batch)) for batch in _batches(texts, batch_size))
+        model: Any = unwrapped(self.model)
+        own = RankPart(texts, shrinkage.sync)
+        batches = (dict(model.preprocess(batch)) for batch in _batches(own, batch_size))
         shrinkage.fit(model, batches, max_points, forward=functools.partial(_states.embed, mask=self.masks))
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the model card shows."""
         penalty = self.penalty
         names = ("lam", "zeta", "estimator", "reduction", "layers", "target", "floor")
-        return {"loss": type(self.loss).__name__, **{name: getattr(penalty, name) for name in names}}
+        return {
+            "loss": type(self.loss).__name__,
+            **{name: getattr(penalty, name) for name in names if hasattr(penalty, name)},
+        }
 
     @property
     def citation(self) -> str:
@@ -198,10 +197,10 @@ class IStarLoss(nn.Module):
 """
 
     def _require_covariance(self) -> None:
-        shrinkage = self.penalty.shrinkage
-        if not isinstance(shrinkage, ShrinkageCovariance) or shrinkage.policy in ("running", "identity"):
+        shrinkage = getattr(self.penalty, "shrinkage", None)
+        if shrinkage is None or shrinkage.policy in ("running", "identity"):
             return
-        if shrinkage.cov is None and self.penalty.zeta > 0:
+        if shrinkage.cov is None and needs_covariance(self.penalty):
             raise InvalidValueError(
                 "shrinkage_cov",
                 f"zeta={self.penalty.zeta:g} mixes in a covariance that is not known yet. Give the "

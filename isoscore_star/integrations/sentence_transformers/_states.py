@@ -9,31 +9,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isoscore_star.backends.torch.training.layers import select_layers
-from isoscore_star.backends.torch.training.state_masks import StateMasks
-from isoscore_star.core.errors import InvalidValueError, IsoScoreError
-
-ASKED = "output_hidden_states"
-
-
-def inner(model: nn.Module) -> nn.Module:
-    """Find the model inside DistributedDataParallel and torch.compile's wrappers."""
-    while isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
-        model = inside
-    return model
+from isoscore_star import InvalidValueError, IsoScoreError
+from isoscore_star.backends.torch import StateMasks, select_layers
+from isoscore_star.integrations._shared.union import union_of_calls
+from isoscore_star.integrations.sentence_transformers._compat import ASKED, unwrapped
 
 
 def configs(model: nn.Module) -> list[Any]:
     """Return the configurations of the transformers in a model (a Router has several)."""
-    transformers: list[Any] = [getattr(module, "auto_model", None) for module in inner(model).modules()]
-    found = [transformer.config for transformer in transformers if hasattr(transformer, "config")]
-    if not found:
+    transformers: list[Any] = [getattr(module, "auto_model", None) for module in unwrapped(model).modules()]
+    with_config = [transformer.config for transformer in transformers if hasattr(transformer, "config")]
+    if not with_config:
         raise InvalidValueError(
             "model",
             "there is no transformer in it, so there are no token states. For sentence embeddings of other "
             "models add isoscore_star.istar_loss in a loss of your own",
         )
-    return found
+    return with_config
 
 
 @contextmanager
@@ -60,11 +52,10 @@ class Pass(NamedTuple):
 
 @contextmanager
 def watching(model: nn.Module, mask: StateMasks) -> Iterator[list[Pass | IsoScoreError]]:
-    """Collect each pass through the model, or why one told no states."""
+    """Collect each pass through the model, or the error of one without states."""
     passes: list[Pass | IsoScoreError] = []
 
     def ask(module: nn.Module, args: Any) -> None:
-        # PEFT's models hand on None where they are asked for nothing, which outweighs the configuration.
         args[0][ASKED] = True
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
@@ -77,7 +68,8 @@ def watching(model: nn.Module, mask: StateMasks) -> Iterator[list[Pass | IsoScor
         except IsoScoreError as error:  # to be raised where λ is known; its frames would keep the states
             passes.append(error.with_traceback(None))
 
-    # On the outermost wrapper, since inside of a compiled one hooks that are added later do not run.
+    # On the outermost wrapper, since inside of a compiled one hooks that are added later do not run
+    # (pytorch/pytorch#117758).
     handles = [model.register_forward_pre_hook(ask), model.register_forward_hook(keep)]
     try:
         with _returning_hidden_states(model):
@@ -105,55 +97,41 @@ def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> l
             "loss", f"{type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
         )
     kept = []
-    for found in passes:
-        if isinstance(found, IsoScoreError):
-            raise found
-        if found.with_grad or not torch.is_grad_enabled():
-            kept.append(found)
+    for one in passes:
+        if isinstance(one, IsoScoreError):
+            raise one
+        if one.with_grad or not torch.is_grad_enabled():
+            kept.append(one)
     if not kept:
         raise _no_gradient(type(loss).__name__)
     return kept
 
 
-def by_layer(passes: Sequence[Pass], layers: Sequence[int] | None) -> tuple[list[Tensor | None], list[Tensor | None]]:
+def by_layer(passes: Sequence[Pass], penalty: Any) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """Return each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
-    first = passes[0]
-    if len(passes) == 1:
-        return list(first.states), first.masks
-    together: list[Tensor | None] = [None] * len(first.states)
-    masks: list[Tensor | None] = [None] * len(first.states)
-    joined: dict[Any, Tensor] = {}
-    for index in select_layers(first.states, layers=layers, skip_embeddings=True).indices:
-        parts = [(found.states[index], found.masks[index]) for found in passes]
-        together[index] = torch.cat([states.flatten(0, -2) for states, _ in parts])
-        # The very same mask for all layers, where it is, by which the score knows to look through it once.
-        key = tuple((id(mask), states.shape[:-1]) for states, mask in parts)
-        if key not in joined:
-            joined[key] = torch.cat([_kept(mask, states).flatten() for states, mask in parts])
-        masks[index] = joined[key]
-    return together, masks
-
-
-def _kept(mask: Tensor | None, states: Tensor) -> Tensor:
-    return states.new_ones(states.shape[:-1], dtype=torch.bool) if mask is None else mask != 0
+    if len(passes) == 1:  # of which the penalty chooses by itself
+        return list(passes[0].states), passes[0].masks
+    chosen = select_layers(passes[0].states, layers=penalty.layers, skip_embeddings=penalty.skip_embeddings).indices
+    return union_of_calls(
+        [([s if i in chosen else None for i, s in enumerate(one.states)], one.masks) for one in passes]
+    )
 
 
 def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any]:
     """Return states and masks of a batch."""
     with watching(model, mask) as passes:
         model(batch)
-    (found,) = passes
-    if isinstance(found, IsoScoreError):
-        raise found
-    return found.states, found.masks
+    (one,) = passes
+    if isinstance(one, IsoScoreError):
+        raise one
+    return one.states, one.masks
 
 
 def refuse_gradient_cache(loss: nn.Module) -> None:
+    """Require a loss that embeds with gradients."""
     for module in loss.modules():
-        name = type(module).__name__
-        # The attribute is that of newer versions, the name that of older ones.
-        if getattr(module, "uses_gradient_cache", name.startswith("Cached")):
-            raise _no_gradient(name)
+        if getattr(module, "uses_gradient_cache", False):
+            raise _no_gradient(type(module).__name__)
 
 
 def _no_gradient(name: str) -> InvalidValueError:

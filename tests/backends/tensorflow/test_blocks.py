@@ -10,11 +10,12 @@ import pytest
 
 import isoscore_star as iso
 from isoscore_star import reference
+from isoscore_star.validation import ADAPTERS
 from isoscore_star.validation._truth import shrunk
 
 tf = pytest.importorskip("tensorflow")
 
-BACKEND = iso.get_backend("tensorflow")
+ADAPTER = ADAPTERS["tensorflow"]
 MODES: dict[str, Callable[[Callable[..., Any], Any], Callable[..., Any]]] = {
     "eager": lambda f, dtype: f,
     "dynamic": lambda f, dtype: tf.function(f, input_signature=[tf.TensorSpec([None, 2], dtype)]),
@@ -47,7 +48,7 @@ def test_float32_beside_a_far_point(mode: str, estimator: str) -> None:
 def test_float32_gradient_beside_a_far_point() -> None:
     points = far_point(50_000, 1e3)
     expected = shrunk(points.astype(np.float64), None, 0.0).gradient
-    got = BACKEND.value_and_gradient(iso.isoscore, tf.constant(points))[1].numpy()
+    got = ADAPTER.value_and_gradient(iso.isoscore, tf.constant(points))[1].numpy()
     # Of two terms r·x and r²·S·x, each with a few roundings, a share of about the score (here .03) is left.
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -65,7 +66,7 @@ def test_two_orders_of_derivatives_through_blocks(rng: np.random.Generator, mode
     def slopes(x: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            slope = tf.reduce_sum(BACKEND.value_and_gradient(loss, x)[1] * direction)
+            slope = tf.reduce_sum(ADAPTER.value_and_gradient(loss, x)[1] * direction)
         return slope, tf.reduce_sum(tape.gradient(slope, x) * direction)
 
     first, second = MODES[mode](slopes, tf.float64)(tf.constant(points))
@@ -80,6 +81,6 @@ def test_two_orders_of_derivatives_through_blocks(rng: np.random.Generator, mode
 @pytest.mark.parametrize("scale", [1e-37, 1e-23, 1e30])
 def test_training_at_the_ends_of_the_range_is_no_nan(rng: np.random.Generator, scale: float) -> None:
     X = tf.constant(rng.normal(size=(40, 3)) * scale, tf.float32)
-    value, gradient = BACKEND.value_and_gradient(lambda x: iso.istar_loss(x, zeta=0.0), X)
+    value, gradient = ADAPTER.value_and_gradient(lambda x: iso.istar_loss(x, zeta=0.0), X)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()

@@ -11,6 +11,7 @@ from adapters import random_cov
 
 import isoscore_star as iso
 from isoscore_star import reference
+from isoscore_star.validation import ADAPTERS
 from isoscore_star.validation._truth import shrunk, unbiased
 
 tf = pytest.importorskip("tensorflow")
@@ -19,7 +20,7 @@ DIM, ZETA = 8, 0.3
 ROWS = (6, 8, 11)  # the Gram form; the scatter form, where they meet and beyond
 COV = random_cov(np.random.default_rng(3), DIM)
 ARGUMENTS = {"shrinkage": {"shrinkage_cov": COV, "zeta": ZETA}, "unbiased": {"estimator": "unbiased"}}
-BACKEND = iso.get_backend("tensorflow")
+BACKEND, ADAPTER = iso.get_backend("tensorflow"), ADAPTERS["tensorflow"]
 
 
 def loss_of(kind: str, **more: Any) -> Callable[[Any], Any]:
@@ -27,7 +28,7 @@ def loss_of(kind: str, **more: Any) -> Callable[[Any], Any]:
 
 
 def gradient_of(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: BACKEND.value_and_gradient(function, x)[1]
+    return lambda x: ADAPTER.value_and_gradient(function, x)[1]
 
 
 def truth(kind: str, points: np.ndarray) -> tuple[float, np.ndarray]:
@@ -60,7 +61,7 @@ def test_value_gradient_and_its_gradient(rng: np.random.Generator, mode: str, ki
     def all_three(x: Any, direction: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss, gradient = BACKEND.value_and_gradient(loss_of(kind), x)
+            loss, gradient = ADAPTER.value_and_gradient(loss_of(kind), x)
             slope = tf.reduce_sum(gradient * direction)
         return loss, gradient, tape.gradient(slope, x)
 
@@ -161,7 +162,7 @@ def test_one_trace_for_any_number_of_rows_and_for_schedules(rng: np.random.Gener
     @tf.function(jit_compile=jit_compile, input_signature=[tf.TensorSpec([None, None, DIM], tf.float64)])
     def step(x: Any) -> Any:
         traces.append(x)
-        return BACKEND.value_and_gradient(lambda y: iso.istar_loss(y, COV, zeta, lam), x)
+        return ADAPTER.value_and_gradient(lambda y: iso.istar_loss(y, COV, zeta, lam), x)
 
     for shape, share, weight in (((1, 2), 0.3, 1.0), ((2, 2), 0.2, -1.0), ((3, 5), 0.8, 3.0), ((0, 5), 0.3, 1.0)):
         points = rng.normal(size=(*shape, DIM))
@@ -194,7 +195,7 @@ def test_degenerate_batches_are_finite_to_the_second_derivative(mode: str, zeta:
     def all_three(x: Any, mask: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss, gradient = BACKEND.value_and_gradient(lambda y: iso.istar_loss([y, y], mask=mask, **arguments), x)
+            loss, gradient = ADAPTER.value_and_gradient(lambda y: iso.istar_loss([y, y], mask=mask, **arguments), x)
             slope = tf.reduce_sum(gradient)
         return loss, gradient, tape.gradient(slope, x)
 
@@ -222,7 +223,7 @@ def test_masks_whose_values_are_known_late(rng: np.random.Generator, jit_compile
     points = rng.normal(size=(4, 6, DIM))
     specs = [tf.TensorSpec([None, None, DIM], tf.float64), tf.TensorSpec([None, None], tf.int32)]
     step = tf.function(
-        lambda x, mask: BACKEND.value_and_gradient(loss_of("shrinkage", mask=mask), x),
+        lambda x, mask: ADAPTER.value_and_gradient(loss_of("shrinkage", mask=mask), x),
         jit_compile=jit_compile,
         input_signature=specs,
     )
@@ -254,7 +255,7 @@ def test_one_product_forward_and_one_backward(rows: int, zeta: float, forward: i
         return iso.istar_loss(x, COV if zeta else None, zeta)
 
     assert products(loss, [rows, DIM]) == forward
-    assert products(lambda x: BACKEND.value_and_gradient(loss, x), [rows, DIM]) == forward + backward
+    assert products(lambda x: ADAPTER.value_and_gradient(loss, x), [rows, DIM]) == forward + backward
 
 
 def test_shapes_that_have_to_be_known() -> None:
@@ -292,8 +293,8 @@ def test_values_are_checked_only_where_they_are_known() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_rounded_only_on_return(rng: np.random.Generator, rows: int, dtype: str) -> None:
     X = tf.cast(rng.normal(size=(rows, DIM)) * 50 + 200, dtype)
-    loss, gradient = BACKEND.value_and_gradient(loss_of("shrinkage"), X)
-    exact, expected = BACKEND.value_and_gradient(loss_of("shrinkage"), tf.cast(X, tf.float32))
+    loss, gradient = ADAPTER.value_and_gradient(loss_of("shrinkage"), X)
+    exact, expected = ADAPTER.value_and_gradient(loss_of("shrinkage"), tf.cast(X, tf.float32))
     assert (loss.dtype, gradient.dtype) == (tf.float32, X.dtype)
     assert loss == exact
     assert np.array_equal(tf.cast(gradient, tf.float32), tf.cast(tf.cast(expected, dtype), tf.float32))
@@ -303,11 +304,11 @@ def test_half_precision_is_rounded_only_on_return(rng: np.random.Generator, rows
 def test_a_mixed_precision_policy_changes_nothing_here(rng: np.random.Generator, policy: str) -> None:
     keras = pytest.importorskip("tf_keras")
     X = tf.constant(rng.normal(size=(20, DIM)) * 50 + 200, tf.float32)
-    expected = BACKEND.value_and_gradient(loss_of("shrinkage"), X)
+    expected = ADAPTER.value_and_gradient(loss_of("shrinkage"), X)
 
     class Layer(keras.layers.Layer):
         def call(self, x: Any) -> Any:
-            return BACKEND.value_and_gradient(loss_of("shrinkage"), x)
+            return ADAPTER.value_and_gradient(loss_of("shrinkage"), x)
 
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -390,12 +391,12 @@ def test_training_raises_and_lowers_isotropy(rng: np.random.Generator) -> None:
 
 
 def test_devices_and_dtypes() -> None:
-    assert BACKEND.devices()[0] == "cpu"
-    X = BACKEND.native(np.eye(3), "bfloat16", "cpu")
+    assert ADAPTER.devices()[0] == "cpu"
+    X = ADAPTER.native(np.eye(3), "bfloat16", "cpu")
     assert (X.dtype, BACKEND.dtype_name(X)) == (tf.bfloat16, "bfloat16")
     assert BACKEND.to_numpy(X).dtype == np.float32
     with pytest.raises(TypeError):
-        BACKEND.native(np.eye(3), "float12", "cpu")
+        ADAPTER.native(np.eye(3), "float12", "cpu")
     score = iso.isoscore(X)
     assert (score.shape, score.dtype) == (tf.TensorShape([]), tf.float32)
     for dtype in (tf.string, tf.complex64, tf.bool):

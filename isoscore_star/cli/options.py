@@ -1,0 +1,31 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Mask = Annotated[
+    str | None,
+    typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),
+]
+Key = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Array, or column of lists, to take: a name or a pattern; may be repeated."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*'); may be repeated."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/tables.md lists its keys.")]
+
+
+def folder(text: str | Path) -> Path:
+    """Read the option; an empty word, as of a variable that is not set, is not the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter(f"expected a folder; got {text!r}. The current one is '.'")
+    return Path(text)

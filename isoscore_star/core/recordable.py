@@ -1,0 +1,35 @@
+"""Public functions whose calls can be recorded in a model that is being built, and are made when there are values.
+
+A layer that was saved knows its function by name; this table, which `isoscore_star.functions` fills, gives it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.protocol import Backend
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+
+def recordable(function: _Function) -> _Function:
+    """Enter a function of points into the table."""
+    _FUNCTIONS[function.__name__] = function
+    return function
+
+
+def recorded_function(name: str) -> Callable[..., Any]:
+    """Return the function of this name."""
+    if name not in _FUNCTIONS:
+        raise InvalidValueError("function", f"expected one of {', '.join(map(repr, _FUNCTIONS))}; got {name!r}")
+    return _FUNCTIONS[name]
+
+
+def record(function: Callable[..., Any], backend: Backend, X: Any, arguments: Mapping[str, Any]) -> Any:
+    """Record a call in the model that is being built, if X is a placeholder of one; else return NotImplemented."""
+    recorder = backend.recorder(X)
+    return NotImplemented if recorder is None else import_module(recorder).record(function, X, arguments)

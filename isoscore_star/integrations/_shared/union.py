@@ -1,0 +1,38 @@
+"""The union of the states of several calls of a model, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+States = Sequence[Tensor | None]
+
+
+def union_of_calls(calls: Sequence[tuple[States, States]]) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Return each layer's states over all calls and its mask, of calls given as states and masks.
+
+    The states of a single call are returned as they are. A layer whose states are None stays None.
+    """
+    states, masks = (list(part) for part in calls[0])
+    if len(calls) == 1:
+        return states, masks
+    joined: dict[Any, Tensor] = {}
+    for index, first in enumerate(states):
+        if first is None:
+            continue
+        parts = [(layer[index], mask[index]) for layer, mask in calls]
+        states[index] = torch.cat([part.flatten(0, -2) for part, _ in parts if part is not None])
+        # The very same mask for layers that share theirs, by which the score knows to look through it once.
+        key = tuple((id(mask), part.shape[:-1]) for part, mask in parts if part is not None)
+        if key not in joined:
+            joined[key] = torch.cat([kept(part, mask).flatten() for part, mask in parts if part is not None])
+        masks[index] = joined[key]
+    return states, masks
+
+
+def kept(states: Tensor, mask: Tensor | None) -> Tensor:
+    """Return which states count, of a mask that may be None."""
+    return states.new_ones(states.shape[:-1], dtype=torch.bool) if mask is None else mask != 0

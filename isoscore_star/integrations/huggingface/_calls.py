@@ -1,0 +1,85 @@
+"""What a model's calls for one batch gave, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isoscore_star import InvalidValueError, IsoScoreError
+from isoscore_star.integrations._shared.union import kept, union_of_calls
+
+
+class Call(NamedTuple):
+    """What one call of a model gave for so many examples: states, of which entries may be None, and their masks.
+
+    Those of a decoder that follow an encoder's, or of a second tower, begin at one of `later`.
+    """
+
+    states: list[Tensor | None]
+    masks: list[Tensor | None]
+    examples: int | None = None
+    later: tuple[int, ...] = ()
+
+
+def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any = None) -> Call:
+    """Return the union of a batch's calls, for a penalty.
+
+    Where it leaves out the embedding layer, the first of a decoder behind an encoder, or of a second tower, becomes
+    None, too. With an accelerator, the examples by which it filled the last batch up are masked.
+    """
+    if not given:
+        raise InvalidValueError(
+            "model",
+            "compute_loss did not call the model that it was given, so there are no hidden states. Call "
+            "that one, not self.model",
+        )
+    calls: list[Call] = []
+    for call in given:
+        if isinstance(call, IsoScoreError):
+            raise call
+        calls.append(call if accelerator is None else _without_repeated(call, accelerator))
+    first = calls[0]
+    if any(len(call.states) != len(first.states) for call in calls):
+        raise InvalidValueError("model", "it was called several times and gave different numbers of layers")
+    for place in first.later if penalty.skip_embeddings and penalty.layers is None else ():
+        for call in calls:
+            call.states[place] = None
+    states, masks = union_of_calls([(call.states, call.masks) for call in calls])
+    return first._replace(states=states, masks=masks)
+
+
+def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | None:
+    """Compute the penalty of a batch's calls, or None (but record the score) where λ is 0."""
+    call = joined(given, penalty)
+    if penalty.lam == 0:
+        with torch.no_grad():
+            penalty(call.states, call.masks)
+        return None
+    if torch.is_grad_enabled() and not any(state is not None and state.requires_grad for state in call.states):
+        raise InvalidValueError(
+            "model",
+            "its hidden states carry no gradient, so the penalty would change nothing. Are all layers "
+            "frozen? Set lam=0 to log the score alone",
+        )
+    result: Tensor = penalty(call.states, call.masks)
+    return result
+
+
+def _without_repeated(call: Call, accelerator: Any) -> Call:
+    """Mask the examples by which accelerate filled the last batch up, so that all ranks have as many."""
+    state = accelerator.gradient_state
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return call
+    masks: list[Tensor | None] = []
+    for states, mask in zip(call.states, call.masks, strict=True):
+        keep = mask
+        if states is not None:
+            keep = kept(states, mask).clone()
+            examples = call.examples or len(states)
+            own = max(state.remainder - accelerator.process_index * examples, 0)
+            keep[own * (len(states) // examples) :] = False  # several rows an example, of multiple choice
+        masks.append(keep)
+    return call._replace(masks=masks)
