@@ -36,6 +36,23 @@ def _installed(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow all but the first case of a `sampled` test, for each backend and value of the parameters it names."""
+    seen = set()
+    for item in items:
+        for marker in item.iter_markers("sampled"):
+            params = item.callspec.params
+            case = (
+                item.path,
+                item.originalname,
+                *(str(params.get(k)) for k in ("backend", "differentiable", *marker.args)),
+            )
+            if case in seen:
+                item.add_marker("slow")
+            seen.add(case)
+
+
 @pytest.fixture(params=list(ADAPTERS), scope="session")
 def backend(request: pytest.FixtureRequest) -> Adapter:
     """Give each installed backend in turn."""

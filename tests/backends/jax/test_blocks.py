@@ -76,6 +76,7 @@ def test_float32_across_devices_and_masked(estimator: str) -> None:
     assert np.allclose(jax.vmap(score, axis_name="i")(X, jnp.asarray(keep)), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_two_orders_of_derivatives_through_blocks(rng: np.random.Generator, estimator: str) -> None:
     points, direction = rng.normal(size=(70, 2)) * [1, 2] + 5, rng.normal(size=(70, 2))  # blocks of at most 32 rows

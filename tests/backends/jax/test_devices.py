@@ -36,10 +36,11 @@ MASKED = pytest.mark.parametrize("mask", MASKS)
 
 
 @pytest.mark.skipif(TWO_DEVICES, reason="the tests below run in this process")
-def test_in_a_process_that_has_two(tmp_path: Path) -> None:
+def test_in_a_process_that_has_two(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "-k", "TestTwoDevices"]
-    command = [sys.executable, "-m", "pytest", *options, str(Path(__file__))]
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    chosen = ["-k", "TestTwoDevices", "-m", pytestconfig.option.markexpr]
+    command = [sys.executable, "-m", "pytest", *options, *chosen, str(Path(__file__))]
     # From elsewhere, since the root of the checkout holds the package without its backends.
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | flags)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -71,6 +72,7 @@ class TestTwoDevices:
 
         return loss
 
+    @pytest.mark.sampled
     @ESTIMATOR
     @MASKED
     @pytest.mark.parametrize(("rows", "check_vma"), [(8, True), (20, True), (20, False)])
@@ -104,6 +106,7 @@ class TestTwoDevices:
         assert close(got[1], gradient)
         assert close(got[2], of_weights)
 
+    @pytest.mark.sampled
     @ESTIMATOR
     @pytest.mark.parametrize("rows", [20])
     def test_derivatives_of_a_mapped_loss(self, mesh: Any, points: np.ndarray, loss: Callable[..., Any]) -> None:
@@ -152,6 +155,7 @@ class TestTwoDevices:
         for gradient in step(weights, points.reshape(2, 10, DIM)):
             assert close(gradient, expected)
 
+    @pytest.mark.sampled
     @ROWS
     @ESTIMATOR
     @pytest.mark.parametrize("mask", ["no mask", "uneven"])
@@ -175,6 +179,7 @@ class TestTwoDevices:
         if rows > DIM:
             assert not [array for array in gathered if array.startswith(f"f64[{rows},{DIM}]")]
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("rows", [1004, 4004, 4096])
     @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
     def test_blocks_of_sharded_rows_stay_where_they_are(self, mesh: Any, rows: int, estimator: str) -> None:

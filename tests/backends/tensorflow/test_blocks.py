@@ -31,6 +31,7 @@ def far_point(rows: int, far: float) -> np.ndarray:
     return points
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_float32_beside_a_far_point(mode: str, estimator: str) -> None:
@@ -53,6 +54,7 @@ def test_float32_gradient_beside_a_far_point() -> None:
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_two_orders_of_derivatives_through_blocks(rng: np.random.Generator, mode: str, estimator: str) -> None:

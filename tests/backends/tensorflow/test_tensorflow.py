@@ -55,6 +55,7 @@ MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.sampled("kind")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ARGUMENTS)
 def test_value_gradient_and_its_gradient(rng: np.random.Generator, mode: str, kind: str) -> None:
@@ -93,6 +94,7 @@ def jacobians_agree(function: Callable[..., Any], arguments: list[Any], toleranc
     return all(np.allclose(ours, numerical, rtol=0, atol=tolerance) for ours, numerical in pairs)
 
 
+@pytest.mark.sampled("kind")
 @pytest.mark.parametrize(("lengths", "kind", "masked"), cases())
 def test_gradient_of_the_gradient(rng: np.random.Generator, lengths: list[int], kind: str, masked: bool) -> None:
     layers = [tf.constant(rng.normal(size=(m, DIM))) for m in lengths]
@@ -115,6 +117,7 @@ def test_gradient_of_the_gradient(rng: np.random.Generator, lengths: list[int], 
     assert jacobians_agree(gradients, layers, 1e-7)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rows", [3, 9])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_gradients_for_shrinkage_cov_zeta_and_lam(rng: np.random.Generator, rows: int, dynamic: bool) -> None:
@@ -141,6 +144,7 @@ def test_gradients_for_shrinkage_cov_zeta_and_lam(rng: np.random.Generator, rows
     assert jacobians_agree(gradients, arguments, 1e-7)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rows", [6, 9])
 @pytest.mark.parametrize("kind", ARGUMENTS)
 def test_hessian_and_vectorized_map(rng: np.random.Generator, rows: int, kind: str) -> None:
@@ -186,6 +190,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.sampled("mode")
 @pytest.mark.parametrize("mode", ["eager", "dynamic", "dynamic, XLA"])
 @pytest.mark.parametrize("zeta", [0.0, 0.3, None])
 def test_degenerate_batches_are_finite_to_the_second_derivative(mode: str, zeta: float | None) -> None:
