@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch import distributed as ranks
+from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.frame import inverse_unit, largest_entry
 from isoscore_star.backends.torch.points import (
@@ -21,7 +22,6 @@ from isoscore_star.backends.torch.points import (
     squared_norm,
     symmetric_products,
     widest,
-    without_autocast,
 )
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core import checks, value_checks

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.core import checks, value_checks
 from isoscore_star.functions import istar_loss
 
@@ -58,12 +58,12 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
             checks.zeta(self.zeta, self.shrinkage_cov)
-        _keras_divides()  # finds out now, not first while a graph is being built
+        _compat.divides_by_batch_size()  # finds out now, not first while a graph is being built
 
     def __call__(self, x: Any) -> Any:
         """Compute the penalty, times what Keras will divide it by."""
         penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator)
-        return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _keras_divides() else penalty
+        return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _compat.divides_by_batch_size() else penalty
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -79,11 +79,3 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         """Make one from its configuration, where Σ_S is a list."""
         cov = config["shrinkage_cov"]
         return cls(**{**config, "shrinkage_cov": None if cov is None else np.asarray(cov)})
-
-
-@functools.cache
-def _keras_divides() -> bool:
-    """Return whether this version of Keras divides by the batch size, by asking it."""
-    layer = keras.layers.Identity(activity_regularizer=lambda _: ops.ones(()), name="asked")
-    layer(ops.zeros((2, 1)))
-    return float(layer.losses[0]) < 1

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.accumulator import target_of
@@ -93,7 +94,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             A mask: points whose weight is zero do not count. Of shape ``y_pred.shape[:-1]``, or fewer of its axes.
         """
         _refuse_replicas()
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = _compat.mask_of(y_pred)
         y_pred = _tensor("y_pred", y_pred, self.dtype)
         if len(y_pred.shape) < 2 or y_pred.shape[-1] != (self.dim or y_pred.shape[-1]):
             raise InvalidValueError(

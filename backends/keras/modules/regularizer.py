@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.backends.keras.moments import batch_sums
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
@@ -212,7 +212,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     def _add_penalty(self, inputs: Any, mask: Any, *, averages: bool) -> None:
         clouds = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         _refuse_tf_keras(clouds)
-        if _finding_shapes(clouds):
+        if _compat.only_finding_shapes(clouds):
             return
         cov, zeta = None, self.zeta
         if self.mixes:
@@ -309,21 +309,9 @@ def _width(input_shape: Any) -> int:
     return checks.dimensions(int(shapes[0][-1]), "inputs")
 
 
-def _finding_shapes(clouds: list[Any]) -> bool:
-    """Return whether there is nothing to train: Keras only finds out shapes (there may be no Σ_S yet) or exports."""
-    if keras.backend.backend() == "jax" and any(type(size) is not int for cloud in clouds for size in cloud.shape):
-        return True  # JAX knows every size, except for an export
-    with keras.SymbolicScope() as scope:
-        return scope.original_scope is not None
-
-
 def _refuse_tf_keras(clouds: list[Any]) -> None:
     """Raise inside a tf_keras model: it would take the layer, and train without its loss."""
-    if "tf_keras" not in sys.modules:
-        return
-    symbolic = sys.modules["tf_keras.__internal__"].KerasTensor
-    calls = sys.modules["tf_keras.src.engine.base_layer_utils"].call_context()
-    if calls.in_call or any(isinstance(cloud, symbolic) for cloud in clouds):
+    if _compat.inside_tf_keras(clouds):
         raise InvalidTypeError(
             "inputs",
             "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
