@@ -24,7 +24,7 @@ from isoscore_star.backends.torch.points import (
     widest,
 )
 from isoscore_star.backends.torch.target import target_of
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.merging import Operations, Sums, invariants_of_sums, merge, moved_third_and_fourth
@@ -65,7 +65,7 @@ class StreamingMoments:
     """
 
     def __init__(self, dim: int, device: Any = None, *, fourth_order: bool = False) -> None:
-        self.dim = checks.dimensions(dim, "dim")
+        self.dim = parameters.dimensions(dim, "dim")
         self.fourth_order = fourth_order
         self._placed = device is not None
         place = torch.device("cpu" if device is None else device)
@@ -227,7 +227,7 @@ class StreamingMoments:
         InvalidValueError, InvalidTypeError
             For a ζ out of range or without its `shrinkage_cov`, and for a matrix of another shape.
         """
-        zeta, target = checks.zeta(zeta, shrinkage_cov), None
+        zeta, target = parameters.zeta(zeta, shrinkage_cov), None
         if shrinkage_cov is not None:
             matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, BACKEND, self.dim)
             target = torch.as_tensor(matrix).to(self._sums.scatter) if zeta else None

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import parameters, value_checks
 from isoscore_star.functions import istar_loss
 
 
@@ -52,12 +52,12 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         self, lam: float = 1.0, zeta: float = 0.2, estimator: str = "shrinkage", shrinkage_cov: Any = None
     ) -> None:
         dim: Any = None  # not known before the first call
-        self.lam = checks.number("lam", lam)
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.lam = parameters.number("lam", lam)
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
-        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
+        self.zeta = parameters.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
-            checks.zeta(self.zeta, self.shrinkage_cov)
+            parameters.zeta(self.zeta, self.shrinkage_cov)
         _compat.divides_by_batch_size()  # finds out now, not first while a graph is being built
 
     def __call__(self, x: Any) -> Any:
