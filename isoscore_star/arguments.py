@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
-from isoscore_star.core.checks import ESTIMATORS, choice, dimensions, number, zeta
 from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.parameters import ESTIMATORS, choice, dimensions, number, zeta
 from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
 

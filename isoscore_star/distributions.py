@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks, formulas, value_checks
+from isoscore_star.core import checks, formulas, parameters, value_checks
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import bounded
@@ -94,7 +94,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     0.5
     """
     if isinstance(eigenvalues, (list, tuple)):
-        eigenvalues = checks.numbers("eigenvalues", eigenvalues)
+        eigenvalues = parameters.numbers("eigenvalues", eigenvalues)
     backend = backend_of(eigenvalues, "eigenvalues")
     values = value_checks.spectrum(eigenvalues, backend)
     return _score_of_covariance(backend, backend.constant(values, values))
@@ -128,7 +128,7 @@ def participation_ratio(score: float, d: int) -> float:
     >>> iso.participation_ratio(0.5, d=5)
     3.0
     """
-    return formulas.participation_ratio(checks.scalar("score", score), checks.dimensions(d))
+    return formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
 
 
 def score_from_participation_ratio(pr: float, d: int) -> float:
@@ -159,7 +159,7 @@ def score_from_participation_ratio(pr: float, d: int) -> float:
     >>> iso.score_from_participation_ratio(3.0, d=5)
     0.5
     """
-    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), checks.dimensions(d))
+    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
 
 
 def _score_of_covariance(backend: Backend, cov: Array) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.protocol import Array, Backend, Invariants
 from isoscore_star.core.recordable import record, recordable
@@ -155,7 +155,7 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     recorded = record(isoscore_star, backend, X, arguments)
     if recorded is not NotImplemented:
         return recorded
-    zeta = checks.zeta(zeta, shrinkage_cov, backend)
+    zeta = parameters.zeta(zeta, shrinkage_cov, backend)
     cloud = checks.points(X, mask, backend)
     invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=True)
     score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
@@ -325,7 +325,7 @@ def istar_loss(
     recorded = record(istar_loss, backend, X, arguments | settings)
     if recorded is not NotImplemented:
         return recorded
-    lam = checks.weight("lam", lam, backend)
+    lam = parameters.weight("lam", lam, backend)
     cloud, score = training_score(
         backend, X, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
     )
@@ -344,14 +344,14 @@ def training_score(
     check_values: bool = False,
 ) -> tuple[Points, Array]:
     """Compute the score of which `istar_loss` is made, with the same arguments and the backend of X."""
-    if checks.choice("estimator", estimator, checks.ESTIMATORS) == "unbiased":
+    if parameters.choice("estimator", estimator, parameters.ESTIMATORS) == "unbiased":
         cloud = checks.points(X, mask, backend)
         invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
         score = backend.score(invariants, None, cloud.dim)
         if score is NotImplemented:
             score = unbiased_score(invariants, cloud.dim, backend.where, floored=True)
     else:
-        zeta = checks.zeta(zeta, shrinkage_cov, backend)
+        zeta = parameters.zeta(zeta, shrinkage_cov, backend)
         cloud = checks.points(X, mask, backend)
         invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
         score = backend.score(invariants, zeta, cloud.dim)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
+from isoscore_star.core.groups import group_labels
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.core.standard_error import grouped_jackknife, jackknife
@@ -305,7 +306,7 @@ def measure(
                 raise InvalidValueError(name, "expected none with Moments, whose points are summed. Leave it out")
         return Measurement.from_moments(X, None, None, shrinkage_cov, zeta)
     cloud = checks.points(X, mask)
-    labels = checks.group_labels(groups, X)
+    labels = group_labels(groups, X)
     moments = Moments().update(X, mask)
     to_numpy = cloud.backend.to_numpy
     keeps = [None if keep is None else to_numpy(keep) for keep in cloud.masks]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import parameters, value_checks
 
 
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
@@ -45,7 +45,7 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     >>> round(reference.isoscore_star(np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])), 12)
     1.0
     """
-    zeta = checks.zeta(zeta, shrinkage_cov)
+    zeta = parameters.zeta(zeta, shrinkage_cov)
     X = value_checks.reference_points(X)
     # A covariance does not change where all points move, nor the score where all lengths change: from the first point,
     # in units of the largest difference, no digit is lost to a far mean and no square leaves the range of floats.

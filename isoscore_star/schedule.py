@@ -6,7 +6,7 @@ import math
 from numbers import Integral
 from typing import Any
 
-from isoscore_star.core import checks
+from isoscore_star.core import parameters
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.messages import shown
 
@@ -49,11 +49,11 @@ class LambdaSchedule:
     def __init__(
         self, lam: float, total_steps: int, *, warmup_steps: int = 0, shape: str = "constant", final: float = 0.0
     ) -> None:
-        self.lam = checks.number("lam", lam)
+        self.lam = parameters.number("lam", lam)
         self.total_steps = _steps("total_steps", total_steps, 1)
         self.warmup_steps = _steps("warmup_steps", warmup_steps, 0)
-        self.shape = checks.choice("shape", shape, self.SHAPES)
-        self.final = checks.number("final", final)
+        self.shape = parameters.choice("shape", shape, self.SHAPES)
+        self.final = parameters.number("final", final)
         if self.warmup_steps > self.total_steps:
             raise InvalidValueError(
                 "warmup_steps", f"expected at most total_steps={self.total_steps}; got {self.warmup_steps}"

@@ -74,7 +74,8 @@ def _plain(array: Any) -> Any:
 
 
 OPERATIONS = Operations(
-    where=ops.where,  # `ops.maximum` and `ops.matmul` would make float32 of float64 on torch
+    # `ops.maximum` and `ops.matmul` make float32 of float64 on torch (keras-team/keras#23223, #23704; open as of 3.15).
+    where=ops.where,
     product=lambda array, vector: ops.sum(_plain(array) * vector, axis=-1),
     trace=lambda matrix: ops.trace(_plain(matrix)),
     unit_of=lambda vector: ops.max(ops.absolute(vector)),

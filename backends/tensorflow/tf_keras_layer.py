@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.core.recordable import recorded_function
 from isoscore_star.core.registry import get_backend
@@ -120,7 +120,7 @@ def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> An
 def _number(name: str, value: Any) -> float:
     known = value.numpy() if isinstance(value, tf.Tensor) and hasattr(value, "numpy") else value
     if isinstance(known, (Real, np.ndarray)):
-        return checks.number(name, known[()] if isinstance(known, np.ndarray) else known)
+        return parameters.number(name, known[()] if isinstance(known, np.ndarray) else known)
     raise InvalidTypeError(
         name,
         f"in a functional tf_keras model it is saved with the model as a number; got {type(value).__name__}. "

@@ -9,7 +9,6 @@ the backward passes are themselves differentiable, as the auxiliary outputs (mea
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isoscore_star.backends.torch._compat import concrete, signed, surely_fewer, transformed, without_autocast
 from isoscore_star.backends.torch.blocks import Block, all_kept, put_together, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch.distributed import scatter_form_across
 from isoscore_star.backends.torch.frame import (
@@ -30,21 +30,16 @@ from isoscore_star.backends.torch.frame import (
     sums_about,
 )
 from isoscore_star.backends.torch.points import (
-    as_numbers,
     at_least,
     centred_rows,
     compute_dtype,
-    concrete,
     count_points,
-    fewer,
     first_point,
     on_cpu,
     product_dtype,
     squared_lengths,
     squared_norm,
     symmetric_products,
-    transformed,
-    without_autocast,
 )
 from isoscore_star.backends.torch.score import score_in_one_step
 from isoscore_star.backends.torch.target import target_of
@@ -110,7 +105,9 @@ class TorchBackend(Backend):
                 count, *computed = scatter_form_across(clouds, masks, target, fourth_order, across)
             else:
                 count = count_points(clouds, masks, product_dtype(clouds[0]))
-                computed = _apply(_Gram if fewer(rows, dim) else _Scatter, target, clouds, masks, count, fourth_order)
+                computed = _apply(
+                    _Gram if surely_fewer(rows, dim) else _Scatter, target, clouds, masks, count, fourth_order
+                )
             unit, t, f, q, cross, *_ = computed
             found = Invariants(count, unit, t, f, q if fourth_order else None, precision=torch.finfo(t.dtype).eps)
             return found if target is None else with_target(found, target, cross)
@@ -168,6 +165,7 @@ def _apply(
     return run(matrix, divisor, count, fourth_order, len(clouds), *clouds, *masks)
 
 
+@signed
 class _Gram(torch.autograd.Function):
     """Invariants from the inner products of the points, centred and in units of s.
 
@@ -230,7 +228,6 @@ class _Gram(torch.autograd.Function):
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
         given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
-        per_unit, *given = as_numbers(per_unit, *given)
         on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
 
         on_gram = gram * (on_cov / freedom)
@@ -260,6 +257,7 @@ class _Gram(torch.autograd.Function):
         return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 
 
+@signed
 class _Scatter(torch.autograd.Function):
     """Invariants of S/s² from the points in a frame (x in units of u, centred).
 
@@ -374,9 +372,5 @@ class _Scatter(torch.autograd.Function):
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
         return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
 
-
-for _form in (_Gram, _Scatter):
-    # torch asks for the signature at every apply; finding it anew takes as long as a small product.
-    _form.forward.__signature__ = inspect.signature(_form.forward)  # type: ignore[attr-defined]
 
 BACKEND = TorchBackend()

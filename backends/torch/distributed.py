@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.blocks import Block, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch.frame import Frame, frame_about, sums_about
 from isoscore_star.backends.torch.points import (
@@ -22,7 +23,6 @@ from isoscore_star.backends.torch.points import (
     count_points,
     first_point,
     symmetric_products,
-    without_autocast,
 )
 from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError

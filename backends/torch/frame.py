@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from isoscore_star.backends.torch._compat import concrete
 from isoscore_star.backends.torch.blocks import Block
-from isoscore_star.backends.torch.points import at_least, centred_rows, concrete, on_cpu, widest
+from isoscore_star.backends.torch.points import at_least, centred_rows, on_cpu, widest
 
 _USUAL = {torch.float32: 40, torch.float64: 400}
 """Entries between 2⁻ⁿ and 2ⁿ have squares, and sums of squares, in range: their unit is 1."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch import distributed as ranks
+from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.frame import inverse_unit, largest_entry
 from isoscore_star.backends.torch.points import (
@@ -21,10 +22,9 @@ from isoscore_star.backends.torch.points import (
     squared_norm,
     symmetric_products,
     widest,
-    without_autocast,
 )
 from isoscore_star.backends.torch.target import target_of
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.merging import Operations, Sums, invariants_of_sums, merge, moved_third_and_fourth
@@ -65,7 +65,7 @@ class StreamingMoments:
     """
 
     def __init__(self, dim: int, device: Any = None, *, fourth_order: bool = False) -> None:
-        self.dim = checks.dimensions(dim, "dim")
+        self.dim = parameters.dimensions(dim, "dim")
         self.fourth_order = fourth_order
         self._placed = device is not None
         place = torch.device("cpu" if device is None else device)
@@ -227,7 +227,7 @@ class StreamingMoments:
         InvalidValueError, InvalidTypeError
             For a ζ out of range or without its `shrinkage_cov`, and for a matrix of another shape.
         """
-        zeta, target = checks.zeta(zeta, shrinkage_cov), None
+        zeta, target = parameters.zeta(zeta, shrinkage_cov), None
         if shrinkage_cov is not None:
             matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, BACKEND, self.dim)
             target = torch.as_tensor(matrix).to(self._sums.scatter) if zeta else None
@@ -347,4 +347,10 @@ def _unit_for(length: Tensor) -> Tensor:
     return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
 
 
-_OPERATIONS = Operations(torch.where, operator.matmul, torch.trace, lambda vector: _unit_for(vector.abs().amax()))
+_OPERATIONS = Operations(
+    torch.where,
+    operator.matmul,
+    torch.trace,
+    lambda vector: _unit_for(vector.abs().amax()),
+    lambda scatter, own, other, its, u, v: scatter.mul_(own).addcmul_(other, its).addr_(u, v),
+)

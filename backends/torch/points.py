@@ -5,17 +5,13 @@ Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_DEVICE_ERRORS = tuple(
-    getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
-)
-
+from isoscore_star.backends.torch._compat import transformed
 
 _PANEL = 192
 """Columns below which a product of panels is slower than the work that it saves."""
@@ -35,39 +31,9 @@ def on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def concrete(scalar: Any) -> float | None:
-    """Return the value, which waits for the device; None while tracing, compiling or under vmap."""
-    if not isinstance(scalar, Tensor):
-        return float(scalar)
-    if torch.compiler.is_compiling() or scalar.is_meta:
-        return None
-    try:
-        return float(scalar.item())
-    except _DEVICE_ERRORS:
-        raise
-    except RuntimeError:  # what vmap, fake tensors and export answer where a value does not exist
-        return None
-
-
-def as_numbers(*scalars: Any) -> Sequence[Any]:
-    """Return numbers for 0-d tensors where none has to be waited for and nothing differentiates them, else the tensors.
-
-    A dozen steps between numbers cost less than one between tensors.
-    """
-    if torch.is_grad_enabled() or any(isinstance(s, Tensor) and not on_cpu(s) for s in scalars):
-        return scalars
-    numbers = [concrete(scalar) for scalar in scalars]
-    return scalars if None in numbers else numbers
-
-
 def may_be_tracked(tensor: Tensor) -> bool:
     """Return whether something may differentiate by the tensor: torch.func does not say so for its outer levels."""
     return tensor.requires_grad or transformed()
-
-
-def transformed() -> bool:
-    """Return whether a transformation of torch.func is at work: grad, vmap, jvp, ..."""
-    return bool(torch._C._are_functorch_transforms_active())
 
 
 def compute_dtype(points: Tensor) -> torch.dtype:
@@ -92,26 +58,6 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _has_autocast(device_type: str) -> bool:
-    try:
-        return torch.amp.is_autocast_available(device_type)
-    except RuntimeError:  # a kind of device that this torch does not know
-        return False
-
-
-# Found once, since torch.compile (of torch 2.11) cannot trace the question.
-_AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "maia", "ipu", "xla")))
-
-
-def without_autocast(device_type: str) -> Any:
-    """Switch autocast off for a while, where it is on."""
-    # Autocast would run the products in half precision. Devices that have none refuse even to switch it off.
-    available = device_type in _AUTOCAST if torch.compiler.is_compiling() else _has_autocast(device_type)
-    if available and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
-
-
 def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
     """Return m: an int without masks, a tensor with them, since only the device knows it then."""
     total: Any = 0
@@ -131,15 +77,6 @@ def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype
 def at_least(count: Any, least: int) -> Any:
     """Bound a count from below, be it an int or a tensor."""
     return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
-
-
-def fewer(rows: int, dim: int) -> bool:
-    """Return whether there are fewer rows than dimensions; no, where compiled code is for any number of rows."""
-    if not torch.compiler.is_compiling():
-        return rows < dim
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # which takes long to import
-
-    return statically_known_true(rows < dim)
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch.points import concrete, on_cpu, transformed
+from isoscore_star.backends.torch._compat import concrete, transformed
+from isoscore_star.backends.torch.points import on_cpu
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import not_zero

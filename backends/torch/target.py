@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch.points import concrete, may_be_tracked, on_cpu
+from isoscore_star.backends.torch._compat import concrete
+from isoscore_star.backends.torch.points import may_be_tracked, on_cpu
 from isoscore_star.core.scaling import Target, scaled_target, usual_target
 
 _USUAL = {torch.float32: 2.0**40, torch.float64: 2.0**400}

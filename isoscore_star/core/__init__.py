@@ -1,5 +1,7 @@
-"""The mathematics and what every backend shares, in the order in which data flow.
+"""The mathematics and what every backend shares.
 
-``errors``, ``formulas`` and ``protocol`` import nothing of this package but each other; ``score``, ``spread`` and
-``moments`` compute; ``registry`` knows the backends; ``checks`` and ``value_checks`` look at what users give.
+Below the backends stand ``errors``, ``messages``, ``formulas`` and ``protocol``; ``scaling``, ``merging`` and ``score``
+for arrays of any framework; ``array_likes``, ``spread`` and ``accumulator`` for NumPy's. ``registry`` loads the
+backends. Above it ``parameters``, ``checks``, ``groups`` and ``value_checks`` look at what users give; then come
+``moments`` and ``standard_error``.
 """

@@ -1,27 +1,20 @@
-"""Static checks of arguments, and their messages: each names the argument, what came, what is allowed, what to do.
+"""Static checks of arrays, and their messages: each names the argument, what came, what is allowed, what to do.
 
-They look at types, dtypes, shapes and Python numbers; they cost nothing, never wait for a device and hold everywhere,
-also inside a traced or compiled function. `isoscore_star.core.value_checks` has those that need values.
+They look at types, dtypes and shapes; they cost nothing, never wait for a device and hold everywhere, also inside a
+traced or compiled function. `isoscore_star.core.value_checks` has those that need values.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.messages import count_of, shown
+from isoscore_star.core.parameters import FLOATS, number
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.registry import backend_of
 
-FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
 _INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
-ESTIMATORS = ("shrinkage", "unbiased")
 
 
 class Points(NamedTuple):
@@ -174,112 +167,12 @@ def owner_of(name: str, array: Any, backend: Backend) -> Backend:
     return backend if backend.owns(array) else backend_of(array, name)
 
 
-def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Require a finite real number in [low, high], or a 0-d array of X's framework, whose value is not looked at.
-
-    Such an array is how a schedule changes λ or ζ without compiling anew.
-    """
-    if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
-        return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
-    dtype, shape = backend.dtype_name(value), tuple(value.shape)
-    if shape != () or dtype not in FLOATS:
-        raise InvalidValueError(
-            name, f"as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
-        )
-    return value
-
-
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """Require a finite real number in [low, high]."""
-    allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise InvalidTypeError(name, f"expected {allowed}; got {shown(value)} of type {type(value).__name__}")
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
-        number = math.nan
-    # Not math.isfinite, which torch.compile does not trace.
-    if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
-        raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
-    return number
-
-
-def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
-    """Require finite numbers in a list."""
-    if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
-        raise InvalidValueError(name, "expected a list of numbers or an array of shape (d,); got a list of lists")
-    return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
-
-
 def scalar(name: str, value: Any) -> Any:
     """Require a finite number, or an array of real numbers, whose values are not looked at."""
     if isinstance(value, Real):
         return number(name, value)
     check_dtype(name, backend_of(value, name).dtype_name(value))
     return value
-
-
-def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
-    """Require ζ in [0, 1], and Σ_S where ζ > 0 or, as a scalar of the given backend, not known."""
-    weighted = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
-    if shrinkage_cov is None and not (isinstance(weighted, float) and weighted == 0):
-        raise InvalidValueError(
-            "shrinkage_cov",
-            f"zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
-            "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
-            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none',
-        )
-    return weighted
-
-
-def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
-    """Check the labels of points that belong together, and flatten them like the points."""
-    if groups is None:
-        return None
-    is_union = isinstance(X, (list, tuple))
-    arrays, labels = (list(X), groups) if is_union else ([X], [groups])
-    if not isinstance(labels, (list, tuple)) or len(labels) != len(arrays):
-        raise InvalidValueError(
-            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds"
-        )
-    flat = []
-    for array, part in zip(arrays, labels, strict=True):
-        part = _labels(part)
-        if tuple(part.shape) != tuple(array.shape[:-1]):
-            raise InvalidValueError(
-                "groups", f"expected shape {tuple(array.shape[:-1])}, one label for each point; got {tuple(part.shape)}"
-            )
-        flat.append(part.reshape(-1))
-    if len({part.dtype.kind for part in flat} - {"i", "u"}) > 1 or len({part.dtype.kind for part in flat}) > 2:
-        raise InvalidTypeError(
-            "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
-        )
-    return flat
-
-
-def _labels(part: Any) -> NDArray[Any]:
-    allowed = "expected an array of labels, integers or strings, one for each point"
-    try:
-        known = None if isinstance(part, (list, tuple)) else backend_of(part, "groups")
-        labels = np.asarray(part) if known is None else known.to_numpy(part)
-        if labels.dtype == object:
-            np.unique(labels)
-    except InvalidTypeError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged, of mixed kinds, or what no array can be made of
-        raise InvalidTypeError("groups", f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise InvalidValueError(
-            "groups", f"{allowed}; got {count_of(np.isnan(labels))} NaN. Give such points a label of their own"
-        )
-    return labels
-
-
-def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """Require one of some words."""
-    if not isinstance(value, str) or value not in allowed:
-        raise InvalidValueError(name, f"expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
-    return str(value)
 
 
 def width(name: str, array: Any, dim: int) -> None:
@@ -307,12 +200,3 @@ def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = No
             "It has to come from points of the same kind as X",
         )
     return matrix
-
-
-def dimensions(d: Any, name: str = "d") -> int:
-    """Require a number of dimensions."""
-    if isinstance(d, bool) or not isinstance(d, Integral):
-        raise InvalidTypeError(name, f"expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
-    if not 2 <= int(d) < 2**63:
-        raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
-    return int(d)

@@ -1,6 +1,6 @@
 """Merging of clouds by their sums, once for NumPy, torch and Keras, over the few operations in which these differ.
 
-All else is operators. Those on the scatter are augmented, so that NumPy's and torch's change in place.
+All else is operators. Scatters, the only matrices, change in place where their framework can.
 `isoscore_star.core.formulas` has the mathematics.
 """
 
@@ -17,54 +17,49 @@ from isoscore_star.core.scaling import Where, larger, mean_variance, not_zero
 
 @dataclass(eq=False)
 class Sums:
-    """Sums over the n points x − μ of a cloud, in powers of a unit.
-
-    Attributes
-    ----------
-    count : int or 0-d array
-        n; the cloud may be empty.
-    unit : float or 0-d array
-        A length, so that neither squares nor fourth powers leave the range of floats. It may be 0 where no points
-        differ.
-    anchor : array of shape (d,)
-        A point, in absolute lengths: differences of close points are exact, so that a mean far from zero costs no
-        digits.
-    offset : array of shape (d,)
-        μ minus the anchor.
-    scatter : array of shape (d, d)
-        A = Σxxᵀ.
-    third, fourth : array of shape (d,) and 0-d array, or None
-        z = Σ‖x‖²x and Σ‖x‖⁴, if the fourth order is kept.
-    """
+    """Sums over the points x − μ of a cloud, which may be empty, in powers of a unit."""
 
     count: Any
+
     unit: Any
+    """A length that keeps squares and fourth powers in the range of floats; it may be 0 if no points differ."""
+
     anchor: Any
+    """A point, (d,): differences of close points are exact, so that a mean far from zero costs no digits."""
+
     offset: Any
+    """μ minus the anchor."""
+
     scatter: Any
+    """A = Σxxᵀ, (d, d)."""
+
     third: Any = None
+    """z = Σ‖x‖²x, (d,); it and Σ‖x‖⁴ only if the fourth order is kept."""
+
     fourth: Any = None
 
 
-class Operations(NamedTuple):
-    """Operations that differ between frameworks.
+def added(scatter: Any, own: Any, other: Any, its: Any, u: Any, v: Any) -> Any:
+    """Return own·scatter + its·other + uvᵀ, with the scatter changed in place where its framework can."""
+    if not _is_one(own):
+        scatter *= own
+    scatter += other if _is_one(its) else other * its
+    scatter += u[:, None] * v
+    return scatter
 
-    Attributes
-    ----------
-    where : callable
-        Choose between scalars or vectors by a scalar condition.
-    product : callable
-        Product of a symmetric matrix, or of a vector, with a vector.
-    trace : callable
-        Trace of a matrix.
-    unit_of : callable
-        Unit for lengths up to the largest entry of a vector.
-    """
+
+class Operations(NamedTuple):
+    """What differs between frameworks."""
 
     where: Where
     product: Callable[[Any, Any], Any]
+    """Of a symmetric matrix, or of a vector, with a vector."""
+
     trace: Callable[[Any], Any]
     unit_of: Callable[[Any], Any]
+    """The unit for lengths up to a vector's largest entry."""
+
+    added: Callable[[Any, Any, Any, Any, Any, Any], Any] = added
 
 
 def merge(ours: Sums, theirs: Sums, operations: Operations) -> None:
@@ -85,10 +80,8 @@ def merge(ours: Sums, theirs: Sums, operations: Operations) -> None:
         third, fourth = moved_third_and_fourth(ours, h1, own, operations)
         its_third, its_fourth = moved_third_and_fourth(theirs, h2, other, operations)
         ours.third, ours.fourth = third + its_third, fourth + its_fourth
-    if not _is_one(own):
-        ours.scatter *= own * own
-    ours.scatter += theirs.scatter if _is_one(other) else theirs.scatter * (other * other)
-    ours.scatter += (apart * formulas.merged_outer_factor(n1, n2))[:, None] * apart
+    outer = apart * formulas.merged_outer_factor(n1, n2)
+    ours.scatter = operations.added(ours.scatter, own * own, theirs.scatter, other * other, outer, apart)
     ours.offset = ours.offset * own + h1
     ours.count, ours.unit, ours.anchor = count, unit, anchor
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import Accumulator, covariance
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.score import shrunk_score, unbiased_margin, unbiased_score
@@ -146,7 +146,7 @@ class Moments(Accumulator):
 
     def isoscore_star(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
         """IsoScore* of all points; see `isoscore_star.isoscore_star`."""
-        zeta = checks.zeta(zeta, shrinkage_cov)
+        zeta = parameters.zeta(zeta, shrinkage_cov)
         dim = self._require_spread(2, "IsoScore*")
         target = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
         return float(np.clip(shrunk_score(self.invariants(target), zeta, dim, np.where), 0.0, 1.0))

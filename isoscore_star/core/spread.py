@@ -3,9 +3,7 @@
 `Scatter` is for many points: d × d numbers, of blocks that merge. `FewPoints` is for fewer points than dimensions: the
 points themselves and their m × m products, so that three points of 20,000 dimensions need no 20,000 × 20,000 numbers.
 
-Both keep a point of the cloud as an anchor and the mean as an offset from it, since differences of close points are
-exact: a mean of 10⁸ standard deviations costs no digits. Lengths are in powers of a `unit`, a power of two that is 1
-unless the points are extremely large or small, so that neither squares nor fourth powers leave the range of floats.
+The unit is a power of two that is 1 unless the points are extremely large or small.
 """
 
 from __future__ import annotations
@@ -45,31 +43,14 @@ _STEPS = 15
 
 
 class Spread(Protocol):
-    """What both forms tell of m centred points x with scatter A = Σxxᵀ, in powers of `unit`.
-
-    Attributes
-    ----------
-    count : int
-        m.
-    anchor : ndarray of shape (d,)
-        A point, in absolute lengths.
-    unit : float
-        The length in powers of which all else is given.
-    offset : ndarray of shape (d,)
-        What the mean is beside the anchor.
-    precision : float
-        Machine epsilon of the numbers that were multiplied.
-    total, squares : float
-        tr A and ‖A‖²_F.
-    third, fourth : ndarray of shape (d,), float
-        z = Σaᵢxᵢ and Σaᵢ², with aᵢ = ‖xᵢ‖².
-    """
+    """What both forms have of m points about their mean, with scatter A; see `isoscore_star.core.merging.Sums`."""
 
     count: int
     anchor: FloatArray
     unit: float
     offset: FloatArray
     precision: float
+    """Machine epsilon of the numbers that were multiplied."""
 
     @property
     def total(self) -> float:
@@ -81,7 +62,7 @@ class Spread(Protocol):
 
     @property
     def third(self) -> FloatArray:
-        """Vector Σaᵢxᵢ."""
+        """Vector Σaᵢxᵢ, with aᵢ = ‖xᵢ‖²."""
 
     @property
     def fourth(self) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks
+from isoscore_star.core import checks, parameters
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
@@ -115,14 +115,14 @@ def _covariance_tolerance(dtype: str) -> float:
     """Return √ε of a dtype in which a covariance is stored."""
     if dtype == "bfloat16":
         return 2.0**-4
-    return math.sqrt(float(np.finfo(dtype if dtype in checks.FLOATS else np.float64).eps))
+    return math.sqrt(float(np.finfo(dtype if dtype in parameters.FLOATS else np.float64).eps))
 
 
 def zeta_value(name: str, zeta: Any, backend: Backend) -> None:
     """Require a number in [0, 1] of a scalar of some framework, if its value is known."""
     value = None if isinstance(zeta, float) else backend.concrete(zeta)
     if value is not None:
-        checks.number(name, value, 0.0, 1.0)
+        parameters.number(name, value, 0.0, 1.0)
 
 
 def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:

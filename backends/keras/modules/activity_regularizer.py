@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from isoscore_star.core import checks, value_checks
+from isoscore_star.backends.keras import _compat
+from isoscore_star.core import parameters, value_checks
 from isoscore_star.functions import istar_loss
 
 
@@ -52,18 +52,18 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         self, lam: float = 1.0, zeta: float = 0.2, estimator: str = "shrinkage", shrinkage_cov: Any = None
     ) -> None:
         dim: Any = None  # not known before the first call
-        self.lam = checks.number("lam", lam)
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self.lam = parameters.number("lam", lam)
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
-        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
+        self.zeta = parameters.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
-            checks.zeta(self.zeta, self.shrinkage_cov)
-        _keras_divides()  # finds out now, not first while a graph is being built
+            parameters.zeta(self.zeta, self.shrinkage_cov)
+        _compat.divides_by_batch_size()  # finds out now, not first while a graph is being built
 
     def __call__(self, x: Any) -> Any:
         """Compute the penalty, times what Keras will divide it by."""
         penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator)
-        return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _keras_divides() else penalty
+        return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _compat.divides_by_batch_size() else penalty
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -79,11 +79,3 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         """Make one from its configuration, where Σ_S is a list."""
         cov = config["shrinkage_cov"]
         return cls(**{**config, "shrinkage_cov": None if cov is None else np.asarray(cov)})
-
-
-@functools.cache
-def _keras_divides() -> bool:
-    """Return whether this version of Keras divides by the batch size, by asking it."""
-    layer = keras.layers.Identity(activity_regularizer=lambda _: ops.ones(()), name="asked")
-    layer(ops.zeros((2, 1)))
-    return float(layer.losses[0]) < 1

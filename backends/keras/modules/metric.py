@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import target_of
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.errors import InvalidValueError
@@ -73,12 +74,12 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             _require_float64()
         super().__init__(name=name, dtype="float64" if wide else "float32")
         unknown: Any = dim
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
-        self.zeta = checks.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+        self.zeta = parameters.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, unknown)
         self.dim: int | None = None
         if dim is not None:
-            self._build(checks.dimensions(dim, "dim"))
+            self._build(parameters.dimensions(dim, "dim"))
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch of points.
@@ -93,14 +94,14 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             A mask: points whose weight is zero do not count. Of shape ``y_pred.shape[:-1]``, or fewer of its axes.
         """
         _refuse_replicas()
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = _compat.mask_of(y_pred)
         y_pred = _tensor("y_pred", y_pred, self.dtype)
         if len(y_pred.shape) < 2 or y_pred.shape[-1] != (self.dim or y_pred.shape[-1]):
             raise InvalidValueError(
                 "y_pred", f"expected points as rows, shape (..., {self.dim or 'dimensions'}); got {tuple(y_pred.shape)}"
             )
         if self.dim is None:
-            self._build(checks.dimensions(y_pred.shape[-1], "y_pred"))
+            self._build(parameters.dimensions(y_pred.shape[-1], "y_pred"))
         keep = _keep(y_pred, mask, sample_weight, self.dtype)
         if 0 in y_pred.shape:
             return

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.backends.keras.moments import batch_sums
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
 from isoscore_star.core.scaling import larger, not_zero
@@ -91,16 +91,16 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self._initial_lam = checks.number("lam", lam)
-        self._initial_zeta = checks.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
+        self._initial_lam = parameters.number("lam", lam)
+        self._initial_zeta = parameters.number("zeta", zeta, 0.0, 1.0)
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
         self.running_average = _decay(running_average)
         self.in_evaluation = in_evaluation
         self.supports_masking = True
         # Whoever sets this sees inputs and masks instead of a loss being added.
         self.observer: Callable[[Any, Any], Any] | None = None
 
-        announced = isinstance(shrinkage_cov, str) and checks.choice("shrinkage_cov", shrinkage_cov, ("later",))
+        announced = isinstance(shrinkage_cov, str) and parameters.choice("shrinkage_cov", shrinkage_cov, ("later",))
         self._dim: Any = None
         self._initial_cov = None if announced or shrinkage_cov is None else _covariance(shrinkage_cov)
         self._has_cov = self._initial_cov is not None or running_average is not None
@@ -212,7 +212,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     def _add_penalty(self, inputs: Any, mask: Any, *, averages: bool) -> None:
         clouds = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         _refuse_tf_keras(clouds)
-        if _finding_shapes(clouds):
+        if _compat.only_finding_shapes(clouds):
             return
         cov, zeta = None, self.zeta
         if self.mixes:
@@ -285,7 +285,7 @@ def _covariance(cov: Any, dim: Any = None) -> Any:
 def _decay(running_average: float | None) -> float | None:
     if running_average is None:
         return None
-    decay = checks.number("running_average", running_average, 0.0, 1.0)
+    decay = parameters.number("running_average", running_average, 0.0, 1.0)
     if decay == 1:
         raise InvalidValueError("running_average", "expected a number in [0, 1); 1 would never take a batch in")
     return decay
@@ -306,24 +306,12 @@ def _width(input_shape: Any) -> int:
             f"the clouds of one union need the same number of dimensions (last axis); got shapes {shapes}. "
             "Use one layer for each width",
         )
-    return checks.dimensions(int(shapes[0][-1]), "inputs")
-
-
-def _finding_shapes(clouds: list[Any]) -> bool:
-    """Return whether there is nothing to train: Keras only finds out shapes (there may be no Σ_S yet) or exports."""
-    if keras.backend.backend() == "jax" and any(type(size) is not int for cloud in clouds for size in cloud.shape):
-        return True  # JAX knows every size, except for an export
-    with keras.SymbolicScope() as scope:
-        return scope.original_scope is not None
+    return parameters.dimensions(int(shapes[0][-1]), "inputs")
 
 
 def _refuse_tf_keras(clouds: list[Any]) -> None:
     """Raise inside a tf_keras model: it would take the layer, and train without its loss."""
-    if "tf_keras" not in sys.modules:
-        return
-    symbolic = sys.modules["tf_keras.__internal__"].KerasTensor
-    calls = sys.modules["tf_keras.src.engine.base_layer_utils"].call_context()
-    if calls.in_call or any(isinstance(cloud, symbolic) for cloud in clouds):
+    if _compat.inside_tf_keras(clouds):
         raise InvalidTypeError(
             "inputs",
             "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "

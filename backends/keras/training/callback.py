@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from isoscore_star.backends.keras import _compat
 from isoscore_star.backends.keras.modules.regularizer import IStarRegularizer
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.messages import shown
@@ -102,7 +103,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Find the layers."""
-        found = [layer for layer in self.model._flatten_layers() if isinstance(layer, IStarRegularizer)]
+        found = [layer for layer in _compat.all_layers(self.model) if isinstance(layer, IStarRegularizer)]
         layers = self._given or found
         names = [layer.name for layer in layers]
         unique = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]

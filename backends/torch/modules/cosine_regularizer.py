@@ -13,7 +13,7 @@ from isoscore_star.backends.torch.modules.istar_loss import REDUCTIONS
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core import checks
+from isoscore_star.core import checks, parameters
 
 
 class CosineRegularizer(nn.Module):
@@ -90,8 +90,8 @@ class CosineRegularizer(nn.Module):
         sync: str | bool = "auto",
     ) -> None:
         super().__init__()
-        self.lam = checks.number("lam", lam)
-        self.reduction = checks.choice("reduction", reduction, REDUCTIONS)
+        self.lam = parameters.number("lam", lam)
+        self.reduction = parameters.choice("reduction", reduction, REDUCTIONS)
         self.skip_embeddings = skip_embeddings
         self.layers = checked_layers(layers)
         self.sync = checked_sync(sync)

@@ -13,7 +13,7 @@ from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageC
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core import checks, formulas
+from isoscore_star.core import checks, formulas, parameters
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.functions import training_score
 
@@ -113,11 +113,11 @@ class IStarLoss(nn.Module):
         check_values: bool = False,
     ) -> None:
         super().__init__()
-        self.dim = checks.dimensions(dim, "dim")
-        self.lam = checks.number("lam", lam)
-        self.zeta = checks.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = checks.choice("estimator", estimator, checks.ESTIMATORS)
-        self.reduction = checks.choice("reduction", reduction, REDUCTIONS)
+        self.dim = parameters.dimensions(dim, "dim")
+        self.lam = parameters.number("lam", lam)
+        self.zeta = parameters.number("zeta", zeta, 0.0, 1.0)
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+        self.reduction = parameters.choice("reduction", reduction, REDUCTIONS)
         self.skip_embeddings = skip_embeddings
         self.layers = checked_layers(layers)
         self.target = _optional_score("target", target)
@@ -249,7 +249,7 @@ class IStarLoss(nn.Module):
         return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
 
     def _penalty(self, score: Tensor) -> Tensor:
-        self.lam = checks.number("lam", self.lam)  # which may have been assigned
+        self.lam = parameters.number("lam", self.lam)  # which may have been assigned
         self._require_direction()
         if self.target is not None:
             # Only by chance, and only an unbiased score, lies below 0: less than one effective dimension.
@@ -286,4 +286,4 @@ class IStarLoss(nn.Module):
 
 
 def _optional_score(name: str, value: float | None) -> float | None:
-    return None if value is None else checks.number(name, value, 0.0, 1.0)
+    return None if value is None else parameters.number(name, value, 0.0, 1.0)

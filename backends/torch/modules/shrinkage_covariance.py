@@ -16,7 +16,7 @@ from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core import checks, value_checks
+from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 POLICIES = ("epoch", "running", "fixed", "identity")
@@ -99,9 +99,9 @@ class ShrinkageCovariance(nn.Module):
         sync: bool | str = "auto",
     ) -> None:
         super().__init__()
-        self.dim = checks.dimensions(dim, "dim")
-        self.policy = checks.choice("policy", policy, POLICIES)
-        self.decay = checks.number("decay", decay, 0.0, 1.0)
+        self.dim = parameters.dimensions(dim, "dim")
+        self.policy = parameters.choice("policy", policy, POLICIES)
+        self.decay = parameters.number("decay", decay, 0.0, 1.0)
         if self.decay == 1:
             raise InvalidValueError("decay", "expected a number in [0, 1); 1 would never take a batch in")
         self.max_points = _points_wanted(max_points)

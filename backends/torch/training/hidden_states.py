@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch._compat import in_backward_pass
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 
@@ -169,8 +170,7 @@ class _Hook:
         self.name = name
 
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
-        # Inside a backward pass it is checkpointing that runs the layer again; no public name of torch (2.13) says so.
-        if self.states is None or not self.states.recording or torch._C._current_graph_task_id() != -1:
+        if self.states is None or not self.states.recording or in_backward_pass():
             return
         if self.name is None:
             self.states._begin()

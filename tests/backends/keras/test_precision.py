@@ -12,7 +12,7 @@ pytest.importorskip("keras")
 import keras
 
 from isoscore_star.backends.keras import IsoScoreStar, IStarRegularizer
-from isoscore_star.backends.keras.modules.metric import _added
+from isoscore_star.backends.keras.moments import Compensated
 
 BACKEND = iso.get_backend("keras")
 
@@ -73,10 +73,10 @@ def test_float32_in_batches() -> None:
 
 
 def test_what_the_sums_of_thousands_of_batches_leave_out_is_kept() -> None:
-    total, rest = (keras.ops.convert_to_tensor(x, "float32") for x in (1e8, 0.0))
+    summed = Compensated(*(keras.ops.convert_to_tensor(x, "float32") for x in (1e8, 0.0)))
     for _ in range(100):
-        total, rest = _added(total, rest + 1.0)  # a float32 of that size has no ones
-    assert number(total) + number(rest) == 1e8 + 100
+        summed += 1.0  # a float32 of that size has no ones
+    assert number(summed.total) + number(summed.rest) == 1e8 + 100
 
 
 def test_one_large_batch_is_summed_by_blocks() -> None:

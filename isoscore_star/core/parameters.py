@@ -1,0 +1,84 @@
+"""Checks of numbers and words, and their messages; they hold everywhere, also inside a traced or compiled function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.messages import shown
+from isoscore_star.core.protocol import Backend
+
+FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
+ESTIMATORS = ("shrinkage", "unbiased")
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """Require a finite real number in [low, high]."""
+    allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise InvalidTypeError(name, f"expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # an integer beyond the range of floats; a signalling NaN
+        number = math.nan
+    # Not math.isfinite, which torch.compile does not trace.
+    if not (low <= number <= high and not value < low and value <= high and abs(number) < math.inf):
+        raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
+    return number
+
+
+def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    """Require finite numbers in a list."""
+    if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
+        raise InvalidValueError(name, "expected a list of numbers or an array of shape (d,); got a list of lists")
+    return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
+
+
+def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Require a finite real number in [low, high], or a 0-d array of X's framework, whose value is not looked at.
+
+    Such an array is how a schedule changes λ or ζ without compiling anew.
+    """
+    if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
+        return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
+    dtype, shape = backend.dtype_name(value), tuple(value.shape)
+    if shape != () or dtype not in FLOATS:
+        raise InvalidValueError(
+            name, f"as an array it has to be a scalar, of shape () and floating-point; got {dtype} of shape {shape}"
+        )
+    return value
+
+
+def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
+    """Require ζ in [0, 1], and Σ_S where ζ > 0 or, as a scalar of the given backend, not known."""
+    weighted = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
+    if shrinkage_cov is None and not (isinstance(weighted, float) and weighted == 0):
+        raise InvalidValueError(
+            "shrinkage_cov",
+            f"zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
+            "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
+            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none',
+        )
+    return weighted
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Require one of some words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidValueError(name, f"expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
+    return str(value)
+
+
+def dimensions(d: Any, name: str = "d") -> int:
+    """Require a number of dimensions."""
+    if isinstance(d, bool) or not isinstance(d, Integral):
+        raise InvalidTypeError(name, f"expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
+    if not 2 <= int(d) < 2**63:
+        raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
+    return int(d)
