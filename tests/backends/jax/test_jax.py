@@ -41,6 +41,7 @@ def close(got: Any, expected: Any, share: float = 1e-12) -> bool:
     return bool(np.abs(np.asarray(got) - expected).max() <= share * np.abs(expected).max())
 
 
+@pytest.mark.sampled
 @ROWS
 @ESTIMATOR
 def test_two_orders_in_both_modes_for_every_argument(rng: np.random.Generator, rows: int, estimator: str) -> None:
@@ -67,6 +68,7 @@ def test_hessian_against_differences_of_algorithm_1(rng: np.random.Generator, ro
     assert got == pytest.approx(curvature, abs=1e-6)  # ε/step² + step², the latter times a fourth derivative
 
 
+@pytest.mark.sampled
 @ROWS
 @ESTIMATOR
 def test_vmap(rng: np.random.Generator, rows: int, estimator: str) -> None:
@@ -86,6 +88,7 @@ def test_vmap(rng: np.random.Generator, rows: int, estimator: str) -> None:
     assert close(jax.vmap(gradient)(X, keep), np.stack([gradient(x, k) for x, k in zip(X, keep, strict=True)]))
 
 
+@pytest.mark.sampled
 @ROWS
 @ESTIMATOR
 def test_jit_checkpoint_and_scan(rng: np.random.Generator, rows: int, estimator: str) -> None:
@@ -197,6 +200,7 @@ def test_gradients_at_any_scale_in_float32(rng: np.random.Generator, rows: int, 
     assert close(got, expected, 1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("x64", [False, True])
 def test_dtypes(rng: np.random.Generator, x64: bool) -> None:
     points, cov = rng.integers(-9, 9, size=(20, 6)), random_cov(rng, 6)
