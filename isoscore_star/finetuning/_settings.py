@@ -101,7 +101,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
-    """Read ``NAME=VALUE,VALUE,...``; raise InvalidValueError for unknown or repeated names and wrong kinds of values."""
+    """Read ``NAME=VALUE,VALUE,...``; raise InvalidValueError for unknown or repeated names and wrong values."""
     sweep: dict[str, list[Any]] = {}
     for word in " ".join(words).split():
         option, equals, values = word.partition("=")
