@@ -93,12 +93,8 @@ def _cells(layer: Measurement) -> tuple[str, ...]:
 
 
 def _training_table(comparison: Comparison) -> Table:
-    table = Table(
-        title="Training with I-STAR: task loss + lam * (1 - IsoScore)",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
+    title = "Training with I-STAR: task loss + lam * (1 - IsoScore)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for heading in ("lam", "IsoScore, before -> after", "accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
     for lam in LAMS:

@@ -34,7 +34,9 @@ def validate(as_json: AsJson = False) -> None:
         cases = max(check.cases for check in checks)
         console.print(f"Largest errors over up to {cases} clouds, against Algorithm 1 in float64 on the same points.")
     for check in failed:
-        Console(stderr=True).print(printable(_complaint(check)), markup=False, highlight=False, soft_wrap=True)
+        where = " ".join(filter(None, (check.backend, check.device, check.dtype)))
+        text = f"{where}: {check.failure or f'out of tolerance, worst in the case {check.worst!r}'}"
+        Console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
@@ -69,10 +71,3 @@ def _table(checks: list[Check]) -> Table:
         verdict = "[green]ok[/green]" if check.passed else "[bold red]OUT[/bold red]"
         table.add_row(check.backend, check.device, check.dtype, f"{check.value_error:.1e}", gradient, allowed, verdict)
     return table
-
-
-def _complaint(check: Check) -> str:
-    where = " ".join(filter(None, (check.backend, check.device, check.dtype)))
-    if check.failure is not None:
-        return f"{where}: {check.failure}"
-    return f"{where}: out of tolerance, worst in the case '{check.worst}'"

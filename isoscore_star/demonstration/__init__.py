@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -125,14 +125,8 @@ def _train(sample: Sample, seed: int, step: Callable[[], None]) -> Comparison:
     return Comparison(tuple(runs))
 
 
-def _left_out(trained: bool) -> list[str]:
-    sentences = []
+def _left_out(trained: bool) -> Iterator[str]:
     if not trained:
-        sentences.append(
-            'Left out: training with I-STAR needs torch, which is not installed: pip install "isoscore-star[torch]"'
-        )
+        yield 'Left out: training with I-STAR needs torch, which is not installed: pip install "isoscore-star[torch]"'
     if importlib.util.find_spec("matplotlib") is None:
-        sentences.append(
-            'Left out: the pictures need matplotlib, which is not installed: pip install "isoscore-star[plot]"'
-        )
-    return sentences
+        yield 'Left out: the pictures need matplotlib, which is not installed: pip install "isoscore-star[plot]"'

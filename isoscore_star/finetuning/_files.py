@@ -31,12 +31,10 @@ def load_files(settings: Settings) -> TaskData:
         )
     names = None if regression else _class_names(train.labels)
     train = train._replace(labels=_numbers(train.labels, names, settings.task))
-    if held_out is not None:
-        assert settings.eval_file is not None
-        return TaskData(
-            train, held_out._replace(labels=_numbers(held_out.labels, names, settings.eval_file)), names, metric
-        )
-    return TaskData(*split(train, settings.task), names, metric)
+    if held_out is None or settings.eval_file is None:
+        return TaskData(*split(train, settings.task), names, metric)
+    held_out = held_out._replace(labels=_numbers(held_out.labels, names, settings.eval_file))
+    return TaskData(train, held_out, names, metric)
 
 
 def _read(settings: Settings, file: str) -> Examples:
@@ -44,9 +42,9 @@ def _read(settings: Settings, file: str) -> Examples:
     known = [name for name in own if name] or [*TEXTS, *LABELS]
     table = read_table(Path(file), settings.columns, known)
     text = settings.text_column or _first_of(table, TEXTS, "text-column")
-    pair = settings.text_pair_column or (PAIRS.get(text) if settings.text_column is None else None)
-    if pair is not None and settings.text_pair_column is None and pair not in table.columns:
-        pair = None
+    pair = settings.text_pair_column
+    if pair is None and settings.text_column is None and PAIRS.get(text) in table.columns:
+        pair = PAIRS[text]
     label = settings.label_column or _first_of(table, LABELS, "label-column")
     return Examples(
         _texts(table, text),
@@ -66,8 +64,7 @@ def _texts(table: Table, column: str) -> list[str]:
     texts = table.column(column)
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            got = reprlib.repr(text)
-            raise FileContentError(table.path, f"row {row} has no text in column {column!r}; got {got}")
+            raise FileContentError(table.path, f"row {row} has no text in column {column!r}; got {reprlib.repr(text)}")
         _require_characters(table, row, text)
     return texts
 
@@ -134,13 +131,13 @@ def _numbers(labels: list[str], names: list[str] | None, file: str) -> list[Any]
                 got = reprlib.repr(labels[row - 1])
                 raise InvalidValueError(file, f"regression needs numbers in float32 as labels; row {row} has {got}")
         return values
-    places = {name: index for index, name in enumerate(names)}
+    class_numbers = {name: index for index, name in enumerate(names)}
     for row, label in enumerate(labels, 1):
-        if label not in places:
+        if label not in class_numbers:
             shown = ", ".join(map(reprlib.repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise InvalidValueError(
                 file,
                 f"row {row} has the label {reprlib.repr(label)}, which never occurs in the training data; "
                 f"its labels are {shown}",
             )
-    return [places[label] for label in labels]
+    return [class_numbers[label] for label in labels]

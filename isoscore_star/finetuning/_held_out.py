@@ -63,27 +63,21 @@ def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any]
         # A run that diverged is a result, and does not end the sweep.
         nothing: list[float | None] = [None] * len(moments)
         return HeldOut(None, None, nothing, None, nothing, total, [f"Not measured: {error}"])
-    return _measured(moments, [np.concatenate(sample) for sample in samples], total)
-
-
-def _measured(moments: list[Moments], samples: list[NDArray[np.float64]], tokens: int) -> HeldOut:
     union = Moments()
     for layer in moments[1:]:
         union.merge(layer)
-    notes = []
-    dimensions: list[float | None] = [None] * len(samples)
-    if importlib.util.find_spec("skdim") is None:
-        notes.append(NO_SKDIM)
-    else:
-        dimensions = [_defined(partial(two_nn_dimension, sample)) for sample in samples]
+    measures = importlib.util.find_spec("skdim") is not None
+    dimensions = [
+        _defined(partial(two_nn_dimension, np.concatenate(sample))) if measures else None for sample in samples
+    ]
     return HeldOut(
         _defined(union.isoscore),
         _defined(union.isoscore_unbiased),
         [_defined(layer.isoscore) for layer in moments],
         dimensions[-1],
         dimensions,
-        tokens,
-        notes,
+        total,
+        [] if measures else [NO_SKDIM],
     )
 
 

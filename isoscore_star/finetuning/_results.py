@@ -58,15 +58,7 @@ class Results:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the folder, remove unfinished files and rows, and write results.json; a kill releases the lock.
-
-        Raises
-        ------
-        InvalidValueError
-            If nothing can be written there, or another process holds the lock.
-        FileContentError
-            If a file there cannot be read.
-        """
+        """Lock the folder, remove unfinished files and rows, and write results.json; a kill releases the lock."""
         with alone_in(self.folder):
             self._read()  # once more: another process may have added runs before it ended
             with writing_to(self.folder):
@@ -87,13 +79,7 @@ class Results:
         )
 
     def add(self, run: dict[str, Any]) -> None:
-        """Add a finished run and write the file.
-
-        Raises
-        ------
-        InvalidValueError
-            If it cannot be written.
-        """
+        """Add a finished run and write the file, or raise InvalidValueError if it cannot be written."""
         self.runs.append(run)
         with writing_to(self.folder):
             self._steps.sync()

@@ -74,33 +74,20 @@ def finetune(
     require_packages()
     _require_device(settings.device)
     with quiet():
-        return _finetune(settings, base, wanted, sweep, seeds, output, progress, keep_models)
+        from isoscore_star.finetuning._run import Prepared
 
-
-def _finetune(
-    settings: Settings,
-    base: Cell,
-    wanted: Sequence[Cell],
-    sweep: Mapping[str, Sequence[Any]],
-    seeds: Sequence[int],
-    output: Path,
-    progress: Progress,
-    keep_models: bool,
-) -> Results:
-    from isoscore_star.finetuning._run import Prepared
-
-    data = load_task(settings)
-    shared = shared_settings(settings, base, sweep, data_sha256=_fingerprints(settings))
-    results = Results(output, shared)
-    tokenizer = load_tokenizer(settings.model)
-    train, evaluation = (encode(part, tokenizer, settings.max_length) for part in (data.train, data.evaluation))
-    require_words(train, tokenizer, settings.model)
-    for cell in wanted:
-        _check_schedule(cell, settings, len(train))
-    prepared = Prepared(settings, data, tokenizer, train, evaluation)
-    everything = [(cell, seed) for cell in wanted for seed in seeds]
-    with results.alone():
-        _run_all(prepared, results, everything, sweep, progress, keep_models)
+        data = load_task(settings)
+        shared = shared_settings(settings, base, sweep, data_sha256=_fingerprints(settings))
+        results = Results(output, shared)
+        tokenizer = load_tokenizer(settings.model)
+        train, evaluation = (encode(part, tokenizer, settings.max_length) for part in (data.train, data.evaluation))
+        require_words(train, tokenizer, settings.model)
+        for cell in wanted:
+            _check_schedule(cell, settings, len(train))
+        prepared = Prepared(settings, data, tokenizer, train, evaluation)
+        everything = [(cell, seed) for cell in wanted for seed in seeds]
+        with results.alone():
+            _run_all(prepared, results, everything, sweep, progress, keep_models)
     return results
 
 

@@ -70,10 +70,7 @@ def _by_key(path: Path, table: Sequence[Column], lists: list[Column], key: str, 
 
 
 def _list(path: Path, lists: list[Column], key: str | None, rows: int, notes: tuple[str, ...]) -> Taken:
-    candidates = {
-        column.label: Candidate((rows, column.length), column.kind is not Kind.INTEGER_LISTS) for column in lists
-    }
-    label = choose(path, candidates, key)
+    label = choose(path, {c.label: Candidate((rows, c.length), c.kind is not Kind.INTEGER_LISTS) for c in lists}, key)
     column = next(column for column in lists if column.label == label)
     if column.kind is Kind.NESTED:
         raise FileContentError(path, f"column {label!r} holds lists of lists; save one list for each point")

@@ -38,7 +38,7 @@ class Column:
     """A column of a table."""
 
     position: int  # counted from 0
-    label: str  # its name: empty if only this column has none, its position if no column has
+    label: str  # empty for a column without a name in a table with names, the position in a table without
     kind: Kind
     as_text: bool = False
     length: int = 0  # of its lists, if known

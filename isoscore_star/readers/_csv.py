@@ -84,7 +84,7 @@ class _Reader:
             return lists_of(numbers, [row[column.position] for row in chunk], self._dim)
 
     def _watch(self, column: Column, chunk: list[list[str]], start: int, line: int | None) -> None:
-        """Refuse a column that was left out because of its first cells, but whose later cells are a dimension's."""
+        """Raise for a column that was left out because of its first cells, but whose later cells are a dimension's."""
         for i, row in enumerate(chunk):
             cell = row[column.position]
             if cell.isdigit() and column.kind is Kind.INTEGERS:

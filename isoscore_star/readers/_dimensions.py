@@ -54,7 +54,7 @@ def dimensions(path: Path, table: Sequence[Column], numbers: list[Column], fract
 
 
 def _require_clear(path: Path, first: Column, numbers: list[Column], fractions: list[Column]) -> None:
-    """Refuse a first column that may be an index, and fewer columns of fractions than of integers."""
+    """Raise for a first column that may be an index, and for fewer columns of fractions than of integers."""
     if first.kind is Kind.FRACTIONS and first.is_named and not (first.label or first.declared_index):
         raise SelectionError(
             path,

@@ -20,7 +20,7 @@ SAMPLE_ROWS, SAMPLE_CELLS = 1000, 2**20
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a file."""
+    """Layout of a text table."""
 
     path: Path
     separator: str

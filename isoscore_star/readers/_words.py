@@ -103,7 +103,7 @@ def _layout(path: Path, head: list[str]) -> _Words | None:
 
 
 def _require_dimensions(path: Path, dim: int, lines: list[str]) -> None:
-    """Refuse a first line that promises fewer numbers than follow each word; a word may be a number itself."""
+    """Raise for a first line that promises fewer numbers than follow each word; a word may be a number itself."""
     counts = {_numbers_at_end(line) for line in lines}
     if len(counts) == 1 and (count := counts.pop()) > dim and any(len(line.split()) > count for line in lines):
         raise FileContentError(path, f"the first line promises {dim} dimensions, but {count} numbers follow each word")

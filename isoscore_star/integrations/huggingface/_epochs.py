@@ -32,10 +32,10 @@ class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
         # Weak references, since the trainer refers to this callback: a cycle would keep its DDP model, and so the
         # threads of the process group, until the interpreter exits, where gloo's may abort it
         # (pytorch/pytorch#179291).
-        self._batches, self._forward, self._guard = _weak(batches), _weak(forward), _weak(guard)
+        self._methods: list[Callable[[], Any]] = [weakref.WeakMethod(method) for method in (batches, forward, guard)]
 
     def __reduce__(self) -> Any:
-        return type(self), (self.penalty, self._batches(), self._forward(), self._guard())
+        return type(self), (self.penalty, *(method() for method in self._methods))
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Estimate Σ_S, if its policy is to do so at every epoch."""
@@ -43,14 +43,11 @@ class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
         inside_an_epoch = not float(state.epoch or 0.0).is_integer()  # of a resumed run
         if shrinkage is None or (inside_an_epoch and shrinkage.cov is not None):
             return
-        with self._guard()(), preserve_rng_state():  # making the batches may draw random numbers
-            batches = self._batches()()
+        batches, forward, guard = (method() for method in self._methods)
+        with guard(), preserve_rng_state():  # making the batches may draw random numbers
+            data = batches()
             try:
-                shrinkage.fit(model, batches, forward=self._forward())
+                shrinkage.fit(model, data, forward=forward)
             finally:
-                leave(batches)
+                leave(data)
         self.penalty.to(args.device)
-
-
-def _weak(method: Callable[..., Any]) -> Callable[[], Any]:
-    return weakref.WeakMethod(method)
