@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from isoscore_star import functions
 from isoscore_star.backends.torch import BACKEND, CosineRegularizer
+from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.distributions import isoscore_from_cov
 
@@ -168,9 +169,8 @@ class istar(nn.Module):  # noqa: N801 - their name
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
-        _, score = functions.training_score(BACKEND, cloud, cov, zeta)
-        result: Tensor = score
-        return result
+        score: Tensor = functions.training_score(checks.points(cloud, None, BACKEND), cov, zeta)
+        return score
 
     def isoscore_star(self, points: Any, C0: Any, zeta: float, is_eval: bool = False, gpu_id: Any = None) -> Tensor:
         """Do the same under the name, and with the default for `is_eval`, of their training code."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
-from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.protocol import Array, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import bounded, shrunk_score, unbiased_score
@@ -155,8 +155,8 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     recorded = record(isoscore_star, backend, X, arguments)
     if recorded is not NotImplemented:
         return recorded
-    zeta = parameters.zeta(zeta, shrinkage_cov, backend)
     cloud = checks.points(X, mask, backend)
+    zeta = parameters.zeta(zeta, shrinkage_cov, backend)
     invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=True)
     score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
     return bounded(backend.result(_computed(score, cloud)))
@@ -325,16 +325,16 @@ def istar_loss(
     recorded = record(istar_loss, backend, X, arguments | settings)
     if recorded is not NotImplemented:
         return recorded
+    cloud = checks.points(X, mask, backend)
     lam = parameters.weight("lam", lam, backend)
-    cloud, score = training_score(
-        backend, X, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
+    score = training_score(
+        cloud, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
     )
     return backend.result(_computed(lam, cloud) * (1 - score))
 
 
 def training_score(
-    backend: Backend,
-    X: Any,
+    cloud: Points,
     shrinkage_cov: Any,
     zeta: Any,
     *,
@@ -342,22 +342,22 @@ def training_score(
     across: Any = None,
     estimator: str = "shrinkage",
     check_values: bool = False,
-) -> tuple[Points, Array]:
-    """Compute the score of which `istar_loss` is made, with the same arguments and the backend of X."""
+) -> Array:
+    """Compute the score of which `istar_loss` is made, with the same arguments; `mask` is for the checks of values."""
+    backend, dim = cloud.backend, cloud.dim
     if parameters.choice("estimator", estimator, parameters.ESTIMATORS) == "unbiased":
-        cloud = checks.points(X, mask, backend)
-        invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
-        score = backend.score(invariants, None, cloud.dim)
-        if score is NotImplemented:
-            score = unbiased_score(invariants, cloud.dim, backend.where, floored=True)
+        invariants, zeta = _sample_invariants(cloud, mask, across, check_values=check_values), None
     else:
         zeta = parameters.zeta(zeta, shrinkage_cov, backend)
-        cloud = checks.points(X, mask, backend)
         invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
-        score = backend.score(invariants, zeta, cloud.dim)
-        if score is NotImplemented:
-            score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
-    return cloud, _computed(score, cloud)
+    score = backend.score(invariants, zeta, dim)
+    if score is NotImplemented:
+        score = (
+            unbiased_score(invariants, dim, backend.where, floored=True)
+            if zeta is None
+            else shrunk_score(invariants, _computed(zeta, cloud), dim, backend.where)
+        )
+    return _computed(score, cloud)
 
 
 def _shrinkage_invariants(

@@ -231,9 +231,8 @@ class IStarLoss(nn.Module):
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
         across = "world" if is_distributed(self.sync) else None
-        _, score = training_score(
-            BACKEND,
-            states,
+        score: Tensor = training_score(
+            checks.points(states, masks, BACKEND),
             cov,
             self.zeta,
             mask=masks,
@@ -241,8 +240,7 @@ class IStarLoss(nn.Module):
             estimator=self.estimator,
             check_values=self.check_values,
         )
-        result: Tensor = score
-        return result
+        return score
 
     @torch.no_grad()
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None) -> list[Tensor]:
