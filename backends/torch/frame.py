@@ -79,10 +79,9 @@ def inverse_unit(largest: Tensor, usual: int | None = None) -> Tensor | None:
     bound = 2.0 ** (usual or _USUAL[largest.dtype])
     if value is not None and (1 / bound <= value <= bound or value == 0):
         return None
-    # Rounded down by the bits of its exponent, in a few operations and none on the host.
-    integers, exponent = (torch.int64, 0x7FF << 52) if largest.dtype == torch.float64 else (torch.int32, 0xFF << 23)
+    # Rounded down to a power of two, in a few operations and none on the host; 0 and what is not finite become 1.
     farthest = 2.0 ** _FARTHEST[largest.dtype]
-    unit = (largest.view(integers) & exponent).view(largest.dtype).clamp(1 / farthest, farthest)
+    unit = (largest / (2 * torch.frexp(largest).mantissa)).nan_to_num(1.0).clamp(1 / farthest, farthest)
     return unit.reciprocal()
 
 

@@ -171,6 +171,7 @@ def test_half_precision_gradient_comes_back_in_half_precision() -> None:
         assert torch.equal(X.grad, exact.grad.bfloat16())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("tokens", [3, 20])
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 @pytest.mark.parametrize("masked", [False, True])
