@@ -48,13 +48,11 @@ class KerasBackend(Backend):
         return isinstance(array, (keras.Variable, keras.KerasTensor)) or self.framework.owns(array)
 
     def dtype_name(self, array: Any) -> str:
-        """Name the dtype."""
         if isinstance(array, (keras.Variable, keras.KerasTensor)):
             return str(array.dtype)
         return self.framework.dtype_name(array)
 
     def accept(self, name: str, array: Any) -> Any:
-        """Leave Keras' own as they are."""
         if isinstance(array, (keras.Variable, keras.KerasTensor)):
             return array
         return self.framework.accept(name, array)
@@ -66,15 +64,12 @@ class KerasBackend(Backend):
         return "isoscore_star.backends.keras.recorded" if symbolic else None
 
     def points(self, array: Any) -> Any:
-        """Flatten the value of a variable."""
         return self.framework.points(_value(array))
 
     def mask(self, mask: Any, like: Any) -> Any:
-        """Flatten to booleans."""
         return self.framework.mask(_value(mask), _value(like))
 
     def constant(self, array: Any, like: Any) -> Any:
-        """Bring to the dtype of computation and the device."""
         return self.framework.constant(_value(array), _value(like))
 
     def invariants(
@@ -86,27 +81,21 @@ class KerasBackend(Backend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Let the framework compute."""
         return self.framework.invariants(clouds, masks, shrinkage_cov, fourth_order=fourth_order, across=across)
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
-        """Compute tr C and ‖C‖²_F."""
         return self.framework.covariance_sums(_value(cov))
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        """Choose between scalars."""
         return self.framework.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Return the value if the framework knows it."""
         return self.framework.concrete(_value(scalar))
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Copy to the host."""
         return self.framework.to_numpy(_value(array))
 
     def result(self, score: Any) -> Any:
-        """Return what the framework gives: a tensor of its own."""
         return self.framework.result(score)
 
 

@@ -113,36 +113,28 @@ class Scatter(Sums):
 
     @property
     def total(self) -> float:
-        """Trace of A."""
         return float(self.scatter.trace())
 
     @property
     def squares(self) -> float:
-        """‖A‖²_F."""
         return float(np.vdot(self.scatter, self.scatter))
 
     def times(self, rows: FloatArray) -> FloatArray:
-        """Return rows·A."""
         return np.asarray(rows @ self.scatter)
 
     def inner(self, matrix: FloatArray) -> float:
-        """Return ⟨A, matrix⟩."""
         return float(np.vdot(self.scatter, matrix))
 
     def diagonal(self) -> FloatArray:
-        """Return the diagonal of A."""
         return np.asarray(self.scatter.diagonal())
 
     def eigenvalues(self) -> FloatArray:
-        """Return the eigenvalues of A, largest first."""
         return np.asarray(np.maximum(eigvalsh(self.scatter)[::-1], 0.0))
 
     def matrix(self) -> FloatArray:
-        """Return A, d × d numbers."""
         return np.asarray(self.scatter)
 
     def copy(self) -> Scatter:
-        """Return a copy that merging leaves unchanged."""
         twin = copy(self)
         twin.scatter = self.scatter.copy()
         return twin
@@ -169,52 +161,42 @@ class FewPoints:
 
     @property
     def total(self) -> float:
-        """Trace of A."""
         return float(self._products.trace())
 
     @property
     def squares(self) -> float:
-        """‖A‖²_F."""
         return float(np.vdot(self._products, self._products))
 
     @property
     def third(self) -> FloatArray:
-        """Vector z."""
         return np.asarray(self._products.diagonal() @ self._rows.astype(np.float64, copy=False))
 
     @property
     def fourth(self) -> float:
-        """Σ‖x‖⁴."""
         squared_norms = self._products.diagonal()
         return float(squared_norms @ squared_norms)
 
     def times(self, rows: FloatArray) -> FloatArray:
-        """Return rows·A."""
         own = self._rows.astype(np.float64, copy=False)
         return np.asarray((rows @ own.T) @ own)
 
     def inner(self, matrix: FloatArray) -> float:
-        """Return ⟨A, matrix⟩."""
         rows = self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
         return float(np.vdot(rows @ matrix, rows))
 
     def diagonal(self) -> FloatArray:
-        """Return the diagonal of A."""
         return np.asarray(np.einsum("ij,ij->j", self._rows, self._rows), np.float64)
 
     def eigenvalues(self) -> FloatArray:
-        """Return the eigenvalues of A, largest first."""
         eigenvalues = np.zeros(self._rows.shape[1])
         if self.count:
             eigenvalues[: self.count] = np.maximum(eigvalsh(self._products)[::-1], 0.0)
         return eigenvalues
 
     def matrix(self) -> FloatArray:
-        """Return A, d × d numbers."""
         return np.asarray(self._rows.T @ self._rows, np.float64)
 
     def copy(self) -> FewPoints:
-        """Return itself, which never changes."""
         return self
 
 
