@@ -1,9 +1,8 @@
-"""Keras 3: variables and symbolic tensors; what people add to a Keras model stands here by name.
+"""Keras 3: variables and symbolic tensors.
 
-Keras computes through TensorFlow, torch or JAX (KERAS_BACKEND), and so does this: the value of a variable is handed to
-the native backend of that framework, with its closed-form gradients. A symbolic tensor has no value yet: for one of
-those the call is recorded in the functional model that is being built. Inside a model, where tensors are the
-framework's own, none of this is in the way: the public functions take them as they are.
+Keras computes through TensorFlow, torch or JAX (KERAS_BACKEND): the value of a variable goes to the native backend of
+that framework. A call on a symbolic tensor, which has no value, is recorded in the functional model. Inside a model
+tensors are the framework's own, with its own backend.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FRAMEWORKS = {
 
 
 class KerasBackend(Backend):
-    """Everything is computed by the backend of the framework that Keras runs on, in that one's precision."""
+    """Computes by the backend of the framework that Keras runs on, in that one's precision."""
 
     name = "keras"
 
@@ -44,7 +43,7 @@ class KerasBackend(Backend):
         self.takes = (chosen,)
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""
+        """Return whether the array is a variable, a symbolic tensor, or the framework's."""
         return isinstance(array, (keras.Variable, keras.KerasTensor)) or self.framework.owns(array)
 
     def dtype_name(self, array: Any) -> str:
@@ -58,7 +57,7 @@ class KerasBackend(Backend):
         return self.framework.accept(name, array)
 
     def recorder(self, X: Any) -> str | None:
-        """Return where calls on symbolic tensors of a functional model become layers."""
+        """Return the module that records calls on symbolic tensors of a functional model."""
         clouds = X if isinstance(X, (list, tuple)) else [X]
         symbolic = any(isinstance(cloud, keras.KerasTensor) for cloud in clouds)
         return "isoscore_star.backends.keras.recorded" if symbolic else None

@@ -1,4 +1,4 @@
-"""Which of a model's hidden states a torch loss takes, and with which mask."""
+"""Selection of a model's hidden states and their masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 
 class Layers(NamedTuple):
-    """Chosen layers: their places in what was given, their states and their masks."""
+    """Selected layers: their indices, states and masks."""
 
     indices: list[int]
     states: list[Tensor]
@@ -26,7 +26,7 @@ def select_layers(
     layers: Sequence[int] | None = None,
     skip_embeddings: bool = False,
 ) -> Layers:
-    """Choose layers from one tensor, or from what a model returns for ``output_hidden_states=True``.
+    """Select layers from one tensor, or from a model's ``hidden_states``.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def select_layers(
     attention_mask : array, or sequence of arrays or None, optional
         One mask for all entries, or one for each.
     layers : sequence of int, optional
-        Places of the entries to take, negative ones counted from the end; all by default.
+        Indices of the entries, negative ones counted from the end; all by default.
     skip_embeddings : bool, default False
         Without `layers`, leave out the first entry.
 
@@ -47,8 +47,8 @@ def select_layers(
     Raises
     ------
     InvalidValueError
-        If the masks are not as many as the entries, a place does not exist, is None or is named twice, as by -1 and 1
-        where there are two, or nothing is left.
+        If masks and entries differ in number, an index does not exist, repeats another (as -1 and 1 of two) or selects
+        None, or nothing is left.
     """
     states = list(hidden_states) if isinstance(hidden_states, Sequence) else [hidden_states]
     masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
