@@ -48,6 +48,7 @@ class AutogradBackend(NumPyBackend):
     def mask(self, mask: Any, like: Any) -> Any:
         return super().mask(_value(mask), like)
 
+    @np.errstate(over="ignore", invalid="ignore")  # value checks explain values that are not finite
     def invariants(
         self,
         clouds: Sequence[Any],
@@ -59,12 +60,6 @@ class AutogradBackend(NumPyBackend):
     ) -> Invariants:
         """Compute by one symmetric product, d × d or m × m, whichever is smaller."""
         refuse_across(self, across)
-        with np.errstate(over="ignore", invalid="ignore"):  # value checks explain values that are not finite
-            return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
-
-    def _invariants(
-        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, fourth_order: bool
-    ) -> Invariants:
         points = anp.concatenate([c if keep is None else c[keep] for c, keep in zip(clouds, masks, strict=True)])
         count, dim = points.shape
         freedom = max(count - 1, 1)

@@ -163,10 +163,7 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _in_blocks(array: Array, most: int) -> Array:
-    """Cut rows into blocks of at most `most`, (m, ...) to (n, rows, ...), padded with zeros.
-
-    Rows that are sharded over a power of two of devices stay on these if that power divides n too.
-    """
+    """Cut rows into zero-padded blocks, (m, ...) to (n, ≤ most, ...), which split evenly over 2ᵏ devices if rows do."""
     rows = len(array)
     if rows <= most or not array.size:
         return array[None]
@@ -193,10 +190,7 @@ def _sum_of_rows(rows: Array) -> Array:
 
 @jax.custom_jvp
 def _symmetric_product(rows: Array, centred: Array) -> Array:
-    """Return centredᵀ·centred, differentiated by `rows`, the points before centring.
-
-    Centring adds no term, since over all clouds and devices the centred points sum to zero.
-    """
+    """Return centredᵀ·centred, differentiated by `rows`, the points before centring, which adds no term."""
     blocks = _in_blocks(centred, _BLOCK * centred.shape[1])
     return _product(centred.T, centred) if len(blocks) < 2 else _sum(_product(blocks.mT, blocks))
 

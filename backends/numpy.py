@@ -38,6 +38,7 @@ class NumPyBackend(Backend):
         with np.errstate(over="ignore"):
             return np.asarray(array, dtype=np.float64)
 
+    @np.errstate(over="ignore", invalid="ignore")  # value checks explain values that are not finite
     def invariants(
         self,
         clouds: Sequence[Any],
@@ -49,10 +50,9 @@ class NumPyBackend(Backend):
     ) -> Invariants:
         refuse_across(self, across)
         points = Accumulator()
-        with np.errstate(over="ignore", invalid="ignore"):  # value checks explain values that are not finite
-            for cloud, mask in zip(clouds, masks, strict=True):
-                points.absorb(cloud, mask)
-            return points.invariants(shrinkage_cov, fourth_order=fourth_order)
+        for cloud, mask in zip(clouds, masks, strict=True):
+            points.absorb(cloud, mask)
+        return points.invariants(shrinkage_cov, fourth_order=fourth_order)
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         return sums_in_unit(cov.diagonal() if cov.ndim == 2 else cov, cov, np.sum, self.where)

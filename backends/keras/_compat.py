@@ -27,10 +27,7 @@ def all_layers(model: Any) -> list[Any]:
 
 
 def mask_of(tensor: Any) -> Any:
-    """Return the mask that Keras attached to a tensor, or None.
-
-    ``keras.src.backend.get_keras_mask`` has no public name in 3.15.
-    """
+    """Return the mask that Keras attached to a tensor, or None; there is no public name for that in 3.15."""
     return getattr(tensor, "_keras_mask", None)
 
 

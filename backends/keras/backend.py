@@ -24,6 +24,8 @@ FRAMEWORKS = {
     "numpy": "isoscore_star.backends.numpy",
 }
 
+_OWN = (keras.Variable, keras.KerasTensor)
+
 
 class KerasBackend(Backend):
     """Computes by the backend of the framework that Keras runs on, in that one's precision."""
@@ -44,17 +46,13 @@ class KerasBackend(Backend):
 
     def owns(self, array: object) -> bool:
         """Return whether the array is a variable, a symbolic tensor, or the framework's."""
-        return isinstance(array, (keras.Variable, keras.KerasTensor)) or self.framework.owns(array)
+        return isinstance(array, _OWN) or self.framework.owns(array)
 
     def dtype_name(self, array: Any) -> str:
-        if isinstance(array, (keras.Variable, keras.KerasTensor)):
-            return str(array.dtype)
-        return self.framework.dtype_name(array)
+        return str(array.dtype) if isinstance(array, _OWN) else self.framework.dtype_name(array)
 
     def accept(self, name: str, array: Any) -> Any:
-        if isinstance(array, (keras.Variable, keras.KerasTensor)):
-            return array
-        return self.framework.accept(name, array)
+        return array if isinstance(array, _OWN) else self.framework.accept(name, array)
 
     def recorder(self, X: Any) -> str | None:
         """Return the module that records calls on symbolic tensors of a functional model."""

@@ -50,10 +50,7 @@ from isoscore_star.core.scaling import Target, mean_variance, sums_in_unit, with
 
 
 class TorchBackend(Backend):
-    """Computes float64 and integers in float64, all other dtypes in float32, or in float64 if d is small.
-
-    Their results are float32 in either case.
-    """
+    """Computes float64 and integers in float64, all other dtypes in float32, their products for small d in float64."""
 
     name = "torch"
 
@@ -160,10 +157,7 @@ def _apply(
 
 @signed
 class _Gram(torch.autograd.Function):
-    """Invariants from the inner products of the points, centred and in units of s.
-
-    Points, Gram matrix and X·Σ_S are outputs too, for second derivatives.
-    """
+    """Invariants from inner products; centred points in units of s, these products and X·Σ_S carry gradients too."""
 
     generate_vmap_rule = True
 
@@ -252,10 +246,7 @@ class _Gram(torch.autograd.Function):
 
 @signed
 class _Scatter(torch.autograd.Function):
-    """Invariants of S/s² from the points in a frame.
-
-    The frame's rest of the mean, S/s² and z are outputs too, for second derivatives.
-    """
+    """Invariants from S/s² of the points in a frame; the rest of the mean, S/s² and z carry gradients too."""
 
     generate_vmap_rule = True
 

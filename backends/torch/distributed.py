@@ -59,10 +59,7 @@ def all_sum(tensor: Tensor, group: Any) -> Tensor:
 
 
 def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the largest coordinates of the anchors of ranks with points, their largest difference and reach.
-
-    For identical points the anchor is that point, so that differences from it are zero.
-    """
+    """Return the largest coordinates of the anchors of ranks with points, their largest difference and reach."""
     some = torch.as_tensor(count > 0, device=own.device)
     ends = torch.where(some, torch.stack([own, -own]), -torch.inf)
     largest = torch.cat([ends.reshape(-1), reach])

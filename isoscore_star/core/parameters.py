@@ -41,10 +41,7 @@ def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Require a number in [low, high], or a 0-d array of X's framework, whose value is not checked.
-
-    By such an array a schedule changes λ or ζ without recompilation.
-    """
+    """Require a number in [low, high], or (for schedules) a 0-d array of X's framework, whose value is not checked."""
     if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
         return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
     dtype, shape = backend.dtype_name(value), tuple(value.shape)

@@ -138,10 +138,7 @@ class Backend(Protocol):
         return None
 
     def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score, faster than `isoscore_star.core.score`.
-
-        NotImplemented leaves it to that module.
-        """
+        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score; NotImplemented leaves it to the core."""
         return NotImplemented
 
     def result(self, score: Array) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
@@ -15,55 +14,16 @@ ENTRY_POINT_GROUP = "isoscore_star.backends"
 
 
 class _BuiltIn(NamedTuple):
-    """A backend of this package: its loader, the framework it needs, and that framework's array classes."""
+    """A backend of this package: the framework it needs, and that framework's array classes."""
 
-    load: Callable[[], Backend]
     framework: str
     arrays: tuple[tuple[str, str], ...]
 
 
-# Import statements, which torch.compile traces, unlike importlib.
-def _load_keras() -> Backend:
-    from isoscore_star.backends.keras.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_tensorflow() -> Backend:
-    from isoscore_star.backends.tensorflow.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_jax() -> Backend:
-    from isoscore_star.backends.jax import BACKEND
-
-    return BACKEND
-
-
-def _load_torch() -> Backend:
-    from isoscore_star.backends.torch.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_autograd() -> Backend:
-    from isoscore_star.backends.autograd import BACKEND
-
-    return BACKEND
-
-
-def _load_numpy() -> Backend:
-    from isoscore_star.backends.numpy import BACKEND
-
-    return BACKEND
-
-
 # In the order of look-up: autograd's box wraps an ndarray, so it comes before NumPy.
 _BUILT_IN = {
-    "torch": _BuiltIn(_load_torch, "torch", (("torch", "Tensor"),)),
+    "torch": _BuiltIn("torch", (("torch", "Tensor"),)),
     "tensorflow": _BuiltIn(
-        _load_tensorflow,
         "tensorflow",
         (
             ("tensorflow", "Tensor"),
@@ -72,10 +32,10 @@ _BUILT_IN = {
             ("tf_keras.__internal__", "KerasTensor"),
         ),
     ),
-    "jax": _BuiltIn(_load_jax, "jax", (("jax", "Array"),)),
-    "keras": _BuiltIn(_load_keras, "keras", (("keras", "KerasTensor"), ("keras", "Variable"))),
-    "autograd": _BuiltIn(_load_autograd, "autograd", (("autograd.numpy.numpy_boxes", "ArrayBox"),)),
-    "numpy": _BuiltIn(_load_numpy, "numpy", (("numpy", "ndarray"),)),
+    "jax": _BuiltIn("jax", (("jax", "Array"),)),
+    "keras": _BuiltIn("keras", (("keras", "KerasTensor"), ("keras", "Variable"))),
+    "autograd": _BuiltIn("autograd", (("autograd.numpy.numpy_boxes", "ArrayBox"),)),
+    "numpy": _BuiltIn("numpy", (("numpy", "ndarray"),)),
 }
 
 _loaded: dict[str, Backend] = {}
@@ -201,15 +161,42 @@ def _installed(framework: str) -> bool:
 
 
 def _load_built_in(name: str) -> Backend:
-    entry = _BUILT_IN[name]
+    framework = _BUILT_IN[name].framework
     try:
-        return entry.load()
+        return _import(name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != entry.framework:
+        if error.name is None or error.name.split(".")[0] != framework:
             raise
         raise MissingDependencyError(
-            f'the {name} backend needs {entry.framework}, which is not installed: pip install "isoscore-star[{name}]"'
+            f'the {name} backend needs {framework}, which is not installed: pip install "isoscore-star[{name}]"'
         ) from None
+
+
+def _import(name: str) -> Backend:
+    # By statements, which torch.compile traces, unlike importlib.
+    if name == "torch":
+        from isoscore_star.backends.torch.backend import BACKEND as TORCH
+
+        return TORCH
+    if name == "tensorflow":
+        from isoscore_star.backends.tensorflow.backend import BACKEND as TENSORFLOW
+
+        return TENSORFLOW
+    if name == "jax":
+        from isoscore_star.backends.jax import BACKEND as JAX
+
+        return JAX
+    if name == "keras":
+        from isoscore_star.backends.keras.backend import BACKEND as KERAS
+
+        return KERAS
+    if name == "autograd":
+        from isoscore_star.backends.autograd import BACKEND as AUTOGRAD
+
+        return AUTOGRAD
+    from isoscore_star.backends.numpy import BACKEND as NUMPY
+
+    return NUMPY
 
 
 def _backend_name(array: object, argument: str) -> str:

@@ -14,10 +14,7 @@ Where = Callable[[Any, Any, Any], Any]
 
 
 class Target(NamedTuple):
-    """Σ_S/s₀² as matrix/divisor, its unit s₀, and its invariants.
-
-    The matrix is Σ_S itself where its values are known to need no scaling, which saves a copy.
-    """
+    """Σ_S/s₀² as matrix/divisor (without a copy where Σ_S needs no scaling), its unit s₀, and its invariants."""
 
     matrix: Array
     divisor: Any

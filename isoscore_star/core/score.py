@@ -71,10 +71,7 @@ def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> t
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
-    """Return the score from the unbiased PR; 0 with zero gradient below four points or without variance.
-
-    Without ``floored``, for training and unknown values, the denominator has to be known to be positive.
-    """
+    """Return the score from the unbiased PR, or 0 with zero gradient below four points or without variance."""
     return unbiased_estimates(invariants, dim, where, floored=floored).score(dim, where)
 
 
@@ -95,7 +92,7 @@ class Unbiased(NamedTuple):
 
 
 def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Unbiased:
-    """Compute the estimates, the second one with its floor if `floored`."""
+    """Compute the estimates; the second one, unless `floored`, has to be known to be positive."""
     m, f = invariants.count, invariants.f
     squared_trace, denominator = _unbiased_squares(invariants)
     at_floor: Any = False

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterator
 from copy import copy
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +83,6 @@ class Spread(Protocol):
 
     def copy(self) -> Spread:
         """Return a copy that merging leaves unchanged."""
-
-
-class _Centred(NamedTuple):
-    """Centred rows of a block; see `Spread`."""
-
-    rows: NDArray[Any]
-    anchor: FloatArray
-    unit: float
-    offset: FloatArray
 
 
 class Scatter(Sums):
@@ -220,11 +211,11 @@ def largest_entry(rows: NDArray[Any]) -> float:
     return float(np.maximum(float(rows.max()), -float(rows.min()))) if rows.size else 0.0
 
 
-def _centre(block: NDArray[Any]) -> _Centred:
-    """Subtract the mean, in float32 for wide float32 points and in float64 for all others."""
+def _centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray, float, FloatArray]:
+    """Return centred rows, anchor, unit and offset, in float32 for wide float32 points, else in float64."""
     dim = block.shape[1]
     if not len(block):
-        return _Centred(np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim))
+        return np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim)
     precision: Any = np.float32 if block.dtype == np.float32 and dim >= _NARROW else np.float64
     # Values that are not finite give NaN, which value checks explain.
     with np.errstate(invalid="ignore", over="ignore"):
@@ -243,7 +234,7 @@ def _centre(block: NDArray[Any]) -> _Centred:
             total = _sum(rows)
         offset = (total / len(block)).astype(precision)
         rows -= offset
-        return _Centred(rows, anchor.astype(np.float64), unit, offset.astype(np.float64))
+        return rows, anchor.astype(np.float64), unit, offset.astype(np.float64)
 
 
 def _unit_of(length: float) -> float:

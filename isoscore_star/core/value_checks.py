@@ -103,10 +103,10 @@ def _not_finite(values: NDArray[Any]) -> int:
 
 
 def _least_variance(backend: Backend, dtype: str) -> float:
-    """Return the smallest value for a covariance's largest variance.
+    """Return the smallest value allowed for a covariance's largest variance.
 
-    Entries have an absolute error of half the smallest positive number: of this, 2⁻¹⁶ in float32 and 2⁻⁴⁴ in float64,
-    or 2⁻²⁰ where subnormal numbers count as zero.
+    Entries are known to half the smallest positive number: 2⁻¹⁶ of the returned value in float32, 2⁻⁴⁴ in float64, or
+    2⁻²⁰ where subnormal numbers count as zero.
     """
     info, flushes = np.finfo(dtype), backend.flushes_subnormals
     digits = 16 if info.bits <= 32 else 20 if flushes else 44

@@ -211,18 +211,30 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
 
     def _add_penalty(self, inputs: Any, mask: Any, *, averages: bool) -> None:
         clouds = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        _refuse_tf_keras(clouds)
+        if _compat.inside_tf_keras(clouds):  # which would train without the layer's loss
+            raise InvalidTypeError(
+                "inputs",
+                "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
+                "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model",
+            )
         if _compat.only_finding_shapes(clouds):
             return
         cov, zeta = None, self.zeta
         if self.mixes:
             if not self._has_cov:
-                raise self._missing_cov()
+                raise InvalidValueError(
+                    "shrinkage_cov",
+                    f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
+                    f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback "
+                    "with data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
+                    'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
+                )
             if self.running_average is not None and averages:
                 checks.points(inputs, mask)
                 masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(clouds)
                 self._average(clouds, list(masks), 1 - self.running_average)
-            narrow = all(keras.backend.standardize_dtype(cloud.dtype) in _NARROW for cloud in clouds)
+            dtypes = {keras.backend.standardize_dtype(cloud.dtype) for cloud in clouds}
+            narrow = dtypes <= {"float32", "float16", "bfloat16"}
             zeta = ops.cast(self.zeta, "float32" if narrow else "float64")
             cov = self.shrinkage_cov.value
         penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator)
@@ -242,15 +254,6 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self.shrinkage_cov.assign(self.shrinkage_cov + step * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 
-    def _missing_cov(self) -> InvalidValueError:
-        return InvalidValueError(
-            "shrinkage_cov",
-            f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
-            f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback with "
-            "data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
-            'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
-        )
-
     def _weight(self, name: str, shape: tuple[int, ...], initializer: Any, assigned: str | None = None) -> Any:
         """Create a weight that is not trained; `assigned` is the aggregation over replicas, if calls assign to it.
 
@@ -269,9 +272,6 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
                 name=name,
                 **on_read,
             )
-
-
-_NARROW = ("float32", "float16", "bfloat16")
 
 
 def _constantly(value: Any) -> Callable[..., Any]:
@@ -294,13 +294,3 @@ def _width(input_shape: Any) -> int:
             "Use one layer for each width",
         )
     return parameters.dimensions(int(shapes[0][-1]), "inputs")
-
-
-def _refuse_tf_keras(clouds: list[Any]) -> None:
-    """Raise inside a tf_keras model, which would train without the layer's loss."""
-    if _compat.inside_tf_keras(clouds):
-        raise InvalidTypeError(
-            "inputs",
-            "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
-            "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model",
-        )

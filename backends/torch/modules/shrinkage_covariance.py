@@ -201,7 +201,10 @@ class ShrinkageCovariance(nn.Module):
                 "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
         together = is_distributed(self.sync)
-        wanted = _points_of_rank(self.max_points if max_points is None else _points_wanted(max_points), together)
+        wanted = self.max_points if max_points is None else _points_wanted(max_points)
+        if together:  # this rank's part
+            each, rest = divmod(wanted, dist.get_world_size())
+            wanted = each + (dist.get_rank() < rest)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module  # DDP's forward pass broadcasts buffers, and waits for ranks that read no more
         device, dtype = place(model)
@@ -311,11 +314,3 @@ def _points_wanted(max_points: Any) -> int:
     if max_points < 2:
         raise InvalidValueError("max_points", f"a covariance needs at least 2 points; got {max_points}")
     return int(max_points)
-
-
-def _points_of_rank(points: int, together: bool) -> int:
-    """Return how many of the points this rank reads."""
-    if not together:
-        return points
-    each, left = divmod(points, dist.get_world_size())
-    return each + (dist.get_rank() < left)

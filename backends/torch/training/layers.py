@@ -66,8 +66,7 @@ def select_layers(
             )
     indices = list(range(1 if skip_embeddings else 0, len(states)))
     if layers is not None:
-        indices = [_place(layer, states) for layer in layers]
-        _require_distinct(layers, indices)
+        indices = _indices(layers, states)
     indices = [index for index in indices if states[index] is not None]
     if not indices:
         raise InvalidValueError(
@@ -82,7 +81,8 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     """Require distinct integers, at least one, or None."""
     if layers is None:
         return None
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
+    integers = isinstance(layers, Iterable) and not isinstance(layers, (str, bytes))
+    if not (integers and all(isinstance(i, Integral) and not isinstance(i, bool) for i in layers)):
         raise InvalidTypeError(
             "layers",
             f"expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]",
@@ -93,30 +93,24 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     return places
 
 
-def _require_distinct(layers: Sequence[int], indices: list[int]) -> None:
-    seen: dict[int, int] = {}
-    for layer, index in zip(layers, indices, strict=True):
-        if index in seen:
+def _indices(layers: Sequence[int], states: list[Any]) -> list[int]:
+    """Return the indices, from 0, of entries that exist and are distinct."""
+    chosen: dict[int, int] = {}
+    for layer in layers:
+        if not -len(states) <= layer < len(states):
             raise InvalidValueError(
                 "layers",
-                f"{seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
+                f"there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
+                "transformer's first is the embedding layer)",
+            )
+        index = layer % len(states)
+        if states[index] is None:
+            raise InvalidValueError("layers", f"entry {layer} of hidden_states is None; let the model return it")
+        if index in chosen:
+            raise InvalidValueError(
+                "layers",
+                f"{chosen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
                 "twice. Leave one of them out",
             )
-        seen[index] = layer
-
-
-def _is_place(layer: Any) -> bool:
-    return isinstance(layer, Integral) and not isinstance(layer, bool)
-
-
-def _place(layer: int, states: list[Any]) -> int:
-    if not -len(states) <= layer < len(states):
-        raise InvalidValueError(
-            "layers",
-            f"there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
-            "transformer's first is the embedding layer)",
-        )
-    index = layer % len(states)
-    if states[index] is None:
-        raise InvalidValueError("layers", f"entry {layer} of hidden_states is None; let the model return it")
-    return index
+        chosen[index] = layer
+    return list(chosen)

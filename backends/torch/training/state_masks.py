@@ -108,7 +108,8 @@ class StateMasks:
                     f"expected one mask, or one for each of the {len(states)} layers; the function gave {len(raw)}",
                 )
         else:
-            raw = self._from_inputs(_mapping(inputs), states, names)
+            first = inputs[0] if isinstance(inputs, (tuple, list)) and inputs else inputs
+            raw = self._from_inputs(first if isinstance(first, Mapping) else None, states, names)
         fitted: dict[tuple[int, torch.Size], Tensor] = {}
         masks: list[Tensor | None] = []
         for layer, mask in zip(states, raw, strict=True):
@@ -140,9 +141,10 @@ class StateMasks:
         decoder: Any = None
         masks: list[Any] = []
         for name, layer in zip(names, states, strict=True):
-            if _in_tower_for_images(name):
+            parts = name.split(".")
+            if any(part.startswith(("vision", "visual", "image")) for part in parts):
                 masks.append(None)
-            elif decoding and _in_decoder(name):
+            elif decoding and any(part.startswith("decoder") for part in parts):
                 decoder = self._decoder_mask(inputs, layer) if decoder is None else decoder
                 masks.append(decoder)
             else:
@@ -153,8 +155,7 @@ class StateMasks:
         mask, labels = inputs.get("decoder_attention_mask"), inputs.get("labels")
         if mask is not None or states is None or not isinstance(labels, Tensor):
             return mask
-        labelled = labels != -100
-        return next(self._fits(labelled, states.shape[:-1]), None)
+        return next(self._fits(labels != -100, states.shape[:-1]), None)
 
     def _fitted(self, mask: Any, states: Tensor) -> Tensor:
         shape = states.shape[:-1]
@@ -186,7 +187,8 @@ class StateMasks:
     def _by_the_model(self, mask: Tensor, length: int) -> Iterator[Tensor]:
         more = length - mask.shape[1]
         for module in self._all_modules():
-            for config in _values(getattr(module, "peft_config", None)):
+            configs = getattr(module, "peft_config", None)
+            for config in configs.values() if isinstance(configs, Mapping) else ():
                 if more > 0 and getattr(config, "num_virtual_tokens", None) == more:
                     yield F.pad(mask, (more, 0))
             config = getattr(module, "config", None)
@@ -215,23 +217,6 @@ def _takes_two(mask: Any) -> bool:
     except ValueError:  # without a signature
         pass
     return True
-
-
-def _mapping(inputs: Any) -> Mapping[str, Any] | None:
-    first = inputs[0] if isinstance(inputs, (tuple, list)) and inputs else inputs
-    return first if isinstance(first, Mapping) else None
-
-
-def _values(configs: Any) -> Sequence[Any]:
-    return list(configs.values()) if isinstance(configs, Mapping) else []
-
-
-def _in_decoder(name: str) -> bool:
-    return any(part.startswith("decoder") for part in name.split("."))
-
-
-def _in_tower_for_images(name: str) -> bool:
-    return any(part.startswith(("vision", "visual", "image")) for part in name.split("."))
 
 
 def _open(mask: Tensor, *, pattern: bool = False) -> Tensor:
