@@ -1,4 +1,4 @@
-"""Scores of a distribution whose covariance or spectrum is known, and what they mean in dimensions."""
+"""Scores of a known covariance or spectrum, and their participation ratios."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def isoscore_from_cov(cov: _Tensor) -> _Tensor: ...
 @overload
 def isoscore_from_cov(cov: Any) -> Any: ...
 def isoscore_from_cov(cov: Any) -> Any:
-    """IsoScore of a distribution whose covariance is known.
+    """Compute IsoScore of a distribution from its covariance.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def isoscore_from_cov(cov: Any) -> Any:
     Raises
     ------
     InvalidValueError
-        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
-        (‖C‖²_F above (tr C)²).
+        If it is not square, symmetric and finite, has a negative variance, or ‖C‖²_F > (tr C)², as only with negative
+        eigenvalues.
     DegenerateDataError
         If every variance is zero.
     InvalidTypeError
@@ -68,7 +68,7 @@ def isoscore_from_spectrum(eigenvalues: _Tensor) -> _Tensor: ...
 @overload
 def isoscore_from_spectrum(eigenvalues: Any) -> Any: ...
 def isoscore_from_spectrum(eigenvalues: Any) -> Any:
-    """IsoScore of a distribution whose covariance has these eigenvalues, in any order.
+    """Compute IsoScore of a distribution from the eigenvalues of its covariance, in any order.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
 
 
 def participation_ratio(score: float, d: int) -> float:
-    """Effective number of dimensions behind a score: PR = 1 + (d − 1)·score.
+    """Return the effective number of dimensions of a score: PR = 1 + (d − 1)·score.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def participation_ratio(score: float, d: int) -> float:
 
 
 def score_from_participation_ratio(pr: float, d: int) -> float:
-    """Score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
+    """Return the score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
 
     Parameters
     ----------
