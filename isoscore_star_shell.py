@@ -1,4 +1,4 @@
-"""What the command ``isoscore-star`` starts: outside of the package, so that Ctrl-C is heeded while that loads."""
+"""Entry point of the command ``isoscore-star``, outside the package so that Ctrl-C works while that loads."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NoReturn
 
 
 def main() -> int:
-    """Load the command line, and run it; see `isoscore_star.cli.main`."""
-    # Not an exception: what loads in compiled modules turns that into errors of its own.
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if heeded:
+    """Load the command line and run it; see `isoscore_star.cli.main`."""
+    # Not KeyboardInterrupt, which compiled modules turn into other errors while they load.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
         signal.signal(signal.SIGINT, _leave)
-    with suppress(ImportError):  # which is met again, and explained
+    with suppress(ImportError):  # main imports it again, and explains the error
         importlib.import_module("isoscore_star.cli.app")
-    if heeded:
+    if is_default:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     from isoscore_star.cli import main as run
 

@@ -1,4 +1,4 @@
-"""Results as files that are there whole or not at all, and one sentence where they cannot be written."""
+"""Writing of result files: whole or not at all, with one error where it fails."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ from pathlib import Path
 from isoscore_star import InvalidValueError, IsoScoreError
 
 LEFT_OVER = ".*.partial"
-"""Names of what a killed process had not finished, as a pattern."""
+"""Pattern of the names of files that a killed process left unfinished."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Return a path to write to, whose file takes the place of another one once it is whole and on the disk.
-
-    Parameters
-    ----------
-    path : Path
-        What is replaced. If anything fails, it stays as it is.
-
-    Yields
-    ------
-    Path
-        In the same folder, and this process's own.
-    """
+    """Yield a path of this process in the same folder, whose file replaces `path` at the end, unless anything fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -42,27 +31,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep what was written to a file, whatever comes."""
+    """Write a file's buffered content to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def writing_to(folder: Path, also: type[Exception] = OSError) -> Iterator[None]:
-    """Say in one sentence that a folder cannot be written to.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    also : type of Exception, default OSError
-        What a library raises in place of an OSError.
-
-    Raises
-    ------
-    InvalidValueError
-        For every OSError inside, and for `also`.
-    """
+    """Raise InvalidValueError for every OSError inside, and for `also`, which a library raises instead."""
     try:
         yield
     except IsoScoreError:

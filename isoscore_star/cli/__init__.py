@@ -13,12 +13,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        What stands behind the command; by default what the process was started with.
+        Arguments of the command; by default those of the process.
 
     Returns
     -------
     int
-        The exit code: 0, 1 for data that cannot be measured, 2 for a wrong use, 130 after Ctrl-C.
+        The exit code: 0, 1 for data that cannot be measured, 2 for wrong use, 130 after Ctrl-C.
     """
     _open_streams()
     try:
@@ -40,10 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Open what the caller closed (``2>&-``), so that writing goes nowhere, and no file that is opened gets its number.
-
-    In the order of their numbers, since a file that is opened gets the lowest that is free.
-    """
+    """Open the standard streams that the caller closed (``2>&-``), in order, so that no file gets their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115

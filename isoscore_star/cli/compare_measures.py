@@ -19,7 +19,7 @@ from isoscore_star.diagnostics import Comparison, compare_measures
 from isoscore_star.readers import SUFFIXES, Cloud, open_clouds, require_memory
 
 _COPIES = 5
-"""Copies of all points, in float64, that the greediest of the measures holds at a time beside those that were read."""
+"""Copies of all points, in float64, that the measure with the most memory needs beside the points themselves."""
 
 
 def compare_measures_of_file(
@@ -39,17 +39,17 @@ def compare_measures_of_file(
     points = _read(clouds, name)
     masks = None if mask is None else [None if cloud.mask is None else cloud.mask.reshape(-1) for cloud in clouds]
     try:
-        found = compare_measures(points, masks)
+        comparison = compare_measures(points, masks)
     except IsoScoreError as error:
         raise error.about(name) from error
     if as_json:
-        print(json.dumps({"file": str(file)} | found.to_dict(), indent=2))
+        print(json.dumps({"file": str(file)} | comparison.to_dict(), indent=2))
     else:
-        _show(found)
+        _show(comparison)
 
 
 def _read(clouds: list[Cloud], name: str) -> list[NDArray[Any]]:
-    """Read the points of all clouds, as long as there is memory for what the measures make of them."""
+    """Read the points of all clouds; raise as soon as memory cannot hold them and the measures' copies."""
     dim = int(clouds[0].source.shape[-1] or 0)
     points, count = [], sum(cloud.rows or 0 for cloud in clouds) * dim
     _require_memory(name, (1 + _COPIES) * count)
@@ -69,13 +69,12 @@ def _require_memory(name: str, values: int) -> None:
     require_memory(name, 8 * values, "comparing measures of all these points", advice)
 
 
-def _show(found: Comparison) -> None:
-    console = Console(markup=False, emoji=False, highlight=False)
-    table = Table(title=f"{found.count:,} points, {found.dim:,} dimensions")
+def _show(comparison: Comparison) -> None:
+    table = Table(title=f"{comparison.count:,} points, {comparison.dim:,} dimensions")
     table.add_column("measure", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("if isotropic", justify="right")
     table.add_column("note")
-    for row in found.rows:
+    for row in comparison.rows:
         table.add_row(row.name, "-" if row.value is None else f"{row.value:.4g}", row.isotropic, row.note)
-    console.print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)

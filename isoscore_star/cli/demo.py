@@ -1,4 +1,4 @@
-"""``isoscore-star demo``: the library at work on the hidden states that come with it."""
+"""``isoscore-star demo``: the library applied to the hidden states that come with it."""
 
 from __future__ import annotations
 
@@ -32,55 +32,51 @@ def demo(
     Writes results.json, layers.csv and, with matplotlib installed, layers.png and layers.svg.
     """
     prepare_folder(output)
-    found = _demonstrate(seed)
-    files = write_files(found, output)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring and training", total=1.0)
+        results = demonstrate(seed, lambda done: bar.update(task, completed=done))
+    files = write_files(results, output)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(json.dumps(results.to_dict(), indent=2))
         return
-    _report(Console(highlight=False), found)
+    _report(Console(highlight=False), results)
     names = ", ".join(file.name for file in files)
     Console().print(f"Results are in {printable(str(output))}: {names}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _demonstrate(seed: int) -> Demonstration:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring and training", total=1.0)
-        return demonstrate(seed, lambda done: bar.update(task, completed=done))
-
-
-def _report(console: Console, found: Demonstration) -> None:
+def _report(console: Console, results: Demonstration) -> None:
     console.print(
-        f"Token states of {found.sentences} short English sentences ({found.tokens} tokens, [CLS] and [SEP] "
+        f"Token states of {results.sentences} short English sentences ({results.tokens} tokens, [CLS] and [SEP] "
         "included) from every layer of all-MiniLM-L6-v2.",
         markup=False,
     )
-    console.print(_layer_table(found))
+    console.print(_layer_table(results))
     console.print(
         "Unbiased score: IsoScore without the bias of a small sample, ± its standard error (sentences left "
         "out in turn). The union leaves out layer 0, the embedding layer, as in the paper.\n"
     )
-    if found.comparison is not None:
-        console.print(_training_table(found.comparison))
+    if results.comparison is not None:
+        console.print(_training_table(results.comparison))
         console.print(
             f"A classifier of each token's topic, trained {SEEDS} times for each lam from the same weights "
             "and batches: medians (ranges in brackets) of tokens that it never saw. IsoScore is the unbiased "
             "score of its hidden representation.\n"
         )
-        for sentence in found.comparison.verdict:
+        for sentence in results.comparison.verdict:
             console.print(sentence)
-    for sentence in found.left_out:
+    for sentence in results.left_out:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
-def _layer_table(found: Demonstration) -> Table:
+def _layer_table(results: Demonstration) -> Table:
     table = Table(title="Isotropy of each layer", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("layer", no_wrap=True)
     for heading in ("IsoScore", "unbiased score", "effective dims", "top outlier (share)"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for number, layer in enumerate(found.layers):
+    for number, layer in enumerate(results.layers):
         table.add_row(str(number), *_cells(layer))
-    table.add_row(f"union 1-{len(found.layers) - 1}", *_cells(found.union))
+    table.add_row(f"union 1-{len(results.layers) - 1}", *_cells(results.union))
     return table
 
 
@@ -91,8 +87,8 @@ def _cells(layer: Measurement) -> tuple[str, ...]:
         unbiased = f"{layer.unbiased_score:.3f} ± {error}"
     outlier = "none"
     if layer.outlier_dimensions:
-        dimension, share = layer.outlier_dimensions[0]
-        outlier = f"{dimension} ({share:.1%})"
+        dimension, fraction = layer.outlier_dimensions[0]
+        outlier = f"{dimension} ({fraction:.1%})"
     return f"{layer.score:.3f}", unbiased, f"{layer.effective_dimensions:.1f} of {layer.dim}", outlier
 
 
@@ -106,11 +102,11 @@ def _training_table(comparison: Comparison) -> Table:
     for heading in ("lam", "IsoScore, before -> after", "accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
     for lam in LAMS:
-        found = comparison.summary(lam)
-        (low, high), (worst, best) = found.score_range, found.accuracy_range
+        summary = comparison.summary(lam)
+        (low, high), (worst, best) = summary.score_range, summary.accuracy_range
         table.add_row(
             f"{lam:g}",
-            f"{found.score_before:.3f} -> {found.score_after:.3f} ({low:.3f}..{high:.3f})",
-            f"{found.accuracy:.1%} ({worst:.1%}..{best:.1%})",
+            f"{summary.score_before:.3f} -> {summary.score_after:.3f} ({low:.3f}..{high:.3f})",
+            f"{summary.accuracy:.1%} ({worst:.1%}..{best:.1%})",
         )
     return table

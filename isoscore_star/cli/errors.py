@@ -1,4 +1,4 @@
-"""Every way a command can fail, as one line on stderr and an exit code."""
+"""Failures of commands, each as one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from isoscore_star.readers import SelectionError
 
 BAD_DATA, BAD_USE, INTERRUPTED = 1, 2, 130
 
-# ClickException, which typer imports from click or, in newer versions, has in a copy of its own.
+# ClickException, of click or, in newer versions, of typer's copy of it.
 _ParsingError: Any = typer.BadParameter.__mro__[2]
 
 
 class OptionError(InvalidValueError):
-    """An option has a value that is not allowed, whatever the data."""
+    """An option has a value that is allowed for no data."""
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C, under a name that typer does not treat in its own way."""
+    """Ctrl-C, as an exception that typer does not catch."""
 
 
 class _CommandError(Exception):
@@ -35,7 +35,7 @@ class _CommandError(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands of an app that is to be run by `run`."""
+    """The commands of an app that `run` runs."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -51,7 +51,7 @@ class Commands(TyperGroup):
 
 @contextmanager
 def checking_options() -> Iterator[None]:
-    """Count a value that is not allowed as wrong use."""
+    """Raise OptionError, which is wrong use, for a value that is not allowed."""
     try:
         yield
     except InvalidValueError as error:
@@ -61,14 +61,14 @@ def checking_options() -> Iterator[None]:
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run an app."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # one that cannot write a sign, such as ±, gets a question mark
+        if isinstance(stream, TextIOWrapper):  # a question mark in place of a sign, such as ±, that it cannot write
             stream.reconfigure(errors="replace")
     try:
         code = int(app(arguments, prog_name="isoscore-star", standalone_mode=False) or 0)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read the output, such as head, wants no more of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes the rest as it ends
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest, which Python flushes at exit
         return BAD_DATA
     except _ParsingError as error:
         return _fail(_with_help(error), BAD_USE)
@@ -83,7 +83,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
 
 
 def _message(error: IsoScoreError, command: Any) -> str:
-    """Return the error's message, in which an argument that is an option of the command is called as that option."""
+    """Return the error's message, with the command's option in place of the argument's name."""
     options = {option.name: option.opts[0] for option in command.params if option.param_type_name == "option"}
     name = options.get(error.argument, error.argument)
     return error.reason if name is None else f"{name}: {error.reason}"

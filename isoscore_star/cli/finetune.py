@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from isoscore_star.cli.finetune_tables import show_results
 from isoscore_star.cli.measure import Estimator
 from isoscore_star.cli.options import folder
 from isoscore_star.cli.printable import printable
-from isoscore_star.finetuning import Cell, Results, Settings, cells, check_seeds, parse_sweep
+from isoscore_star.finetuning import Cell, Settings, cells, check_seeds, parse_sweep
 from isoscore_star.finetuning import Progress as Report
 from isoscore_star.finetuning import finetune as run_all
 
@@ -28,7 +28,7 @@ _MOST = 2**31 - 1
 
 
 class Shape(str, Enum):
-    """What λ does after its warm-up."""
+    """Course of λ after its warm-up."""
 
     constant = "constant"
     linear = "linear"
@@ -36,7 +36,7 @@ class Shape(str, Enum):
 
 
 class Device(str, Enum):
-    """Where the model runs."""
+    """Device of the model."""
 
     auto = "auto"
     cpu = "cpu"
@@ -44,7 +44,7 @@ class Device(str, Enum):
 
 
 class Metric(str, Enum):
-    """How predictions are scored."""
+    """Metric of predictions."""
 
     accuracy = "accuracy"
     f1 = "f1"
@@ -139,7 +139,17 @@ def finetune(
         check_seeds(wanted_seeds)
     with _progress() as report:
         results = run_all(settings, base, swept, wanted_seeds, output, report, keep_models=keep_models)
-    _report(results, as_json)
+    content = results.to_dict()
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    show_results(content["runs"])
+    Console().print(
+        f"Results are in {printable(str(results.folder))}: results.json, steps.csv, runs/",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
@@ -150,7 +160,7 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 
 class _Notes(logging.Handler):
-    """Show what the library warns of (a score that collapses, say) above the bar."""
+    """Shows warnings of the library above the bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
@@ -180,17 +190,3 @@ def _progress() -> Iterator[Report]:
             yield report
     finally:
         logger.removeHandler(notes)
-
-
-def _report(results: Results, as_json: bool) -> None:
-    found: dict[str, Any] = results.to_dict()
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    show_results(found["runs"])
-    Console().print(
-        f"Results are in {printable(str(results.folder))}: results.json, steps.csv, runs/",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )

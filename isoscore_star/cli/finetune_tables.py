@@ -16,11 +16,8 @@ from rich.table import Table
 from isoscore_star.cli.printable import printable
 from isoscore_star.finetuning import Cell, cell_of
 
-_PIPE_WIDTH = 200
-"""Characters a line where there is no terminal whose width could be asked for."""
-
-_MARGIN, _BETWEEN = 2, 3
-"""Blanks that the box puts beside a table, and between two of its columns."""
+_PIPE_WIDTH = 200  # characters a line without a terminal
+_MARGIN, _BETWEEN = 2, 3  # blanks beside a table, and between two of its columns
 
 Run = dict[str, Any]
 
@@ -50,7 +47,7 @@ def show_results(runs: Sequence[Run]) -> None:
 
 
 def _overall(groups: dict[Cell, list[Run]], varying: Sequence[str], width: int) -> Iterator[Table]:
-    """Return each setting a row, or a column where a row of all that was measured is too wide."""
+    """Return a table with a row for each setting or, where that is too wide, tables with a column for each."""
     metric = next(iter(groups.values()))[0]["metric"]["name"]
     measured: dict[str, Callable[[Run], float | None]] = {
         metric: lambda run: run["metric"]["value"],
@@ -61,16 +58,16 @@ def _overall(groups: dict[Cell, list[Run]], varying: Sequence[str], width: int) 
     }
     names, settings = [_shown(name) for name in varying], _settings(groups, varying)
     labels = ["seeds", *map(_shown, measured)]
-    found = [
+    means = [
         [str(len(runs)), *(_mean([value(run) for run in runs]) for value in measured.values())]
         for runs in groups.values()
     ]
-    rows = [[*setting, *values] for setting, values in zip(settings, found, strict=True)]
+    rows = [[*setting, *values] for setting, values in zip(settings, means, strict=True)]
     widths = [
         _longest(word for text in column for word in text.split()) for column in zip(names + labels, *rows, strict=True)
     ]
     if _MARGIN + sum(own + _BETWEEN for own in widths) - _BETWEEN > width:
-        yield from _sideways("Fine-tuning", names, settings, labels, found, width)
+        yield from _transposed("Fine-tuning", names, settings, labels, means, width)
         return
     table = _table("Fine-tuning")
     for heading, least in zip(names + labels, widths, strict=True):
@@ -83,32 +80,32 @@ def _overall(groups: dict[Cell, list[Run]], varying: Sequence[str], width: int) 
 def _by_layer(groups: dict[Cell, list[Run]], varying: Sequence[str], width: int) -> Iterator[Table]:
     names, settings = [*map(_shown, varying), "layer"], [[*setting, ""] for setting in _settings(groups, varying)]
     count = max(len(run["isoscore_star_by_layer"]) for runs in groups.values() for run in runs)
-    found = [
+    means = [
         [_mean([dict(enumerate(run["isoscore_star_by_layer"])).get(layer) for run in runs]) for layer in range(count)]
         for runs in groups.values()
     ]
-    yield from _sideways("IsoScore* by layer", names, settings, [str(layer) for layer in range(count)], found, width)
+    yield from _transposed("IsoScore* by layer", names, settings, list(map(str, range(count))), means, width)
 
 
-def _sideways(
+def _transposed(
     title: str,
     names: Sequence[str],
     settings: Sequence[Sequence[str]],
     labels: Sequence[str],
-    found: Sequence[Sequence[str]],
+    means: Sequence[Sequence[str]],
     width: int,
 ) -> Iterator[Table]:
-    """Return each setting a column and each label a row, in as many tables as the width takes."""
-    widths = [_longest([*setting, *values]) for setting, values in zip(settings, found, strict=True)]
+    """Return tables with a column for each setting and a row for each label, as many as the width requires."""
+    widths = [_longest([*setting, *values]) for setting, values in zip(settings, means, strict=True)]
     room = width - _MARGIN - _longest([*names, *labels])
     start = 0
-    while start < len(found):
+    while start < len(means):
         fitting = sum(taken <= room for taken in accumulate(own + _BETWEEN for own in widths[start:]))
         end = start + max(1, fitting)
         table = _table(title)
         for heading in ("\n".join(names), *("\n".join(setting) for setting in settings[start:end])):
             table.add_column(heading, justify="right", overflow="fold")
-        for label, values in zip(labels, zip(*found[start:end], strict=True), strict=True):
+        for label, values in zip(labels, zip(*means[start:end], strict=True), strict=True):
             table.add_row(label, *values)
         yield table
         start = end

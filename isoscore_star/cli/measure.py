@@ -23,8 +23,7 @@ from isoscore_star.cli.options import AsJson, Columns, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
-# The sample behind the standard error of a large file is random; the same file is to give the same answer.
-_SEED = 0
+_SEED = 0  # of the sample for the standard error, so that a file has the same one every time
 
 _Layer = tuple[str, Measurement]
 
@@ -68,19 +67,18 @@ def measure(
     clouds = open_clouds(files, key or (), mask, by_layer=by_layer, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
-    # Of several tables the first one's names serve for all.
     names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
     matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
     union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
     if as_json:
-        found: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": estimator.value}
+        content: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": estimator.value}
         if names:
-            found["columns"] = list(names)
-        found["union"] = _with_columns(union, names)
+            content["columns"] = list(names)
+        content["union"] = _with_columns(union, names)
         if by_layer:
-            found["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
-        print(json.dumps(found, indent=2))
+            content["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
+        print(json.dumps(content, indent=2))
     else:
         show_measurements(union, layers, zeta, estimator is Estimator.unbiased, names)
 
@@ -101,7 +99,9 @@ def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) 
 
 
 def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
-    source = open_array(*_file_and_key(name))
+    file, _, key = name.rpartition(":")
+    has_key = bool(Path(file).suffix) and not Path(name).exists()
+    source = open_array(file, key) if has_key else open_array(name)
     matrix = source.whole()
     try:
         return arguments.shrinkage_cov(matrix, dim)
@@ -109,17 +109,10 @@ def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
         raise type(error)("shrinkage_cov", "; ".join([f"{name}: {error.reason}", *source.notes])) from error
 
 
-def _file_and_key(name: str) -> tuple[str, str | None]:
-    file, _, key = name.rpartition(":")
-    if Path(name).exists() or not Path(file).suffix:
-        return name, None
-    return file, key
-
-
 def _measure(
     clouds: list[Cloud], dim: int, by_layer: bool, estimator: Estimator, shrinkage: dict[str, Any]
 ) -> tuple[Measurement, list[_Layer]]:
-    """Measure the union, and each cloud on the way if asked to."""
+    """Measure the union and, for `by_layer`, each cloud."""
     rng = np.random.default_rng(_SEED)
     union, layers = StreamedCloud(dim, rng), []
     with _progress(clouds) as advance:
@@ -139,7 +132,7 @@ def _measure(
 def _measurement(cloud: StreamedCloud, name: str, estimator: Estimator, shrinkage: dict[str, Any]) -> Measurement:
     try:
         if estimator is Estimator.unbiased:
-            cloud.moments.isoscore_unbiased()  # says why there is none; a Measurement only leaves it out
+            cloud.moments.isoscore_unbiased()  # raises with the reason where a Measurement has only None
         return cloud.measurement(**shrinkage)
     except IsoScoreError as error:
         raise error.about(name) from error
@@ -156,10 +149,10 @@ def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def _with_columns(found: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
+def _with_columns(measurement: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
     """Return a measurement as plain numbers, its outlier dimensions with their columns."""
-    plain = found.to_dict()
-    if len(names) == found.dim:
+    plain = measurement.to_dict()
+    if len(names) == measurement.dim:
         for outlier in plain["outlier_dimensions"]:
             outlier["column"] = names[outlier["dimension"]]
     return plain

@@ -15,16 +15,15 @@ _SHOWN_COLUMNS = 10
 def show_measurements(
     union: Measurement, layers: list[tuple[str, Measurement]], zeta: float, unbiased_first: bool, names: tuple[str, ...]
 ) -> None:
-    """Print a table: the union alone, or each layer a row and the union below them."""
-    # File names are no markup.
-    console = Console(markup=False, emoji=False, highlight=False)
+    """Print a table of the union alone, or of a row for each layer and the union below them."""
+    console = Console(markup=False, emoji=False, highlight=False)  # names of files are not markup
     if layers:
         title = f"{union.dim:,} dimensions{f': {_columns(names)}' if names else ''}"
         table = Table("layer", *_rows(union, zeta, unbiased_first, names), title=title)
         for column in table.columns:
             column.no_wrap = "score" in str(column.header).lower()
-        for label, found in [*layers, ("union", union)]:
-            table.add_row(printable(label), *_rows(found, zeta, unbiased_first, names).values())
+        for label, measurement in [*layers, ("union", union)]:
+            table.add_row(printable(label), *_rows(measurement, zeta, unbiased_first, names).values())
     else:
         table = Table(show_header=False)
         table.add_row("dimensions", f"{union.dim:,}")
@@ -33,39 +32,39 @@ def show_measurements(
         for row in _rows(union, zeta, unbiased_first, names).items():
             table.add_row(*row)
     console.print(table)
-    warnings = [w for found in [*(layer for _, layer in layers), union] for w in found.warnings]
+    warnings = [w for measurement in [*(layer for _, layer in layers), union] for w in measurement.warnings]
     for warning in dict.fromkeys(warnings):
         console.print(f"warning: {warning}", style="yellow")
 
 
-def _rows(found: Measurement, zeta: float, unbiased_first: bool, names: tuple[str, ...]) -> dict[str, str]:
-    unbiased = "not defined" if found.unbiased_score is None else f"{found.unbiased_score:.4f}"
-    if found.standard_error is not None:
-        unbiased += f" ± {found.standard_error:.4f}"
+def _rows(measurement: Measurement, zeta: float, unbiased_first: bool, names: tuple[str, ...]) -> dict[str, str]:
+    unbiased = "not defined" if measurement.unbiased_score is None else f"{measurement.unbiased_score:.4f}"
+    if measurement.standard_error is not None:
+        unbiased += f" ± {measurement.standard_error:.4f}"
     scores = [
-        ("IsoScore" if zeta == 0 else f"IsoScore* (zeta={zeta:g})", f"{found.score:.4f}"),
+        ("IsoScore" if zeta == 0 else f"IsoScore* (zeta={zeta:g})", f"{measurement.score:.4f}"),
         ("unbiased score", unbiased),
     ]
     if unbiased_first:
         scores.reverse()
     return {
-        "points": f"{found.count:,}",
+        "points": f"{measurement.count:,}",
         **dict(scores),
-        "effective dimensions": f"{found.effective_dimensions:.1f}",
-        "outlier dimensions": _outliers(found, names),
+        "effective dimensions": f"{measurement.effective_dimensions:.1f}",
+        "outlier dimensions": _outliers(measurement, names),
     }
 
 
-def _outliers(found: Measurement, names: tuple[str, ...]) -> str:
+def _outliers(measurement: Measurement, names: tuple[str, ...]) -> str:
     shown = [
-        f"{printable(names[index]) if len(names) == found.dim else index} ({share:.1%})"
-        for index, share in found.outlier_dimensions[:_SHOWN_OUTLIERS]
+        f"{printable(names[index]) if len(names) == measurement.dim else index} ({fraction:.1%})"
+        for index, fraction in measurement.outlier_dimensions[:_SHOWN_OUTLIERS]
     ]
-    more = len(found.outlier_dimensions) - len(shown)
+    more = len(measurement.outlier_dimensions) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
 
 
 def _columns(names: tuple[str, ...]) -> str:
-    """Name the columns that were taken, the first and the last of many."""
-    shown = list(map(printable, names if len(names) <= _SHOWN_COLUMNS else (*names[:3], names[-1])))
-    return ", ".join(shown) if len(names) <= _SHOWN_COLUMNS else f"{', '.join(shown[:-1])}, ..., {shown[-1]}"
+    """Return a list of the columns, of many the first three and the last."""
+    shown = list(map(printable, names))
+    return ", ".join(shown if len(shown) <= _SHOWN_COLUMNS else [*shown[:3], "...", shown[-1]])

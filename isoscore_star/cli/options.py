@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; doc
 
 
 def folder(text: str | Path) -> Path:
-    """Read the option; an empty word, as of a variable that is not set, is not the current folder."""
+    """Return the option's folder; an empty word, as from an unset variable, is not the current folder."""
     if not str(text).strip():
         raise typer.BadParameter(f"expected a folder; got {text!r}. The current one is '.'")
     return Path(text)

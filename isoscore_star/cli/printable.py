@@ -1,4 +1,4 @@
-"""What comes from files and arguments, so that a terminal shows it instead of obeying it."""
+"""Text from files and arguments, with escapes for what a terminal would obey."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def printable(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Say on stderr what a user should know."""
+    """Print a note to stderr."""
     print(f"note: {printable(text)}", file=sys.stderr)

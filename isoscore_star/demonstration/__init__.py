@@ -1,4 +1,4 @@
-"""The library at work on real hidden states: layers measured, and isotropy raised and lowered in training."""
+"""The library applied to real hidden states: layers measured, and isotropy raised and lowered in training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Demonstration:
     comparison : Comparison or None
         Training with λ > 0, λ = 0 and λ < 0; None without torch.
     left_out : tuple of str
-        What could not be done, and what to install for it.
+        Messages about parts that could not be done, and what to install for them.
     """
 
     sentences: int
@@ -51,7 +51,7 @@ class Demonstration:
         return {
             "version": __version__,
             "sample": {"sentences": self.sentences, "tokens": self.tokens},
-            "layers": [{"layer": number, **found.to_dict()} for number, found in enumerate(self.layers)],
+            "layers": [{"layer": number, **layer.to_dict()} for number, layer in enumerate(self.layers)],
             "union": {"layers": list(range(1, len(self.layers))), **self.union.to_dict()},
             "training": None if self.comparison is None else self.comparison.to_dict(),
             "left_out": list(self.left_out),
@@ -66,7 +66,7 @@ def demonstrate(seed: int = 0, progress: Progress | None = None) -> Demonstratio
     seed : int, default 0
         First of the five random seeds of the training.
     progress : callable, optional
-        Called with the fraction of the work that is done.
+        See `Progress`.
 
     Returns
     -------
@@ -76,10 +76,10 @@ def demonstrate(seed: int = 0, progress: Progress | None = None) -> Demonstratio
     Examples
     --------
     >>> from isoscore_star.demonstration import demonstrate
-    >>> found = demonstrate()
-    >>> round(found.layers[6].unbiased_score, 2), round(found.union.unbiased_score, 2)
+    >>> results = demonstrate()
+    >>> round(results.layers[6].unbiased_score, 2), round(results.union.unbiased_score, 2)
     (0.22, 0.13)
-    >>> print(found.comparison.verdict[0])
+    >>> print(results.comparison.verdict[0])
     lam = 1 raised isotropy, as asked: ...
     """
     sample = load_sample()

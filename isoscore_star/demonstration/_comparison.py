@@ -1,4 +1,4 @@
-"""Training runs with λ > 0, λ = 0 and λ < 0 side by side, and what they say in words."""
+"""Training runs with λ > 0, λ = 0 and λ < 0 side by side, and their comparison in sentences."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 LAMS = (1.0, 0.0, -1.0)
-"""λ of the runs that are compared; ±1 are the mildest of those that the paper searches."""
+"""λ of the runs that are compared; ±1 are the smallest of those that the paper searches."""
 
-SEEDS = 5
-"""Runs for each λ."""
+SEEDS = 5  # runs for each λ
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Run:
 
 
 class Summary(NamedTuple):
-    """Medians over the seeds, and between which values they lie."""
+    """Medians and ranges over the seeds."""
 
     lam: float
     score_before: float
@@ -54,7 +53,7 @@ class Comparison:
     runs: tuple[Run, ...]
 
     def of(self, lam: float) -> list[Run]:
-        """Return the runs with this λ, by seed."""
+        """Return the runs with this λ, in the order of their seeds."""
         return sorted((run for run in self.runs if run.lam == lam), key=lambda run: run.seed)
 
     def summary(self, lam: float) -> Summary:
@@ -72,7 +71,7 @@ class Comparison:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """Whether isotropy rose and fell as asked, and what that did to accuracy, for each λ other than 0."""
+        """For each λ other than 0, whether isotropy changed as wanted, and how accuracy changed."""
         return tuple(f"{self._on_isotropy(lam)} {self._on_accuracy(lam)}" for lam in LAMS if lam != 0)
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,18 +23,7 @@ COLUMNS = (
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder and make sure that files can be written to it, before any work is done.
-
-    Parameters
-    ----------
-    folder : Path
-        Made with its parents if missing.
-
-    Raises
-    ------
-    InvalidValueError
-        If that is impossible.
-    """
+    """Make a folder and its parents, and raise InvalidValueError if no file can be written to it."""
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
@@ -42,15 +31,15 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
 
 
-def write_files(found: Demonstration, folder: Path) -> list[Path]:
+def write_files(results: Demonstration, folder: Path) -> list[Path]:
     """Write results.json, layers.csv and, with matplotlib installed, layers.png and layers.svg: all or none.
 
     Parameters
     ----------
-    found : Demonstration
-        The results.
+    results : Demonstration
+        Result of `demonstrate`.
     folder : Path
-        Where to; made if missing.
+        Made if missing.
 
     Returns
     -------
@@ -60,17 +49,18 @@ def write_files(found: Demonstration, folder: Path) -> list[Path]:
     Raises
     ------
     InvalidValueError
-        If they cannot be written; those that were there before stay as they are.
+        If they cannot be written; existing files stay unchanged then.
     """
     prepare_folder(folder)
-    writers: dict[str, Callable[[Path], None]] = {
-        "results.json": lambda path: _write_json(found, path),
-        "layers.csv": lambda path: _write_csv(found, path),
+    content = json.dumps(results.to_dict(), indent=2) + "\n"
+    writers: dict[str, Callable[[Path], object]] = {
+        "results.json": lambda path: path.write_text(content, encoding="utf-8"),
+        "layers.csv": lambda path: _write_csv(results, path),
     }
     if importlib.util.find_spec("matplotlib") is not None:
         from isoscore_star.demonstration._picture import KINDS, picture, write_picture
 
-        figure = picture(found)
+        figure = picture(results)
         for kind in KINDS:
             writers[f"layers.{kind}"] = lambda path, kind=kind: write_picture(figure, path, kind)  # type: ignore[misc]
     with writing_to(folder), ExitStack() as together:
@@ -79,17 +69,13 @@ def write_files(found: Demonstration, folder: Path) -> list[Path]:
     return [folder / name for name in writers]
 
 
-def _write_json(found: Demonstration, path: Path) -> None:
-    path.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def _write_csv(found: Demonstration, path: Path) -> None:
+def _write_csv(results: Demonstration, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for number, layer in enumerate(found.layers):
+        for number, layer in enumerate(results.layers):
             writer.writerow(_row(str(number), layer))
-        writer.writerow(_row(f"union of 1 to {len(found.layers) - 1}", found.union))
+        writer.writerow(_row(f"union of 1 to {len(results.layers) - 1}", results.union))
 
 
 def _row(name: str, m: Measurement) -> list[object]:

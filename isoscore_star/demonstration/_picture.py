@@ -15,33 +15,33 @@ from isoscore_star.demonstration._comparison import LAMS, Comparison
 if TYPE_CHECKING:
     from isoscore_star.demonstration import Demonstration
 
-# Without dates and random ids the same results give the same files.
+# Without dates and random ids, equal results are equal files.
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
 KINDS = tuple(_METADATA)
 
 
-def picture(found: Demonstration) -> Figure:
+def picture(results: Demonstration) -> Figure:
     """Draw the layers and, if there was any, the training."""
-    figure = Figure(figsize=(9, 3.8) if found.comparison else (4.8, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2 if found.comparison else 1, squeeze=False)[0]
-    _draw_layers(panels[0], found)
-    if found.comparison is not None:
-        _draw_training(panels[1], found.comparison)
+    figure = Figure(figsize=(9, 3.8) if results.comparison else (4.8, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2 if results.comparison else 1, squeeze=False)[0]
+    _draw_layers(panels[0], results)
+    if results.comparison is not None:
+        _draw_training(panels[1], results.comparison)
     return figure
 
 
 def write_picture(figure: Figure, path: Path, kind: str) -> None:
-    """Write it as one of `KINDS`."""
+    """Write a figure as one of `KINDS`."""
     with rc_context({"svg.hashsalt": "isoscore-star"}):
         figure.savefig(path, format=kind, dpi=150, metadata=_METADATA[kind])
 
 
-def _draw_layers(axes: Axes, found: Demonstration) -> None:
-    numbers = range(len(found.layers))
-    scores = [_estimate(layer) for layer in found.layers]
-    errors = [layer.standard_error or 0.0 for layer in found.layers]
+def _draw_layers(axes: Axes, results: Demonstration) -> None:
+    numbers = range(len(results.layers))
+    scores = [_estimate(layer) for layer in results.layers]
+    errors = [layer.standard_error or 0.0 for layer in results.layers]
     axes.errorbar(numbers, scores, errors, fmt="o-", capsize=3, label="layer (± standard error)")
-    axes.axhline(_estimate(found.union), ls="--", color="tab:gray", label=f"union of 1 to {numbers[-1]}")
+    axes.axhline(_estimate(results.union), ls="--", color="tab:gray", label=f"union of 1 to {numbers[-1]}")
     axes.set(
         xlabel="layer (0: embeddings)",
         ylabel="unbiased IsoScore",

@@ -14,9 +14,7 @@ from isoscore_star.backends.torch import IStarLoss
 from isoscore_star.demonstration._comparison import Run
 from isoscore_star.sample import Sample
 
-LAYER = 3
-"""Layer whose token states are classified: the middle one."""
-
+LAYER = 3  # the middle one, whose token states are classified
 HIDDEN = 64
 TRAINING_SENTENCES = 40
 SENTENCES_PER_BATCH = 8
@@ -34,8 +32,9 @@ class TopicClassifier(nn.Module):
 
 
 def train(sample: Sample, lam: float, seed: int) -> Run:
-    """Train on the first 40 sentences, watching the other 20 after each epoch."""
-    states, mask, topics = _tensors(sample)
+    """Train on the first 40 sentences, and evaluate on the other 20 after each epoch."""
+    states, mask = torch.from_numpy(sample.states[LAYER].astype(np.float32)), torch.from_numpy(sample.mask)
+    topics = torch.from_numpy(sample.labels)[:, None].expand(mask.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TopicClassifier(states.shape[-1], len(sample.label_names))
@@ -59,7 +58,7 @@ def train(sample: Sample, lam: float, seed: int) -> Run:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: more gain nothing in products this small, and order sums differently."""
+    """Keep torch to one thread: more would not be faster for products this small, and would order sums differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -68,15 +67,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _tensors(sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """Return states, mask and each token's topic."""
-    mask = torch.from_numpy(sample.mask)
-    topics = torch.from_numpy(sample.labels)[:, None].expand(mask.shape)
-    return torch.from_numpy(sample.states[LAYER].astype(np.float32)), mask, topics
-
-
 @torch.no_grad()
 def _evaluate(model: TopicClassifier, states: Tensor, mask: Tensor, topics: Tensor) -> tuple[float, float]:
     hidden = model.encode(states)
-    found = model.classify(hidden).argmax(-1)
-    return float(iso.isoscore_unbiased(hidden, mask=mask)), float((found == topics)[mask].double().mean())
+    predicted = model.classify(hidden).argmax(-1)
+    return float(iso.isoscore_unbiased(hidden, mask=mask)), float((predicted == topics)[mask].double().mean())

@@ -1,7 +1,7 @@
-"""Other measures of isotropy and of dimension, each with its source: to compare with IsoScore*, not to replace it.
+"""Other measures of isotropy and of dimension, each with its source, to compare with IsoScore*.
 
 All take points of any framework, masks and unions as `isoscore_star.isoscore` does, compute in NumPy in float64, and
-give floats. Intrinsic dimensions call scikit-dimension: ``pip install "isoscore-star[diagnostics]"``.
+return floats. Intrinsic dimensions need scikit-dimension: ``pip install "isoscore-star[diagnostics]"``.
 """
 
 from isoscore_star.diagnostics._comparison import Comparison, Row, compare_measures

@@ -19,7 +19,7 @@ from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex
 from isoscore_star.diagnostics._uniformity import uniformity
 
 PAIRWISE_POINTS = 10_000
-"""Points above which measures that look at pairs take a random sample: 10⁸ pairs take some seconds."""
+"""Points above which measures of pairs take a random sample: 10⁸ pairs take some seconds."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Row:
     Attributes
     ----------
     name : str
-        What it is called in the literature.
+        Its name in the literature.
     value : float or None
-        None where it is not defined for these points, or what computes it is not installed.
+        None where it is not defined for these points, or the package that computes it is not installed.
     isotropic : str
-        What it would be for isotropic points with mean zero.
+        Its value for isotropic points with mean zero.
     note : str
-        Why there is no value, the standard error, or that a sample was looked at; else empty.
+        Why there is no value, the standard error, or that it is of a sample; otherwise empty.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Comparison:
     Attributes
     ----------
     count, dim : int
-        Points measured, and their dimensions.
+        Number of points, and their dimensions.
     rows : tuple of Row
         One for each measure.
     """
@@ -83,21 +83,21 @@ def _for_json(value: float | None) -> float | str | None:
 def compare_measures(
     X: Any, mask: Any = None, *, max_pairwise_points: int = PAIRWISE_POINTS, seed: int = 0
 ) -> Comparison:
-    """Measure a cloud in every way that this library knows.
+    """Compute every measure of this library for a cloud.
 
     Parameters
     ----------
     X, mask :
         Points as rows, and which of them count; see `isoscore_star.isoscore`.
     max_pairwise_points : int, default 10000
-        Uniformity and the intrinsic dimensions, which look at pairs, take a random sample of at most so many points.
+        Uniformity and the intrinsic dimensions, which compare pairs, take a random sample of at most this size.
     seed : int, default 0
-        Of that sample.
+        Seed of that sample.
 
     Returns
     -------
     Comparison
-        The table; a measure that these points do not have is in it with the reason.
+        The table; a measure that is not defined for these points has the reason in its note.
 
     Raises
     ------
@@ -111,8 +111,8 @@ def compare_measures(
     >>> import numpy as np
     >>> from isoscore_star import diagnostics
     >>> points = np.random.default_rng(0).normal(size=(500, 8)) + 3  # isotropic, but for its mean
-    >>> found = diagnostics.compare_measures(points)
-    >>> round(found["IsoScore"], 2), round(found["average cosine similarity"], 2)
+    >>> comparison = diagnostics.compare_measures(points)
+    >>> round(comparison["IsoScore"], 2), round(comparison["average cosine similarity"], 2)
     (0.98, 0.91)
     """
     arguments.integer("max_pairwise_points", max_pairwise_points, 2)
@@ -148,14 +148,14 @@ def compare_measures(
 
 
 def _scores(points: FloatArray) -> tuple[Row, ...]:
-    found = measure(in_unit(points))
-    note = "" if found.standard_error is None else f"± {found.standard_error:.4f} (independent points)"
-    if found.unbiased_score is None:
+    measurement = measure(in_unit(points))
+    note = "" if measurement.standard_error is None else f"± {measurement.standard_error:.4f} (independent points)"
+    if measurement.unbiased_score is None:
         note = "too few points"
     return (
-        Row("IsoScore", found.score, "1", found.warnings[0] if found.warnings else ""),
-        Row("unbiased score", found.unbiased_score, "1", note),
-        Row("effective dimensions", found.effective_dimensions, str(found.dim)),
+        Row("IsoScore", measurement.score, "1", next(iter(measurement.warnings), "")),
+        Row("unbiased score", measurement.unbiased_score, "1", note),
+        Row("effective dimensions", measurement.effective_dimensions, str(measurement.dim)),
     )
 
 

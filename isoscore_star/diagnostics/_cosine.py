@@ -9,11 +9,11 @@ from isoscore_star.diagnostics._points import on_sphere
 
 
 def average_cosine_similarity(X: Any, *, mask: Any = None) -> float:
-    """Average cosine of two different points, over all pairs, exactly and in O(m·d).
+    """Compute the average cosine of two different points, over all pairs, exactly and in O(m·d).
 
     The "average random cosine similarity" of Ethayarajh [1]_, which is usually estimated from sampled pairs. With
-    uᵢ = xᵢ/‖xᵢ‖ the sum over all pairs is ‖Σuᵢ‖² − m, so none has to be formed. It says where the mean lies rather
-    than how variance is spread [2]_.
+    uᵢ = xᵢ/‖xᵢ‖ the sum over all pairs is ‖Σuᵢ‖² − m. It depends on the mean rather than on how variance is spread
+    [2]_.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Intrinsic dimension: scikit-dimension's estimators, called with points they can take."""
+"""Intrinsic dimension: scikit-dimension's estimators, with exact distances and without repeated points."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from isoscore_star.diagnostics._neighbours import nearest_distances
 from isoscore_star.diagnostics._points import FloatArray, in_unit
 
 NEIGHBOURS = 20
-"""Neighbours of each point that the MLE looks at: scikit-dimension's default."""
+"""Neighbours of each point in the MLE: scikit-dimension's default."""
 WHY = "an intrinsic dimension"
 LARGEST = 1e9
-"""Dimension beyond which ratios of distances differ from 1 by no more than they may be off."""
+"""Dimension beyond which ratios of distances differ from 1 by no more than their rounding errors."""
 
 
 def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
-    """TwoNN: the intrinsic dimension from each point's two nearest neighbours.
+    """Estimate the intrinsic dimension from each point's two nearest neighbours (TwoNN).
 
     Calls `skdim.id.TwoNN` (the line through the empirical distribution, a tenth of the ratios left out, as in [1]_)
     with distances that are exact for near-duplicates too. Points that occur more than once count once, since a distance
@@ -63,7 +63,7 @@ def two_nn_dimension(X: Any, *, mask: Any = None) -> float:
 
 
 def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
-    """Maximum-likelihood intrinsic dimension of Levina & Bickel.
+    """Estimate the intrinsic dimension by the maximum likelihood of Levina & Bickel [1]_.
 
     Calls `skdim.id.MLE`, whose estimates at the points are averaged by their inverses [2]_, with distances that are
     exact for near-duplicates too. Points that occur more than once count once, since the logarithm of a distance of
@@ -74,7 +74,7 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     X, mask :
         Points as rows, more than `n_neighbors` different ones, and which of them count; see `isoscore_star.isoscore`.
     n_neighbors : int, default 20
-        Neighbours of each point that are looked at, at least 3.
+        Neighbours of each point that are used, at least 3.
 
     Returns
     -------
@@ -107,17 +107,14 @@ def mle_dimension(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) ->
     estimators = _scikit_dimension()
     points = _different(X, mask, n_neighbors + 1)
     nearest = nearest_distances(points, n_neighbors)
-    fit = estimators.MLE().fit
-    return _estimate(
-        nearest,
-        lambda: fit(points, precomputed_knn_arrays=(nearest, None), n_neighbors=n_neighbors).dimension_,
-    )
+    options = {"precomputed_knn_arrays": (nearest, None), "n_neighbors": n_neighbors}
+    return _estimate(nearest, lambda: estimators.MLE().fit(points, **options).dimension_)
 
 
 def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> float:
-    """ID score: the maximum-likelihood intrinsic dimension as a fraction of d, at most 1.
+    """Compute the ID score: the maximum-likelihood intrinsic dimension as a fraction of d, at most 1.
 
-    How the IsoScore paper [1]_ makes a measure of isotropy of `mle_dimension`.
+    So the IsoScore paper [1]_ turns `mle_dimension` into a measure of isotropy.
 
     Parameters
     ----------
@@ -151,7 +148,7 @@ def id_score(X: Any, n_neighbors: int = NEIGHBOURS, *, mask: Any = None) -> floa
 
 
 def _different(X: Any, mask: Any, least: int) -> FloatArray:
-    """Each different point once, in a unit that does not matter."""
+    """Return each different point once, scaled, which changes no intrinsic dimension."""
     points = in_unit(arguments.points(X, mask, WHY))
     different = np.unique(points, axis=0)
     if len(different) == 1:
@@ -166,7 +163,7 @@ def _different(X: Any, mask: Any, least: int) -> FloatArray:
 
 
 def _estimate(nearest: FloatArray, estimate: Callable[[], float]) -> float:
-    """Estimate a dimension from distances, if those have ratios that tell of one."""
+    """Estimate a dimension from distances, or raise if their ratios determine none."""
     if not nearest.all():
         raise DegenerateDataError(
             "X",
@@ -175,7 +172,7 @@ def _estimate(nearest: FloatArray, estimate: Callable[[], float]) -> float:
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         dimension = float(estimate())
-    # Of equal distances rounding alone makes ratios, whose logarithms are some 1e-16, and an inverse of some 1e16.
+    # Ratios of equal distances differ from 1 by rounding: their logarithms are some 1e-16, the inverse some 1e16.
     if not 0 < dimension < LARGEST:
         raise DegenerateDataError(
             "X",

@@ -13,14 +13,14 @@ from isoscore_star.diagnostics._points import centred
 def outlier_dimensions(
     X: Any, factor: float = Measurement.OUTLIER_FACTOR, *, mask: Any = None
 ) -> tuple[OutlierDimension, ...]:
-    """Find the dimensions whose variance is many times the average one, largest first.
+    """Return the dimensions whose variance is many times the average, largest first.
 
     Parameters
     ----------
     X, mask :
         Points as rows, and which of them count; see `isoscore_star.isoscore`.
     factor : float, default 5.0
-        How many times the average variance makes an outlier; five in [1]_.
+        Multiple of the average variance from which on a dimension is an outlier; five in [1]_.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def outlier_dimensions(
     >>> import numpy as np
     >>> from isoscore_star import diagnostics
     >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
-    >>> [found.dimension for found in diagnostics.outlier_dimensions(points)]
+    >>> [outlier.dimension for outlier in diagnostics.outlier_dimensions(points)]
     [0]
     """
     factor = arguments.number("factor", factor, 0.0)

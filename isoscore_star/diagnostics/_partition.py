@@ -15,13 +15,12 @@ _BLOCK_ROWS = 1024
 
 
 def partition_score(X: Any, *, mask: Any = None) -> float:
-    """Smallest over largest partition function, min Z(c) / max Z(c), over the eigenvectors c of XᵀX.
+    """Compute the partition score: min Z(c) / max Z(c) over the eigenvectors c of XᵀX, where Z(c) = Σᵢ exp(c·xᵢ).
 
-    Z(c) = Σᵢ exp(c·xᵢ), and a cloud is isotropic in this sense if Z is the same in all directions [1]_ [2]_. The
-    eigenvectors are the columns of LAPACK's matrix, and c·x is a dot product: code in circulation takes rows and
-    elementwise products. Both signs of each eigenvector count, since both are eigenvectors and Z tells them apart;
-    so the answer does not hang on the sign that a library happens to return. Sums of exponentials are taken by their
-    logarithms and cannot overflow.
+    A cloud is isotropic in this sense if Z is the same in all directions [1]_ [2]_. The eigenvectors are the columns of
+    LAPACK's matrix, and c·x is a dot product: some published code takes rows and elementwise products. Both signs of
+    each eigenvector count, since Z differs between them, so the result does not depend on the sign that a library
+    returns. Sums of exponentials are computed by their logarithms and cannot overflow.
 
     Parameters
     ----------
@@ -57,12 +56,12 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
     unit = max(1.0, float(np.abs(points).max()))  # keeps squares, and the logarithms below, in range
     points /= unit
     if m < dim:
-        # The products with the eigenvectors that the points have a part in; with the others all are zero.
+        # Products with the eigenvectors of the nonzero eigenvalues; those with the others are zero.
         left, singular, _ = svd(points, full_matrices=False, overwrite_a=True, check_finite=False)
         products, others = left * singular, [math.log(m) / unit]
     else:
         products, others = points @ eigh(points.T @ points, overwrite_a=True, check_finite=False)[1], []
-    with np.errstate(over="ignore"):  # of differences whose exponential is 0
+    with np.errstate(over="ignore"):  # in differences whose exponential is 0
         logarithms = np.concatenate(
             [_log_partition(products, unit), _log_partition(np.negative(products, out=products), unit), others]
         )
@@ -70,7 +69,7 @@ def partition_score(X: Any, *, mask: Any = None) -> float:
 
 
 def _log_partition(products: FloatArray, unit: float) -> FloatArray:
-    """Logarithms of the columns' sums of exp(unit·product), in the unit; block by block, since there may be many."""
+    """Return the logarithm, over `unit`, of each column's sum of exp(unit·product), computed block by block."""
     largest = products.max(axis=0)
     sums = np.zeros_like(largest)
     for start in range(0, len(products), _BLOCK_ROWS):

@@ -1,4 +1,4 @@
-"""Points brought to units and places in which nothing overflows: what the diagnostics work on."""
+"""Scaled, centred and normalized points, with which nothing overflows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FloatArray = NDArray[np.float64]
 
 
 def in_unit(points: FloatArray) -> FloatArray:
-    """Divide all points by a power of two, so that none exceeds 1 and squares keep in range; 0 stays 0."""
+    """Divide all points by a power of two, so that no value exceeds 1 and squares stay in range; 0 stays 0."""
     exponent = int(np.frexp(np.abs(points).max(initial=0.0))[1])
     return np.asarray(np.ldexp(points, -exponent))
 
 
 def centred(points: FloatArray) -> FloatArray:
-    """Subtract the mean, in units of about the largest deviation; an error if nothing is left."""
-    # A difference from a point of the cloud first: identical points give exact zeros, and a far mean costs no digits.
+    """Subtract the mean, in units of about the largest deviation; raise for identical points."""
+    # One point is subtracted first: identical points become exact zeros, and a far mean costs no digits.
     points = in_unit(points)
     moved = points - points[0]
     if not moved.any():
@@ -28,7 +28,7 @@ def centred(points: FloatArray) -> FloatArray:
 
 
 def on_sphere(points: FloatArray, why: str) -> FloatArray:
-    """Divide each point by its length; an error if one is the origin, which has no direction."""
+    """Divide each point by its length; raise if one is the origin, which has no direction."""
     largest = np.abs(points).max(axis=1, keepdims=True)
     origins = np.flatnonzero(largest == 0)
     if len(origins):

@@ -12,11 +12,11 @@ from isoscore_star import InvalidValueError, arguments
 from isoscore_star.diagnostics._points import FloatArray, centred, in_unit
 
 RANK_ME_EPSILON = 1e-7
-"""What RankMe's authors add to each fraction for float32; kept, so that the value is theirs."""
+"""Added to each fraction by RankMe's authors, for float32; kept, so that values agree with theirs."""
 
 
 def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
-    """VarEx: what the first components would explain if all were equal, over what they explain.
+    """Compute VarEx: the variance that the first components would explain if all were equal, over what they explain.
 
     (k/d) / (λ₁ + … + λ_k)/(λ₁ + … + λ_d) with k = ⌊share·d⌋, at least 1, and λ the eigenvalues of the covariance [1]_.
 
@@ -25,12 +25,12 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     X, mask :
         Points as rows, and which of them count; see `isoscore_star.isoscore`.
     share : float, default 0.3
-        Share of the principal components that are looked at, in (0, 1].
+        Fraction of the principal components that count, in (0, 1].
 
     Returns
     -------
     float
-        In [k/d, 1]: 1 if the components explain no more than their share; never below k/d.
+        In [k/d, 1]: 1 if the k components explain the fraction k/d of the variance.
 
     Raises
     ------
@@ -53,17 +53,19 @@ def varex_score(X: Any, share: float = 0.3, *, mask: Any = None) -> float:
     share = arguments.number("share", share, 0.0, 1.0)
     if share == 0:
         raise InvalidValueError("share", "expected a number above 0, and at most 1; got 0, which leaves no component")
-    spread = _covariance_spectrum(X, mask)
-    dim = len(spread)
+    points = arguments.points(X, mask, "a covariance")
+    singular = _singular_values(points)
+    eigenvalues = (singular / singular[0]) ** 2  # of the covariance, scaled; all others are zero
+    dim = points.shape[1]
     k = max(1, math.floor(share * dim + 1e-9))  # 0.29 of 100 are 29, though the product is a little less
-    return float(min(1.0, (k / dim) / (spread[:k].sum() / spread.sum())))
+    return float(min(1.0, (k / dim) / (eigenvalues[:k].sum() / eigenvalues.sum())))
 
 
 def rank_me(X: Any, *, mask: Any = None) -> float:
-    """RankMe: the exponential of the entropy of the singular values of X, an effective rank.
+    """Compute RankMe, an effective rank: the exponential of the entropy of the singular values of X.
 
-    exp(−Σ pₖ·log pₖ) with pₖ = σₖ/Σσ + 10⁻⁷, σ the singular values of X as it is, not centred [1]_ (without the small
-    term the effective rank of Roy & Vetterli).
+    exp(−Σ pₖ·log pₖ) with pₖ = σₖ/Σσ + 10⁻⁷, σ the singular values of X, which is not centred [1]_ (without 10⁻⁷ the
+    effective rank of Roy & Vetterli).
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
     Returns
     -------
     float
-        Between 1 and min(m, d) (and the little that 10⁻⁷ adds). A mean far from zero lowers it.
+        Between 1 and min(m, d), but for what 10⁻⁷ adds. A mean far from zero lowers it.
 
     Raises
     ------
@@ -103,10 +105,9 @@ def rank_me(X: Any, *, mask: Any = None) -> float:
 
 
 def condition_number(X: Any, *, mask: Any = None) -> float:
-    """Largest over smallest eigenvalue of the covariance.
+    """Compute the largest over the smallest eigenvalue of the covariance [1]_.
 
-    From the singular values of the centred points, which keeps twice the digits that a covariance would; computed by
-    LAPACK [1]_.
+    From LAPACK's singular values of the centred points, which have twice the digits of eigenvalues of a covariance.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
     Returns
     -------
     float
-        At least 1, which is isotropic; infinite if the covariance is singular, as it always is for m ≤ d.
+        At least 1, which is isotropic; infinite if the covariance is singular, as always for m ≤ d.
 
     Raises
     ------
@@ -139,19 +140,10 @@ def condition_number(X: Any, *, mask: Any = None) -> float:
     points = arguments.points(X, mask, "a covariance")
     m, dim = points.shape
     singular = _singular_values(points)
-    # What LAPACK returns for an exact zero is at most about this (numpy.linalg.matrix_rank draws the line there too).
+    # LAPACK returns at most about this for an exact zero (also the tolerance of numpy.linalg.matrix_rank).
     if m <= dim or singular[-1] <= singular[0] * max(m, dim) * np.finfo(np.float64).eps:
         return math.inf
     return float((singular[0] / singular[-1]) ** 2)
-
-
-def _covariance_spectrum(X: Any, mask: Any) -> FloatArray:
-    """Eigenvalues of the covariance in units that do not matter, largest first, shape (d,)."""
-    points = arguments.points(X, mask, "a covariance")
-    singular = _singular_values(points)
-    spectrum = np.zeros(points.shape[1])
-    spectrum[: len(singular)] = (singular / singular[0]) ** 2
-    return spectrum
 
 
 def _singular_values(points: FloatArray) -> FloatArray:

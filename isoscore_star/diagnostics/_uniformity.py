@@ -12,11 +12,11 @@ from isoscore_star import arguments
 from isoscore_star.diagnostics._points import on_sphere
 
 _BLOCK_ROWS = 1024
-_SHARPEST = 1e6  # beyond, the rounding of a squared distance would be felt
+_SHARPEST = 1e6  # beyond, the rounding of squared distances would show in the result
 
 
 def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
-    """Logarithm of the average Gaussian potential of two different points, on the unit sphere.
+    """Compute the logarithm of the average Gaussian potential of two different points, on the unit sphere.
 
     log of the mean, over all pairs i ≠ j, of exp(−t·‖uᵢ − uⱼ‖²), with uᵢ = xᵢ/‖xᵢ‖ [1]_. Takes O(m²·d) time, and
     memory for a block of rows only.
@@ -59,8 +59,8 @@ def uniformity(X: Any, t: float = 2.0, *, mask: Any = None) -> float:
     total = -math.inf
     for start in range(0, m, _BLOCK_ROWS):
         block = directions[start : start + _BLOCK_ROWS]
-        # Squared distances of close points come out of 2 − 2·cos with an error of 1e-16, which the exponential does not
-        # feel; points are left out of their own pairs here, since subtracting them from the sum would cost its digits.
+        # 2 − 2·cos has an error of 1e-16, which does not matter in the exponential. Pairs of a point with itself are
+        # left out here, since subtracting them from the sum would cost its digits.
         exponents = 2 * t * (np.minimum(block @ directions.T, 1.0) - 1)
         exponents[np.arange(len(block)), start + np.arange(len(block))] = -math.inf
         total = float(np.logaddexp(total, logsumexp(exponents)))

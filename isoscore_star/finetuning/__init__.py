@@ -1,4 +1,4 @@
-"""Fine-tuning with I-STAR from the shell: Hugging Face models, GLUE or files, sweeps that go on where they were."""
+"""Fine-tuning of Hugging Face models with I-STAR, on GLUE or files, in sweeps that can be resumed."""
 
 from isoscore_star.finetuning._data import load_task
 from isoscore_star.finetuning._encoding import encode

@@ -1,4 +1,4 @@
-"""What happens beside the steps of one run: λ's schedule, a row for each step, the best state, progress."""
+"""Callbacks of one run: λ's schedule, a record of each step, the best state, progress."""
 
 from __future__ import annotations
 
@@ -16,32 +16,24 @@ from isoscore_star.finetuning._settings import Cell
 
 
 class StepWatch(TrainerCallback):
-    """Set λ before each step, and hand over what is known after it.
-
-    Attributes
-    ----------
-    penalty : IStarLoss or None
-        Whose λ follows the schedule; to be assigned.
-    seconds_per_step : float or None
-        Median over the steps, from the loaded batch to the logged loss: forward pass, penalty, backward pass, update.
-    """
+    """Sets λ before each step, and records each step after it."""
 
     def __init__(self, cell: Cell, record: Callable[[dict[str, Any]], None]) -> None:
         self.cell, self.record = cell, record
-        self.penalty: Any = None
+        self.penalty: Any = None  # an IStarLoss, once assigned, whose λ follows the schedule
         self._schedule: LambdaSchedule | None = None
         self._seconds: list[float] = []
         self._started = 0.0
         self._lam = self._lr = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Lay the schedule over the steps."""
+        """Make the schedule."""
         self._schedule = LambdaSchedule(
             self.cell.lam, state.max_steps, warmup_steps=self.cell.warmup_steps, shape=self.cell.lam_schedule
         )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
-        """Set λ, and keep the learning rate that this step will use."""
+        """Set λ, and keep the learning rate of this step."""
         assert self._schedule is not None
         self._lam = self._schedule(state.global_step)
         if self.penalty is not None:
@@ -59,43 +51,35 @@ class StepWatch(TrainerCallback):
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Median over the steps."""
+        """Median time from the loaded batch to the logged loss."""
         return median(self._seconds) if self._seconds else None
 
 
 class KeepBest(TrainerCallback):
-    """Save the model whenever it did better than before on the evaluation data, or say that it cannot be written.
-
-    Attributes
-    ----------
-    scores : dict of str to float
-        All metrics of the best state; empty before any evaluation.
-    is_last : bool
-        Whether the last evaluated state is the best one.
-    """
+    """Saves the model whenever its metric on the evaluation data improves."""
 
     def __init__(self, metric: str, folder: Path, tokenizer: Any) -> None:
         self.metric, self.folder, self.tokenizer = metric, folder, tokenizer
-        self.scores: dict[str, float] = {}
+        self.scores: dict[str, float] = {}  # all metrics of the best state
         self.step = 0
-        self.is_last = False
+        self.is_last = False  # whether the last evaluated state is the best one
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **kwargs: Any
     ) -> None:
         """Compare, and save if better."""
-        found = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        self.is_last = not self.scores or found[self.metric] > self.scores[self.metric]
+        scores = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        self.is_last = not self.scores or scores[self.metric] > self.scores[self.metric]
         if self.is_last:
-            self.scores, self.step = found, state.global_step
-            # A full disk has other names in safetensors and tokenizers, which write these files.
+            self.scores, self.step = scores, state.global_step
+            # safetensors and tokenizers raise other exceptions than OSError on a full disk.
             with writing_to(self.folder, Exception):
                 model.save_pretrained(self.folder)
                 self.tokenizer.save_pretrained(self.folder)
 
 
 class ReportProgress(TrainerCallback):
-    """Report which fraction of a run is done, after each step."""
+    """Reports the fraction of a run that is done, after each step."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:
         self.progress = progress

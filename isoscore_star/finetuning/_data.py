@@ -18,7 +18,7 @@ from isoscore_star.readers import SelectionError
 
 
 def require_files(settings: Settings) -> None:
-    """Require names, a known task and its files, before anything is loaded."""
+    """Require that names are not empty, the task is known and its files exist, before anything is loaded."""
     for name, value in asdict(settings).items():
         words = value if isinstance(value, tuple) else (value,)
         if words and all(isinstance(word, str) and not word.strip() for word in words):
@@ -44,9 +44,9 @@ def load_task(settings: Settings) -> TaskData:
     FileContentError
         If a file is damaged.
     InvalidValueError
-        If the data cannot be had, or a label of the evaluation data never occurs in the training data.
+        If the data cannot be loaded, or a label of the evaluation data never occurs in the training data.
     MissingDependencyError
-        If a task of GLUE is asked for without ``datasets``.
+        If a task of GLUE needs ``datasets``, and it is not installed.
     """
     data = load_files(settings) if is_file(settings.task) else _from_glue(settings)
     train, evaluation = data.train.at_most(settings.max_train), data.evaluation.at_most(settings.max_eval)
@@ -65,15 +65,15 @@ def _from_glue(settings: Settings) -> TaskData:
     datasets.disable_progress_bars()
     try:
         with offline_if_unreachable("nyu-mll/glue"):
-            found = datasets.load_dataset("nyu-mll/glue", settings.task)
+            loaded = datasets.load_dataset("nyu-mll/glue", settings.task)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InvalidValueError(
             "task",
             f"{settings.task} is neither in the cache of datasets nor could it be loaded from the Hugging Face "
             f"hub ({first_line(error)}). Without a network, give files: --task train.tsv --eval-file dev.tsv",
         ) from error
-    names = None if task.metric == "pearson" else list(found["train"].features["label"].names)
-    train, evaluation = (_glue_examples(found[split], task) for split in ("train", task.evaluation))
+    names = None if task.metric == "pearson" else list(loaded["train"].features["label"].names)
+    train, evaluation = (_glue_examples(loaded[split], task) for split in ("train", task.evaluation))
     return TaskData(train, evaluation, names, settings.metric or task.metric)
 
 

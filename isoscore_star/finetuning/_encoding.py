@@ -1,4 +1,4 @@
-"""Examples as a model takes them: tokens by its tokenizer."""
+"""Examples as tokens of a model's tokenizer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from isoscore_star import InvalidValueError
 from isoscore_star.finetuning._examples import Examples
 
 Encoded = list[dict[str, Any]]
-"""For each example what the tokenizer gives, and its label as ``labels``."""
+"""For each example the tokenizer's output, and its label as ``labels``."""
 
 
 def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
-    """Tokenize examples, without padding: each batch is padded to its own longest.
+    """Tokenize examples without padding, which each batch gets later.
 
     Parameters
     ----------
     examples : Examples
-        Of a task.
+        Texts or pairs of texts.
     tokenizer : PreTrainedTokenizer
-        The model's.
+        The model's tokenizer.
     max_length : int
         Tokens at which an example is cut off.
 
@@ -34,21 +34,21 @@ def encode(examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
     InvalidValueError
         If the tokenizer makes no token of a text.
     """
-    found = tokenizer(examples.texts, examples.pairs, truncation=True, max_length=max_length)
-    empty = next((index for index, tokens in enumerate(found["input_ids"]) if not tokens), None)
+    encoded = tokenizer(examples.texts, examples.pairs, truncation=True, max_length=max_length)
+    empty = next((index for index, tokens in enumerate(encoded["input_ids"]) if not tokens), None)
     if empty is not None:
         raise InvalidValueError(
             "task",
             f"the model's tokenizer makes no token of the text {reprlib.repr(examples.texts[empty])}. Leave it out",
         )
     return [
-        {**{name: values[index] for name, values in found.items()}, "labels": label}
+        {**{name: values[index] for name, values in encoded.items()}, "labels": label}
         for index, label in enumerate(examples.labels)
     ]
 
 
 def require_words(encoded: Encoded, tokenizer: Any, name: str) -> None:
-    """Require a vocabulary, in place of which transformers takes an empty one where its files are missing."""
+    """Require a vocabulary: transformers makes an empty one where its files are missing."""
     special = set(tokenizer.all_special_ids)
     if len({token for example in encoded for token in example["input_ids"]} - special) < 2:
         raise InvalidValueError(

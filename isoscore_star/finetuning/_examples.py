@@ -9,8 +9,7 @@ import numpy as np
 
 from isoscore_star import InvalidValueError
 
-# Which examples are held out or left out is the same for every run, whatever its seed.
-_SEED = 0
+_SEED = 0  # every run holds out, or leaves out, the same examples
 HELD_OUT = 0.1
 """Fraction of the training file that is evaluated on where no other file is given."""
 
@@ -28,33 +27,23 @@ class Examples(NamedTuple):
         return Examples([self.texts[i] for i in indices], pairs, [self.labels[i] for i in indices])
 
     def at_most(self, count: int | None) -> Examples:
-        """Return all, or as many of them by chance."""
+        """Return all examples, or `count` of them chosen at random."""
         if count is None or count >= len(self.texts):
             return self
         return self.pick(sorted(np.random.default_rng(_SEED).permutation(len(self.texts))[:count].tolist()))
 
 
 class TaskData(NamedTuple):
-    """A task's examples.
-
-    Attributes
-    ----------
-    train, evaluation : Examples
-        Apart from each other.
-    names : list of str or None
-        Names of the classes; None for regression.
-    metric : str
-        By which the best state of a run is chosen.
-    """
+    """A task's examples, apart from each other, its classes and its metric."""
 
     train: Examples
     evaluation: Examples
-    names: list[str] | None
-    metric: str
+    names: list[str] | None  # None for regression
+    metric: str  # by which the best state of a run is chosen
 
 
 def split(examples: Examples, file: str) -> tuple[Examples, Examples]:
-    """Hold out some examples, the same ones every time.
+    """Return examples to train on, and a tenth held out: the same ones every time.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Examples from files: which columns they are in, and what their labels stand for."""
+"""Examples from files: their columns and their labels."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def _read(settings: Settings, file: str) -> Examples:
     own = [settings.text_column, settings.text_pair_column, settings.label_column]
     known = [name for name in own if name] or [*TEXTS, *LABELS]
     table = read_table(Path(file), settings.columns, known)
-    text = settings.text_column or _found(table, TEXTS, "text-column")
+    text = settings.text_column or _first_of(table, TEXTS, "text-column")
     pair = settings.text_pair_column or (PAIRS.get(text) if settings.text_column is None else None)
     if pair is not None and settings.text_pair_column is None and pair not in table.columns:
         pair = None
-    label = settings.label_column or _found(table, LABELS, "label-column")
+    label = settings.label_column or _first_of(table, LABELS, "label-column")
     return Examples(
         _texts(table, text),
         None if pair is None else _texts(table, pair),
@@ -55,7 +55,7 @@ def _read(settings: Settings, file: str) -> Examples:
     )
 
 
-def _found(table: Table, names: tuple[str, ...], option: str) -> str:
+def _first_of(table: Table, names: tuple[str, ...], option: str) -> str:
     for name in names:
         if name in table.columns:
             return name
@@ -75,7 +75,7 @@ def _texts(table: Table, column: str) -> list[str]:
 def _require_characters(table: Table, row: int, text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # JSON can hold one alone
+    except UnicodeEncodeError as error:  # JSON may contain a lone surrogate
         raise FileContentError(
             table.path,
             f"row {row} has a surrogate alone, U+{ord(text[error.start]):X}, which is no character: "
@@ -106,7 +106,7 @@ def _number(label: str) -> float | None:
 
 
 def _are_measures(labels: list[str], file: str) -> bool:
-    """Return whether labels are measured values, as 3.8, rather than names of classes, as 0 and 1."""
+    """Return whether labels are measured values, such as 3.8, rather than names of classes, such as 0 and 1."""
     numbers = [_number(label) for label in labels]
     measured = [row for row, number in enumerate(numbers) if number is not None and number != round(number)]
     if measured and None in numbers:

@@ -1,4 +1,4 @@
-"""Isotropy and intrinsic dimension of the token states that a model gives to held-out text."""
+"""Isotropy and intrinsic dimension of a model's token states of held-out text."""
 
 from __future__ import annotations
 
@@ -29,29 +29,15 @@ NO_SKDIM = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured; None where a number does not exist.
-
-    Attributes
-    ----------
-    isoscore_star, isoscore_star_unbiased : float or None
-        Of the union of all layers but the embedding layer.
-    isoscore_star_by_layer, intrinsic_dimension_by_layer : list of float or None
-        The embedding layer first.
-    intrinsic_dimension : float or None
-        Of the last layer.
-    tokens : int
-        Token states of each layer.
-    notes : list of str
-        Why numbers are missing.
-    """
+    """Scores of the union of all layers but the embedding layer, and of each layer; None where one is undefined."""
 
     isoscore_star: float | None
     isoscore_star_unbiased: float | None
-    isoscore_star_by_layer: list[float | None]
-    intrinsic_dimension: float | None
+    isoscore_star_by_layer: list[float | None]  # the embedding layer first
+    intrinsic_dimension: float | None  # of the last layer
     intrinsic_dimension_by_layer: list[float | None]
-    tokens: int
-    notes: list[str]
+    tokens: int  # of each layer
+    notes: list[str]  # why numbers are missing
 
 
 def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int) -> HeldOut:
@@ -74,7 +60,7 @@ def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any]
     except IsoScoreError as error:
         if not moments:
             raise
-        # A run that diverged is a result; it must not end the sweep.
+        # A run that diverged is a result, and does not end the sweep.
         nothing: list[float | None] = [None] * len(moments)
         return HeldOut(None, None, nothing, None, nothing, total, [f"Not measured: {error}"])
     return _measured(moments, [np.concatenate(sample) for sample in samples], total)
@@ -109,7 +95,7 @@ def _defined(score: Callable[[], float]) -> float | None:
 
 
 def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) -> None:
-    """Require, before any training, a model that takes the examples and has states that can be measured."""
+    """Require, before any training, a model that takes the examples and whose states can be measured."""
     longest = max(encoded, key=lambda example: len(example["input_ids"]))
     largest = max(encoded, key=lambda example: max(example["input_ids"]))
     for example in (longest, largest):
@@ -139,12 +125,13 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
 def _token_states(
     model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int
 ) -> Iterator[list[NDArray[Any]]]:
-    """Return each batch's token states, an array of shape (tokens, d) a layer."""
+    """Return each batch's token states, one array of shape (tokens, d) for each layer."""
     device = next(model.parameters()).device
     model.eval()
     by_length = sorted(encoded, key=lambda example: len(example["input_ids"]))
     for start in range(0, len(by_length), batch_size):
-        batch = collate([_inputs(example) for example in by_length[start : start + batch_size]])
+        examples = by_length[start : start + batch_size]
+        batch = collate([{name: example[name] for name in example if name != "labels"} for example in examples])
         inputs = {name: value.to(device) for name, value in batch.items()}
         states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
         if states is None:
@@ -154,7 +141,3 @@ def _token_states(
             )
         mask = inputs["attention_mask"].bool()
         yield [layer[mask].float().cpu().numpy() for layer in states]
-
-
-def _inputs(example: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in example.items() if name != "labels"}

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be asked, found out at once: its own clients try for a minute before giving up."""
+"""Quick test of whether the Hugging Face hub answers: its clients try for a minute before they fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAYS = "Give the folder of a saved model, or the name of one on the Hugging Face
 
 @functools.cache
 def has_model(name: str) -> bool:
-    """Return whether the hub can be asked for a model; if not, the cache may have it."""
+    """Return whether the hub has a model; False if it does not answer, so that only the cache may have it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -24,14 +24,14 @@ def has_model(name: str) -> bool:
         raise InvalidValueError(
             "model", f"{name!r} is no folder here, and the Hugging Face hub has no public model of that name. {WAYS}"
         ) from error
-    except Exception:  # whatever the client's client calls an unreachable server
+    except Exception:  # of an unreachable server, which has many names
         return False
     return True
 
 
 @contextmanager
 def offline_if_unreachable(dataset: str) -> Iterator[None]:
-    """Let ``datasets`` look into its cache at once if the hub cannot be asked for a dataset."""
+    """Make ``datasets`` use only its cache if the hub does not answer for a dataset."""
     import datasets
     import huggingface_hub
 

@@ -12,11 +12,11 @@ from isoscore_star.atomic_files import writing_to
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes from it until this one ends, killed or not."""
+    """Make a folder and lock it for other processes, until this one ends, killed or not."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")
-    with writing_to(folder, NotImplementedError):  # which says that the file system has no locks
+    with writing_to(folder, NotImplementedError):  # raised by file systems without locks
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

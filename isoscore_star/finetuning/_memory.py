@@ -1,4 +1,4 @@
-"""Running out of memory: how each library says so, and what helps."""
+"""Errors of too little memory, with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How predictions are scored: the metrics of GLUE, by scikit-learn and SciPy."""
+"""Metrics of GLUE, by scikit-learn and SciPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALONGSIDE = {
     "matthews": ("matthews",),
     "pearson": ("pearson", "spearman"),
 }
-"""Main metrics, each with all that are computed with it; pearson is for regression."""
+"""Each main metric, and all metrics computed with it; pearson is for regression."""
 
 
 def scores(metric: str, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
@@ -26,9 +26,9 @@ def scores(metric: str, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str,
     metric : str
         One of `ALONGSIDE`.
     logits : ndarray of shape (n, classes), or (n, 1) for regression
-        What the model puts out.
+        Output of the model.
     labels : ndarray of shape (n,)
-        Class numbers, or wanted values.
+        Class numbers, or values for regression.
 
     Returns
     -------
@@ -39,22 +39,23 @@ def scores(metric: str, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str,
 
     if metric == "pearson":
         return _correlations(logits.reshape(len(labels)), labels)
-    found = logits.argmax(-1)
-    accuracy = float(accuracy_score(labels, found))
+    predicted = logits.argmax(-1)
+    accuracy = float(accuracy_score(labels, predicted))
     if metric == "matthews":
-        return {"matthews": float(matthews_corrcoef(labels, found))}
+        return {"matthews": float(matthews_corrcoef(labels, predicted))}
     if metric == "f1":
         average = "binary" if logits.shape[-1] == 2 else "macro"
-        return {"f1": float(f1_score(labels, found, average=average, zero_division=0.0)), "accuracy": accuracy}
+        return {"f1": float(f1_score(labels, predicted, average=average, zero_division=0.0)), "accuracy": accuracy}
     return {"accuracy": accuracy}
 
 
-def _correlations(found: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
+def _correlations(predicted: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
     from scipy.stats import pearsonr, spearmanr
 
-    if len(wanted) < 2 or not np.isfinite(found).all():
+    if len(labels) < 2 or not np.isfinite(predicted).all():
         return {"pearson": 0.0, "spearman": 0.0}
+    measures = {"pearson": pearsonr, "spearman": spearmanr}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of constant input, whose correlation is NaN
-        values = {"pearson": pearsonr(found, wanted).statistic, "spearman": spearmanr(found, wanted).statistic}
+        warnings.simplefilter("ignore")  # about constant input, whose correlation is NaN
+        values = {name: measure(predicted, labels).statistic for name, measure in measures.items()}
     return {name: float(value) if math.isfinite(value) else 0.0 for name, value in values.items()}

@@ -29,7 +29,7 @@ def require_packages() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from writing bars and advice between those of the command."""
+    """Turn off the bars and advice of transformers."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
@@ -70,11 +70,11 @@ def load_model(name: str, tokenizer: Any, data: TaskData, dropout: float | None 
     Parameters
     ----------
     name : str
-        Of the hub, or a folder.
+        Name on the hub, or a folder.
     tokenizer : PreTrainedTokenizer
-        The model's.
+        The model's tokenizer.
     data : TaskData
-        The task, which says what the head is for.
+        The task, which determines the head.
     dropout : float, optional
         Every dropout rate of the model; its own by default.
 
@@ -95,11 +95,10 @@ def load_model(name: str, tokenizer: Any, data: TaskData, dropout: float | None 
     if dropout is not None:
         own = _load(name, AutoConfig.from_pretrained).to_dict()
         task |= {rate: dropout for rate, value in own.items() if "drop" in rate and isinstance(value, float)}
-    # A head for another number of classes is replaced, like one that is missing.
     model, loaded = _load(
         name,
         AutoModelForSequenceClassification.from_pretrained,
-        ignore_mismatched_sizes=True,
+        ignore_mismatched_sizes=True,  # a head for another number of classes is replaced
         output_loading_info=True,
         **task,
     )
@@ -122,7 +121,7 @@ def _load(name: str, load: Any, part: str = "", **options: Any) -> Any:
         return load(name, local_files_only=not has_model(name), **options)
     except IsoScoreError:
         raise
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # a damaged file may raise anything
         if is_path:
             raise InvalidValueError(
                 "model", f"the folder {name} holds no usable model: {part}{first_line(error)}"

@@ -1,4 +1,4 @@
-"""Whether the files of a model's folder are whole, before anything is made of them."""
+"""Checks that the files of a model's folder are whole, before a model is loaded from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ = (
 
 
 def require_whole_files(folder: Path) -> None:
-    """Require JSON that can be read, and headers of weights that fit their files."""
+    """Require readable JSON, and headers of weights that fit their files."""
     try:
         for file, fault in _faults(folder):
             raise InvalidValueError("model", f"{file}: {fault}. Fetch or save the model anew")
@@ -28,7 +28,7 @@ def require_whole_files(folder: Path) -> None:
 def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
     from safetensors import SafetensorError, safe_open
 
-    for file in sorted(found for pattern in _READ for found in folder.glob(pattern) if found.is_file()):
+    for file in sorted(path for pattern in _READ for path in folder.glob(pattern) if path.is_file()):
         require_fetched(file)
         try:
             if not isinstance(json.loads(file.read_bytes()), dict):
@@ -39,7 +39,7 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
             yield file, f"is not UTF-8 text ({error.reason} at byte {error.start})"
         except (ValueError, RecursionError):
             yield file, "holds JSON that is nested too deeply, or a number of too many digits"
-    for file in sorted(found for found in folder.glob("*.safetensors") if found.is_file()):
+    for file in sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
         require_fetched(file)
         try:
             with safe_open(file, "np"):
@@ -49,7 +49,7 @@ def _faults(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def require_own_weights(model: Any, loaded: dict[str, Any], name: str) -> None:
-    """Require that all weights but those of head and pooler came from files: transformers makes up others silently."""
+    """Require that all weights but those of head and pooler came from files: transformers draws others silently."""
     base = f"{model.base_model_prefix}."
     mismatched = {key if isinstance(key, str) else key[0] for key in loaded["mismatched_keys"]}
     missing = [key for key in loaded["missing_keys"] if "pooler" not in key]

@@ -1,4 +1,4 @@
-"""results.json: written by one process, and so that a sweep that was killed goes on where it was."""
+"""results.json, written by one process at a time, from which a killed sweep is resumed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from isoscore_star.finetuning._steps import Steps, reading_results
 from isoscore_star.readers import SelectionError
 
 MEASURED = ("isoscore_star", "isoscore_star_unbiased", "intrinsic_dimension", "seconds_per_step")
-"""What a run has one number of, or None, beside its metric."""
+"""Keys of a run's measured numbers, which may be None."""
 
 SWEPT = "swept"
-"""Stands among the settings for a value that each run has of its own."""
+"""In place of a value that differs from run to run, among the shared settings."""
 
 
 class Results:
@@ -58,12 +58,12 @@ class Results:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Make the folder ready to be written to, and keep other processes from it; a kill releases it.
+        """Lock the folder, remove unfinished files and rows, and write results.json; a kill releases the lock.
 
         Raises
         ------
         InvalidValueError
-            If nothing can be written there, or another process does.
+            If nothing can be written there, or another process holds the lock.
         FileContentError
             If a file there cannot be read.
         """
@@ -81,13 +81,13 @@ class Results:
         return next((run for run in self.runs if run["seed"] == seed and cell_of(run) == cell), None)
 
     def find_twin(self, cell: Cell, seed: int) -> dict[str, Any] | None:
-        """Return a finished run that differs by what plays no part, as by ζ with λ = 0."""
+        """Return a finished run that differs only in settings without effect, such as ζ with λ = 0."""
         return next(
             (run for run in self.runs if run["seed"] == seed and cell_of(run).effective == cell.effective), None
         )
 
     def add(self, run: dict[str, Any]) -> None:
-        """Take in a finished run and write the file.
+        """Add a finished run and write the file.
 
         Raises
         ------
@@ -100,22 +100,16 @@ class Results:
             self.write()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what results.json holds."""
+        """Return the content of results.json."""
         return {"settings": self.settings, "versions": _versions(), "runs": self.runs}
 
     def write(self) -> None:
-        """Write results.json at once: a kill leaves the old or the new one, never a part."""
+        """Write results.json as a whole: a kill leaves the old or the new file, never a part."""
         with replacing(self._path) as partial:
             partial.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     def add_step(self, step: Mapping[str, Any]) -> None:
-        """Append a row to steps.csv; it is there at once.
-
-        Raises
-        ------
-        InvalidValueError
-            If it cannot be written.
-        """
+        """Append a row to steps.csv, or raise InvalidValueError if it cannot be written."""
         self._steps.add(step)
 
     def _read(self) -> None:
@@ -123,8 +117,8 @@ class Results:
             if not self._path.exists():
                 return
         with reading_results(self._path):
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            before, self.runs = dict(found["settings"]), list(found["runs"])
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            before, self.runs = dict(content["settings"]), list(content["runs"])
             for run in self.runs:
                 _require_run(run)
         differing = [
@@ -141,7 +135,7 @@ class Results:
 
 
 def _require_run(run: Mapping[str, Any]) -> None:
-    """Require all of a record that is compared and shown."""
+    """Require all entries of a record that are compared and shown."""
     hash(cell_of(run))
     number = (int, float, type(None))
     kinds: list[tuple[Any, Any]] = [(run["name"], str), (run["seed"], int), (run["metric"]["name"], str)]
@@ -154,21 +148,21 @@ def _require_run(run: Mapping[str, Any]) -> None:
 
 
 def shared_settings(settings: Settings, base: Cell, swept: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the settings that all runs of a folder have in common, without the penalty's, which name each run."""
+    """Return the settings that all runs of a folder share; those of the penalty are part of each run's name."""
     cell = {name: SWEPT if name in swept else value for name, value in asdict(base).items() if name not in PENALTY}
     return {**asdict(settings), **cell, **more}
 
 
 def cell_of(run: Mapping[str, Any]) -> Cell:
-    """Return the cell that a run's record names."""
+    """Return the cell of a run's record."""
     return Cell(**{field.name: run[field.name] for field in fields(Cell)})
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("isoscore-star", "torch", "transformers", "datasets", "scikit-learn", "scikit-dimension"):
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

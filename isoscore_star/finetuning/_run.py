@@ -18,15 +18,14 @@ from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
 from isoscore_star.finetuning._metrics import ALONGSIDE, scores
 from isoscore_star.finetuning._model import load_model
-from isoscore_star.finetuning._settings import Cell, Settings
+from isoscore_star.finetuning._settings import PENALTY, Cell, Settings
 from isoscore_star.integrations.huggingface import IStarTrainer
 
-# An evaluation keeps no states for a backward pass.
-_EVALUATION_BATCH = 32
+_EVALUATION_BATCH = 32  # at least, since nothing is kept for a backward pass
 
 
 class Prepared(NamedTuple):
-    """What all runs use, loaded and tokenized once."""
+    """Settings, data and tokenizer of all runs, loaded once."""
 
     settings: Settings
     data: TaskData
@@ -59,18 +58,18 @@ def run(
             "train_dataset": prepared.train,
             "eval_dataset": prepared.evaluation,
             "data_collator": collate,
-            "compute_metrics": lambda found: scores(data.metric, _logits(found), found.label_ids),
+            "compute_metrics": lambda result: scores(data.metric, _logits(result), result.label_ids),
             "callbacks": [watch, best, ReportProgress(progress)],
         }
         if cell.lam == 0:
             trainer = Trainer(**common)
         else:
-            # The best state is measured at the end, so not every evaluation has to be.
-            trainer = IStarTrainer(**common, istar=_penalty(cell, settings), eval_isoscore_star=False)
+            penalty = {name: getattr(cell, name) for name in PENALTY} | {"layers": settings.layers}
+            # Only the best state is measured, at the end.
+            trainer = IStarTrainer(**common, istar=penalty, eval_isoscore_star=False)
             watch.penalty = trainer.istar
         trainer.remove_callback(PrinterCallback)
-        # Heads for classification take num_items_in_batch and ignore it, which would multiply the task's loss by the
-        # number of accumulated batches.
+        # Heads for classification ignore num_items_in_batch, so the loss would grow with the accumulated batches.
         trainer.model_accepts_loss_kwargs = False
         trainer.train()
         if not best.scores:
@@ -89,20 +88,9 @@ def run(
     }
 
 
-def _penalty(cell: Cell, settings: Settings) -> dict[str, Any]:
-    return {
-        "lam": cell.lam,
-        "zeta": cell.zeta,
-        "estimator": cell.estimator,
-        "target": cell.target,
-        "floor": cell.floor,
-        "layers": settings.layers,
-    }
-
-
 def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> TrainingArguments:
     settings = prepared.settings
-    size = min(cell.batch_size, max(len(prepared.train), len(prepared.evaluation)))  # memory is taken for all of it
+    size = min(cell.batch_size, max(len(prepared.train), len(prepared.evaluation)))  # memory is reserved for all of it
     arguments = TrainingArguments(
         output_dir=scratch,
         seed=seed,
@@ -123,9 +111,9 @@ def _arguments(prepared: Prepared, cell: Cell, seed: int, scratch: str) -> Train
         dataloader_pin_memory=settings.device != "cpu" and torch.cuda.is_available(),
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # several would each make a score of their own part of the batch
+        arguments._n_gpu = 1  # several would score parts of the batch
     return arguments
 
 
-def _logits(found: Any) -> Any:
-    return found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
+def _logits(result: Any) -> Any:
+    return result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions

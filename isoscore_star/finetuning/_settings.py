@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning: those that all runs have in common, and cells, which a sweep varies."""
+"""Settings of a fine-tuning: those that all runs share, and cells, which a sweep varies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PENALTY = ("lam", "zeta", "estimator", "target", "floor")
 
 
 MOST_EPOCHS = 1e9
-MOST_SEED = 2**32 - 1  # of NumPy, which the seed is for too
+MOST_SEED = 2**32 - 1  # of NumPy
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a sweep may vary."""
+    """Settings that a sweep may vary."""
 
     lam: float = 1.0
     zeta: float = 0.2
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def effective(self) -> Cell:
-        """The same, without what plays no part: two cells with equal effective ones are one and the same training."""
+        """The cell with settings without effect reset: cells with equal effective ones are the same training."""
         if self.lam == 0:
             own = {name: getattr(self, name) for name in ("epochs", "batch_size", "lr")}
             return Cell(lam=0.0, zeta=0.0, **own)
@@ -70,7 +70,7 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
     Parameters
     ----------
     base : Cell
-        The values of what is not swept.
+        The values of settings that are not swept.
     sweep : mapping of str to sequence
         Values by name. A `floor` holds for the cells with λ < 0, a `target` for those with λ ≠ 0.
 
@@ -89,18 +89,11 @@ def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:
         _check(cell)
     if any(cell.floor is not None for cell in combined) and not any(cell.lam < 0 for cell in combined):
         raise InvalidValueError("floor", "it stops a pull downwards, so it needs a lam below 0")
-    found = [replace(cell, floor=cell.floor if cell.lam < 0 else None) for cell in combined]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(replace(cell, floor=cell.floor if cell.lam < 0 else None) for cell in combined))
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Require seeds that every random generator takes.
-
-    Raises
-    ------
-    InvalidValueError
-        If one does not.
-    """
+    """Require seeds that every random generator takes."""
     for seed in seeds:
         if not 0 <= seed <= MOST_SEED:
             bound = "least 0" if seed < 0 else f"most {MOST_SEED}"
@@ -108,13 +101,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
-    """Read ``NAME=VALUE,VALUE,...``.
-
-    Raises
-    ------
-    InvalidValueError
-        If a name cannot be swept or comes twice, or a value is not of its kind.
-    """
+    """Read ``NAME=VALUE,VALUE,...``; raise InvalidValueError for unknown or repeated names and wrong values."""
     sweep: dict[str, list[Any]] = {}
     for word in " ".join(words).split():
         option, equals, values = word.partition("=")

@@ -15,7 +15,7 @@ STEP_COLUMNS = ("run", "step", "loss", "istar_loss", "isoscore_star", "lam", "lr
 
 
 class Steps:
-    """The file."""
+    """The file steps.csv."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,14 +38,14 @@ class Steps:
             writer.writerows(kept)
 
     def sync(self) -> None:
-        """Write what is buffered to the disk."""
+        """Write the file's buffered content to the disk."""
         if self._path.exists():
             sync(self._path)
 
 
 @contextmanager
 def reading_results(path: Path) -> Iterator[None]:
-    """Raise FileContentError where a file holds something else than the results of a fine-tuning."""
+    """Raise FileContentError where a file does not contain the results of a fine-tuning."""
     try:
         yield
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error, OSError) as error:

@@ -1,4 +1,4 @@
-"""Every cell with every seed, one run after another, without those that are there already."""
+"""Runs of every cell with every seed, one after another, without those that are finished already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from isoscore_star.finetuning._run import Prepared
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done, and with the fraction of all runs that is done."""
+"""Called with the current step, such as ``"loading"``, and the fraction of all runs that is done."""
 
 
 def finetune(
@@ -41,30 +41,30 @@ def finetune(
     Parameters
     ----------
     settings : Settings
-        Of all runs.
+        Shared by all runs.
     base : Cell
-        The values of what is not swept.
+        The values of settings that are not swept.
     sweep : mapping of str to sequence
         Values by name, of `Cell`'s fields.
     seeds : sequence of int
         One run each, for every combination.
     output : Path
-        Folder for results.json, steps.csv and the runs' best models. Runs that are there already are not made anew.
+        Folder for results.json, steps.csv and the runs' best models. Finished runs in it are not repeated.
     progress : callable, optional
-        Called with what is being done.
+        See `Progress`.
     keep_models : bool, default True
-        Leave the best state of each run in the folder; without, only its numbers.
+        Keep the best state of each run in the folder, not only its numbers.
 
     Returns
     -------
     Results
-        All runs of the folder. Those that differ by what plays no part (ζ with λ = 0 or the unbiased estimator) are
-        one training, which each records, the later ones with the first one's name as ``same_as``.
+        All runs of the folder. Those that differ only in settings without effect (ζ with λ = 0 or the unbiased
+        estimator) are one training; the later ones record the name of the first as ``same_as``.
 
     Raises
     ------
     IsoScoreError
-        See the readers of each part: for settings, files, models and memory that do not fit.
+        For settings, files and models that cannot be used, and too little memory.
     """
     wanted = cells(base, sweep)
     check_seeds(seeds)
@@ -128,7 +128,7 @@ def _run_all(
         folder = results.folder / "runs" / name
         _remove(folder)
         with advising_on_memory(cell, prepared.settings):
-            found = run(
+            measured = run(
                 prepared,
                 cell,
                 seed,
@@ -138,7 +138,7 @@ def _run_all(
             )
         if not keep_models:
             _remove(folder)
-        results.add({**own, **found, "model": f"runs/{name}/model" if keep_models else None})
+        results.add({**own, **measured, "model": f"runs/{name}/model" if keep_models else None})
 
 
 def _remove(folder: Path) -> None:
@@ -148,14 +148,9 @@ def _remove(folder: Path) -> None:
 
 
 def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:
-    """Return a name, unique among the runs of a folder, which is that of the run's folder too."""
-    parts = {name: getattr(cell, name) for name in (*PENALTY, *swept)}
-    shown = {**parts, "seed": seed}
-    return "_".join(f"{name}={_short(value)}" for name, value in shown.items() if value is not None)
-
-
-def _short(value: Any) -> str:
-    return str(value).removesuffix(".0")
+    """Return the name of a run and its folder, unique in the folder of results."""
+    parts = {**{name: getattr(cell, name) for name in (*PENALTY, *swept)}, "seed": seed}
+    return "_".join(f"{name}={str(value).removesuffix('.0')}" for name, value in parts.items() if value is not None)
 
 
 def _check_schedule(cell: Cell, settings: Settings, examples: int) -> None:
@@ -173,6 +168,6 @@ def _require_device(device: str) -> None:
 
 
 def _fingerprints(settings: Settings) -> dict[str, str]:
-    """Return each file's hash, so that runs on other data are not taken for the same."""
+    """Return each file's hash, which distinguishes runs on other data."""
     files = [file for file in (settings.task, settings.eval_file) if file is not None and is_file(file)]
     return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}

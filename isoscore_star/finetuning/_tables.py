@@ -17,7 +17,7 @@ _SHOWN = 10
 SUFFIXES = (".tsv", ".csv", ".jsonl")
 
 HEADERLESS = ("sentence", "label")
-"""What the columns of a file of sentences and labels are called that has no header."""
+"""Columns of a file of sentences and labels that has no header."""
 
 
 class Table(NamedTuple):
@@ -37,7 +37,7 @@ class Table(NamedTuple):
         return [row[index] for row in self.rows]
 
     def missing(self, wanted: str) -> str:
-        """Say that a column is missing, and which ones there are."""
+        """Return a message that a column is missing, with those that exist."""
         shown = ", ".join(repr(name if len(name) <= 40 else name[:37] + "...") for name in self.columns[:_SHOWN])
         shown += f" and {len(self.columns) - _SHOWN} more" if len(self.columns) > _SHOWN else ""
         hint = "" if self.path.suffix == ".jsonl" else ". If it has no header, name its columns with --columns"
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> Table:
-    """Read a table of text: ``.tsv`` without quoting, ``.csv`` with, or ``.jsonl``, an object a line."""
+    """Read a table of text: ``.tsv`` without quoting, ``.csv`` with quoting, or ``.jsonl``, one object a line."""
     if path.suffix.lower() not in SUFFIXES:
         raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
     require_file(path)
@@ -69,12 +69,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
 
 
 def require_file(path: Path) -> None:
-    """Require a file."""
+    """Require that a file exists."""
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except OSError as error:
-        raise SelectionError(f"{reprlib.repr(str(path))}", f"{error.strerror}") from error
-    if not there:
+        raise SelectionError(reprlib.repr(str(path)), f"{error.strerror}") from error
+    if not exists:
         raise SelectionError(path, "there is no such file")
 
 
@@ -82,7 +82,7 @@ _Rows = list[tuple[int, list[str]]]
 
 
 def _tab_rows(text: str) -> _Rows:
-    """Split at line ends and tabs alone: quotes, and what Unicode calls a line separator, are text."""
+    """Split at line ends and tabs only: quotes and Unicode's line separators are text."""
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line]
 
@@ -99,19 +99,12 @@ def _split_header(rows: _Rows, columns: Sequence[str] | None, known: Collection[
     first = [cell.strip() for cell in rows[0][1]]
     if columns is not None:
         return list(columns), rows[1:] if first == list(columns) else rows
-    if not set(first) & set(known):
-        found = _label_place(rows)
-        if found is not None:
-            return list(HEADERLESS if found == 1 else reversed(HEADERLESS)), rows
+    if not set(first) & set(known) and all(len(row) == 2 for _, row in rows):
+        # Without a header, the labels are the column in which the first row's value recurs.
+        recurring = [index for index in (0, 1) if any(row[index] == rows[0][1][index] for _, row in rows[1:])]
+        if len(recurring) == 1:
+            return list(HEADERLESS if recurring == [1] else reversed(HEADERLESS)), rows
     return first, rows[1:]
-
-
-def _label_place(rows: _Rows) -> int | None:
-    """Find the labels in a file of sentences and labels without a header: the column in which row 1 recurs."""
-    if any(len(row) != 2 for _, row in rows):
-        return None
-    recurring = [index for index in (0, 1) if any(row[index] == rows[0][1][index] for _, row in rows[1:])]
-    return recurring[0] if len(recurring) == 1 else None
 
 
 def _table_of_objects(path: Path, text: str) -> Table:
@@ -120,18 +113,18 @@ def _table_of_objects(path: Path, text: str) -> Table:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            value = json.loads(line)
         except json.JSONDecodeError as error:
             raise FileContentError(path, f"line {number} is not JSON: {error.msg}") from error
         except RecursionError as error:
             raise FileContentError(path, f"line {number} is nested too deeply") from error
         except ValueError as error:  # of Python's int
             raise FileContentError(path, f"line {number} holds a number of too many digits") from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise FileContentError(path, f"line {number} is not a JSON object")
-        objects.append(found)
-    names = list(dict.fromkeys(name for found in objects for name in found))
-    return _not_empty(Table(path, names, [[found.get(name) for name in names] for found in objects]))
+        objects.append(value)
+    names = list(dict.fromkeys(name for value in objects for name in value))
+    return _not_empty(Table(path, names, [[value.get(name) for name in names] for value in objects]))
 
 
 def _not_empty(table: Table) -> Table:

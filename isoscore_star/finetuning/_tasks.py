@@ -1,4 +1,4 @@
-"""The tasks of GLUE by name: which columns they have and how they are scored."""
+"""The tasks of GLUE: their columns and metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASKS = {
     "wnli": Task("sentence1", "sentence2"),
 }
 
-# Columns that are looked for in a file, in this order, where none are named; "#1 String" and "Quality" are MRPC's own.
+# Columns of a file, in order of preference, where the user names none; "#1 String" and "Quality" are MRPC's.
 TEXTS = ("sentence1", "premise", "question", "question1", "#1 String", "sentence", "text")
 PAIRS = {
     "sentence1": "sentence2",

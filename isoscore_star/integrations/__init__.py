@@ -1,5 +1,5 @@
-"""I-STAR inside the libraries that people train with; a module each, named after its library, which it needs.
+"""I-STAR in training libraries, one module for each, which needs the library of its name.
 
-`huggingface`, `sentence_transformers` and `lightning` add the penalty to training, `torchmetrics` measures. They build
-on `isoscore_star.backends.torch` and on the public interface alone.
+`huggingface`, `sentence_transformers` and `lightning` add the penalty to training, `torchmetrics` measures. They use
+the public interface and `isoscore_star.backends.torch` only.
 """

@@ -15,10 +15,10 @@ from isoscore_star.backends.torch import StreamingMoments
 
 
 class IsoScoreStar(Metric):
-    """IsoScore* of all points, exact however they are split into batches and processes.
+    """IsoScore* of all points, the same for any split into batches and processes.
 
-    Its one state holds count, mean and scatter (float64, about d² numbers: 134 MB for d = 4096), which processes
-    exchange instead of points. Half-precision points are multiplied in float32.
+    Its state holds count, mean and scatter (float64, about d² numbers: 134 MB for d = 4096), which processes exchange
+    instead of points. Half-precision points are multiplied in float32.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class IsoScoreStar(Metric):
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, NumPy or torch, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither: it takes away the bias of few points, for d + 2 more numbers.
+        ``"unbiased"`` needs neither: it removes the bias of small samples, for d + 2 more numbers.
     **kwargs
-        As every metric takes: ``process_group``, ``sync_on_compute``, ``dist_sync_on_step``, ...
+        Arguments of every metric: ``process_group``, ``sync_on_compute``, ``dist_sync_on_step``, ...
 
     Raises
     ------
@@ -41,10 +41,9 @@ class IsoScoreStar(Metric):
     Notes
     -----
     The result is 0 before there are two points (four for the unbiased estimator) or any variance, and NaN if a point
-    was not finite. The state stays in float64 whatever dtype is asked for by ``set_dtype`` or by the module that holds
-    the metric, and on the CPU where that moves to an Apple device, which has no float64. In a
-    ``MetricCollection`` all metrics get the same points: for a score of each layer keep a metric for each and update
-    each with its own.
+    was not finite. The state stays in float64, also after ``set_dtype`` or a conversion of the module that holds the
+    metric, and on the CPU if that module moves to MPS, which has no float64. In a ``MetricCollection`` all metrics get
+    the same points: for a score of each layer, update a separate metric for each.
 
     Examples
     --------
@@ -79,22 +78,22 @@ class IsoScoreStar(Metric):
         self.estimator = arguments.choice("estimator", estimator, arguments.ESTIMATORS)
         self.zeta = arguments.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
         target = None if shrinkage_cov is None else torch.tensor(arguments.shrinkage_cov(shrinkage_cov, self.dim))
-        # Neither is a metric's state: checkpoints of a model that holds one stay as they are.
+        # Not persistent, like a metric's state, so that checkpoints of a model with a metric do not change.
         self.register_buffer("shrinkage_cov", target, persistent=False)
         merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)
         empty = StreamingMoments(self.dim, fourth_order=self._fourth_order)
         self.add_state("moments", default=empty.packed(), dist_reduce_fx=merge)
 
     def update(self, states: Any, attention_mask: Any = None) -> None:
-        """Take in a batch of points.
+        """Add a batch of points.
 
         Parameters
         ----------
         states : Tensor of shape (batch, tokens, d) or (..., d), or a sequence of such tensors
-            Points as rows; of what a model returns for ``output_hidden_states=True``, the union of all layers. Entries
-            that are None are skipped.
+            Points as rows; of a sequence, such as a model's hidden states, the union. Entries that are None are
+            skipped.
         attention_mask : Tensor of shape (batch, tokens), optional
-            1 for points, 0 for padding; for all entries alike, or a sequence with one for each.
+            1 for points, 0 for padding; one for all entries, or a sequence with one for each.
         """
         clouds, masks = states, attention_mask
         if isinstance(states, Sequence):
@@ -111,9 +110,9 @@ class IsoScoreStar(Metric):
         )
 
     def merge_state(self, incoming_state: Any) -> None:
-        """Take in the points of another such metric, or of its ``metric_state``."""
+        """Add the points of another such metric, or of its ``metric_state``."""
         super().merge_state(incoming_state)
-        self._computed = None  # torchmetrics would go on giving what it computed before
+        self._computed = None  # torchmetrics would return the result from before
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Plot a value, or a sequence of values over time; needs matplotlib.
@@ -123,21 +122,21 @@ class IsoScoreStar(Metric):
         val : Tensor or sequence of Tensor, optional
             Results of ``compute`` or ``forward``; by default ``compute()``.
         ax : matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            By default those of a new figure.
 
         Returns
         -------
         figure, axes
-            As `torchmetrics` gives them.
+            Of matplotlib.
         """
         return self._plot(val, ax)
 
     def set_dtype(self, dst_type: Any) -> IsoScoreStar:
-        """Leave the state in float64: in half precision its count alone would be wrong beyond 2048 points."""
+        """Leave the state in float64: in float16 even its count would be wrong beyond 2048 points."""
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Any:
-        # torchmetrics' guard against conversion covers .half(), but neither model.to(torch.float16) nor buffers.
+        # torchmetrics prevents conversion by .half(), but not by model.to(torch.float16), nor that of buffers.
         def moved(tensor: Tensor) -> Tensor:
             if fn(torch.empty(0, device=tensor.device)).device.type == "mps":
                 return tensor
@@ -155,7 +154,7 @@ class IsoScoreStar(Metric):
 
 
 def _merged(stacked: Tensor, dim: int, fourth_order: bool) -> Tensor:
-    """Merge the states of several processes, stacked by torchmetrics; those without points count for nothing."""
+    """Merge the states of several processes, stacked by torchmetrics."""
     first, *others = (StreamingMoments.from_packed(vector, dim, fourth_order=fourth_order) for vector in stacked)
     for other in others:
         first.merge(other)

@@ -1,7 +1,7 @@
 """Read points from files in blocks, so that a file larger than memory can be measured.
 
-`open_array` picks the reader by the file's suffix, and every reader gives an `ArraySource`. `open_clouds`
-opens several files with their masks, and `StreamedCloud` measures what they hold.
+`open_array` picks the reader by the file's suffix; every reader returns an `ArraySource`. `open_clouds` opens several
+files with their masks, and `StreamedCloud` measures their points.
 """
 
 from isoscore_star.readers._clouds import Cloud, open_clouds

@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
 
 
 def choose(path: Path, candidates: Mapping[str, Candidate], key: str | None) -> str:
-    """Pick an array by its key, or the only one that can hold points."""
+    """Return the name of the array that a key matches or, without a key, of the only one that can hold points."""
     if not candidates:
         raise FileContentError(path, "holds no arrays")
     if key is not None:
@@ -46,9 +46,9 @@ def dense(
     check: Callable[[tuple[str, ...]], None],
     read: Callable[[tuple[str, ...], Index], list[NDArray[Any]]],
 ) -> DenseSource:
-    """Open an array of an archive, or stack its vectors where each point was saved under a name of its own.
+    """Open an array of an archive, or stack its vectors where each point was saved under a separate name.
 
-    `check` raises if one of the arrays of some names cannot be read, and `read` returns the parts of them at an index.
+    `check` raises if an array of these names cannot be read; `read` returns the part of each at an index.
     """
     names = () if key in candidates else _vectors(candidates, key)
     if not names:
@@ -69,7 +69,7 @@ def dense(
 
 
 def _vectors(candidates: Mapping[str, Candidate], key: str | None) -> tuple[str, ...]:
-    """Name the arrays below a key if they are vectors that can be points together, all of one length."""
+    """Return the names below a key if all their arrays are vectors of one length, which together are points."""
     below = {name: array for name, array in candidates.items() if key is None or name.startswith(f"{key}/")}
     alike = {array.shape for array in below.values()}
     (shape,) = alike if len(alike) == 1 else [()]
@@ -78,13 +78,13 @@ def _vectors(candidates: Mapping[str, Candidate], key: str | None) -> tuple[str,
 
 
 def offered(candidates: Mapping[str, Candidate]) -> str:
-    """List the arrays that a file holds, but no more than a reader of the message would look at."""
+    """Return a list of a file's arrays for a message, shortened."""
     shown = [f"{in_line(shortened(name))} {array.shape}" for name, array in list(candidates.items())[:SHOWN]]
     more = len(candidates) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def no_keys(path: Path, key: str | None) -> None:
-    """Refuse a key for a file that holds one array without a name."""
+    """Require that there is no key, for a file that holds one array without a name."""
     if key is not None:
         raise SelectionError(path, f"has no array {key!r}; it holds one array without a name")

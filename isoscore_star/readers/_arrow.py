@@ -1,4 +1,4 @@
-"""Parquet, Arrow and Feather files, read batch by batch; whatever a batch holds is validated before it is used."""
+"""Parquet, Arrow and Feather files, read batch by batch; each batch is validated before it is used."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from isoscore_star.readers._table import TableSource
 _SAMPLE_ROWS = 1000
 _BUFFER_BYTES = 2**16
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-_MAGIC_BYTES = 8
-"""Before the stream in a file of Arrow's file format."""
+_MAGIC_BYTES = 8  # before the stream in a file of Arrow's file format
 
 Batches = Callable[[list[int], int], Iterator[list[Any]]]
-"""Gives the arrays of some columns, by position, in batches of at most so many rows."""
+"""From positions of columns and the most rows of a batch to the columns' arrays, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,12 @@ def _parquet_file(path: Path) -> Any:
 
 
 def _require_rows(path: Path, file: Any) -> None:
-    """Hold the number of rows against that of its groups, which alone are read."""
-    # A column's own number is left alone: of damaged metadata its reader may end the process.
-    metadata = file.metadata
-    rows = metadata.num_rows
-    groups = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    if rows != groups:
-        raise FileContentError(path, f"is damaged: it tells of {rows} rows, its parts of {groups}")
+    """Require that the file and its row groups count the same rows, since only the groups are read."""
+    # Not the columns' counts: with damaged metadata, reading those may end the process.
+    rows = file.metadata.num_rows
+    in_groups = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+    if rows != in_groups:
+        raise FileContentError(path, f"is damaged: its metadata counts {rows} rows, its row groups {in_groups}")
 
 
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
@@ -88,7 +86,7 @@ def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
             is_stream = isinstance(reader, ipc.RecordBatchStreamReader)
             for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
                 arrays = [_valid(batch.column(position)) for position in positions]
-                # Whoever wrote the file may have put everything into one batch.
+                # The whole file may be one batch.
                 for start in range(0, batch.num_rows, size):
                     yield [array.slice(start, size) for array in arrays]
             if is_stream and memory.tell() != memory.size():
@@ -98,11 +96,11 @@ def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
 
 
 def _require_batches(path: Path, memory: Any, count: int) -> None:
-    """Hold the batches that the end of a file lists against those that it holds."""
+    """Require as many batches in a file as its footer lists."""
     memory.seek(_MAGIC_BYTES)
-    found = sum(message.type == "record batch" for message in ipc.MessageReader.open_stream(memory))
-    if found != count:
-        raise FileContentError(path, f"is damaged: it holds {found} batches of rows, but lists {count}")
+    batches = sum(message.type == "record batch" for message in ipc.MessageReader.open_stream(memory))
+    if batches != count:
+        raise FileContentError(path, f"is damaged: it holds {batches} batches of rows, but lists {count}")
 
 
 def _ipc_reader(memory: Any) -> Any:
@@ -114,7 +112,7 @@ def _ipc_reader(memory: Any) -> Any:
 
 
 def _valid(array: Any) -> Any:
-    """Check offsets against what they point to, which Arrow trusts, and would follow out of the file."""
+    """Return an array's plain values, its offsets validated, since Arrow would follow them out of the file."""
     array.validate(full=True)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -123,7 +121,7 @@ def _valid(array: Any) -> Any:
 
 def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSource:
     with reading(file.path):
-        table = _understood(file)
+        table = _columns(file)
     taken = take(file.path, table, key, patterns, file.rows or 0)
     notes = (*file.notes, *taken.notes)
     if not taken.has_lists:
@@ -144,11 +142,11 @@ def _blocks(
             start += len(arrays[0])
 
 
-def _understood(file: _File) -> list[Column]:
-    """Say what the columns hold, by their types and, for text, integers and lists, by the first rows."""
+def _columns(file: _File) -> list[Column]:
+    """Return the columns, their kinds by their types and, for text, integers and lists, by the first rows."""
     kinds = [kind_of_type(field.type) for field in file.schema]
-    open_ones = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, Kind.LISTS, Kind.INTEGER_LISTS)]
-    batches = file.batches(open_ones, _SAMPLE_ROWS) if open_ones else iter(())
-    sample = dict(zip(open_ones, next((arrays for arrays in batches if len(arrays[0])), []), strict=False))
+    sampled = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, Kind.LISTS, Kind.INTEGER_LISTS)]
+    batches = file.batches(sampled, _SAMPLE_ROWS) if sampled else iter(())
+    sample = dict(zip(sampled, next((arrays for arrays in batches if len(arrays[0])), []), strict=False))
     indices = index_columns(file.schema)
     return [column_of(i, field, kinds[i], sample.get(i), field.name in indices) for i, field in enumerate(file.schema)]

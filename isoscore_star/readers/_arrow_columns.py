@@ -1,4 +1,4 @@
-"""Columns of Arrow: what their types and first rows say that they hold, and points made of them."""
+"""Columns of Arrow: their kinds, by their types and first rows, and points from their values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def column_of(position: int, field: Any, kind: Kind | None, sample: Any, is_inde
 
 
 def _length(kind: Any, sample: Any) -> int:
-    """Length of a column's lists: of the first, where the type does not say."""
+    """Return the length of a column's lists by their type, or of the first list."""
     kind = getattr(kind, "storage_type", kind)
     if types.is_fixed_size_list(kind):
         return int(kind.list_size)
@@ -39,7 +39,7 @@ def _length(kind: Any, sample: Any) -> int:
 
 
 def kind_of_type(kind: Any) -> Kind | None:
-    """Say what a type means; None for text, which may be anything."""
+    """Return the kind of a type's values; None for text, whose cells decide."""
     if isinstance(kind, pa.BaseExtensionType):
         if len(getattr(kind, "shape", ())) > 1:
             return Kind.NESTED
@@ -65,14 +65,14 @@ def kind_of_type(kind: Any) -> Kind | None:
 
 
 def index_columns(schema: Any) -> set[str]:
-    """Names of the columns in which pandas kept an index."""
+    """Return the names of the columns in which pandas kept an index."""
     pandas = (schema.metadata or {}).get(b"pandas")
-    found = json.loads(pandas).get("index_columns", []) if pandas else []
-    return {name for name in found if isinstance(name, str)}
+    names = json.loads(pandas).get("index_columns", []) if pandas else []
+    return {name for name in names if isinstance(name, str)}
 
 
 def points(path: Path, columns: list[Column], start: int, arrays: list[Any]) -> Block:
-    """Make points of the columns that are their dimensions."""
+    """Return points whose dimensions are columns."""
     return np.column_stack([_values(path, column, start, array) for column, array in zip(columns, arrays, strict=True)])
 
 
@@ -87,7 +87,7 @@ def _values(path: Path, column: Column, start: int, array: Any) -> Block:
 
 
 def lists(path: Path, column: Column, dim: int, start: int, arrays: list[Any]) -> Block:
-    """Make points of a column that holds them as lists."""
+    """Return the points that a column holds as lists."""
     (array,) = arrays
     _no_missing(path, column, start, array)
     if column.as_text:

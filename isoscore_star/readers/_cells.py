@@ -22,10 +22,8 @@ _LIST = re.compile(
     r"\s*(?:(?:np|numpy|torch)\.)?(?:array\(|tensor\()?\s*[\[({](.*?)[\])}]\s*(?:,\s*\w+\s*=[^\[\]]*)?\)?\s*", re.DOTALL
 )
 _SCALAR = re.compile(r"(?:np|numpy)\.\w+\(([^()]*)\)")  # np.float64(0.1), as NumPy 2 prints what stands in a list
-_LEAST_BARE = 3
-"""Numbers that have to stand in one cell without brackets to be taken for a list."""
-_PROBED = 50
-"""Cells by which a column is recognised as one of lists."""
+_LEAST_BARE = 3  # numbers in one cell without brackets, from which on it is read as a list
+_PROBED = 50  # cells by which a column is recognised as one of lists
 
 
 class CellError(Exception):
@@ -57,7 +55,7 @@ def boolean(cell: str) -> float:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that its value is not known."""
+    """Return whether a cell stands for an unknown value."""
     return cell.strip().lower() in _MISSING
 
 
@@ -81,17 +79,17 @@ def numbers(cell: str) -> NDArray[np.float64]:
 
 
 def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tuple[Kind, int]:
-    """Say what a column holds, and how long its first list is, from some of its cells.
+    """Return the kind of a column, from some of its cells, and the length of its first list.
 
-    It is a column of numbers if at least half of the cells that are not missing are numbers, so that the others are
-    mistakes; likewise for lists.
+    A column whose cells are numbers (or lists) by at least half, missing ones not counted, is one of numbers (or lists)
+    with mistakes.
     """
-    found = [cell for cell in cells if _reads(read, cell)]
-    present = cells if len(found) == len(cells) else [cell for cell in cells if not is_missing(cell)]
+    read_cells = [cell for cell in cells if _reads(read, cell)]
+    present = cells if len(read_cells) == len(cells) else [cell for cell in cells if not is_missing(cell)]
     if not present:
         return Kind.EMPTY, 0
-    if 2 * len(found) >= len(present):
-        return (Kind.INTEGERS if all(map(_INTEGER.fullmatch, found)) else Kind.FRACTIONS), 0
+    if 2 * len(read_cells) >= len(present):
+        return (Kind.INTEGERS if all(map(_INTEGER.fullmatch, read_cells)) else Kind.FRACTIONS), 0
     if all(_reads(boolean, cell) for cell in present):
         return Kind.BOOLEANS, 0
     if 2 * sum(_MARKED.fullmatch(cell) is not None or _reads(read, cell) for cell in present) > len(present):
@@ -104,12 +102,12 @@ def kind_of(cells: Sequence[str], read: Callable[[str], float] = number) -> tupl
 
 
 def is_word(cell: str, read: Callable[[str], float] = number) -> bool:
-    """Whether a cell is a value, but neither a number nor a list of numbers."""
+    """Return whether a cell is a value, but neither a number nor a list of numbers."""
     return not _reads(read, cell) and not is_missing(cell) and _inner(cell) is None
 
 
 def counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or 1, 2, 3, ...: numbers of rows."""
+    """Return whether cells number the rows: 0, 1, 2, ... or 1, 2, 3, ..."""
     try:
         first = int(float(cells[0]))
         return first in (0, 1) and all(float(cell) == i for i, cell in enumerate(cells, first))
@@ -126,7 +124,7 @@ def _kind_of_lists(lists: list[str]) -> tuple[Kind, int]:
 
 
 def _inner(cell: str) -> str | None:
-    """Return what stands between the brackets of a list of numbers, without brackets of single numbers."""
+    """Return the text between the brackets of a list of numbers, without brackets of single numbers."""
     if not any(map(str.isdigit, cell)):
         return None
     match = _LIST.fullmatch(_SCALAR.sub(r"\1", cell) if "np." in cell or "numpy." in cell else cell)

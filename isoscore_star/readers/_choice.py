@@ -39,14 +39,14 @@ def take(path: Path, table: Sequence[Column], key: str | None, patterns: Sequenc
 def _named(path: Path, table: Sequence[Column], patterns: Sequence[str]) -> Taken:
     chosen: dict[int, Column] = {}
     for pattern in patterns:
-        found = _matching(table, pattern)
-        if not found:
+        matches = _matching(table, pattern)
+        if not matches:
             raise SelectionError(path, f"has no column {pattern!r}; its columns are {listed(names(table))}")
-        # A pattern means the numbers that it matches; a name means its column.
-        usable_kinds = (*NUMBERS, *LISTS, *([Kind.BOOLEANS] if found[0].label == pattern else []))
-        usable = [column for column in found if column.kind in usable_kinds]
+        # Booleans are taken by their exact name only.
+        usable_kinds = (*NUMBERS, *LISTS, *([Kind.BOOLEANS] if matches[0].label == pattern else []))
+        usable = [column for column in matches if column.kind in usable_kinds]
         if not usable:
-            raise SelectionError(path, f"column {listed(names(found))} holds {found[0].kind.value}")
+            raise SelectionError(path, f"column {listed(names(matches))} holds {matches[0].kind.value}")
         chosen |= {column.position: column for column in usable}
     columns = list(chosen.values())
     if any(column.kind in LISTS for column in columns) and len(columns) > 1:
@@ -57,15 +57,13 @@ def _named(path: Path, table: Sequence[Column], patterns: Sequence[str]) -> Take
 
 
 def _by_key(path: Path, table: Sequence[Column], lists: list[Column], key: str, rows: int) -> Taken:
-    found = _matching(table, key)
-    if lists and (not found or any(column in lists for column in found)):
+    matches = _matching(table, key)
+    if lists and (not matches or any(column in lists for column in matches)):
         return _list(path, lists, key, rows, ())
-    if not found:
-        raise SelectionError(path, f"has no column {key!r}; its columns are {listed(names(table))}")
-    if found[0].label == key:
+    if matches and matches[0].label == key:
         raise SelectionError(
             path,
-            f"column {key!r} ({found[0].kind.value}) holds no lists of numbers, which points are; "
+            f"column {key!r} ({matches[0].kind.value}) holds no lists of numbers, which points are; "
             "--columns takes several columns of numbers as the dimensions of points",
         )
     return _named(path, table, (key,))

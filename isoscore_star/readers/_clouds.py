@@ -1,4 +1,4 @@
-"""From files, keys and a mask to the clouds that are measured."""
+"""Clouds to measure, from files, keys and a mask."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Cloud:
     Attributes
     ----------
     label : str
-        Name among the other clouds: its file, its key, or the number of its layer.
+        Its file, its key, or the number of its layer.
     source : ArraySource
-        Where the points come from, an array of at least two axes.
+        An array of at least two axes.
     mask : ndarray of bool or None
         True for points that count; its shape is that of the leading axes.
     """
@@ -39,7 +39,7 @@ class Cloud:
 
     @property
     def rows(self) -> int | None:
-        """Number of points, masked ones included; None if that is not known before the end is read."""
+        """Number of points, masked ones included; None if only reading the file shows it."""
         lengths = [length for length in self.source.shape[:-1] if length is not None]
         return prod(lengths) if len(lengths) == len(self.source.shape) - 1 else None
 
@@ -59,13 +59,12 @@ def open_clouds(
     files : sequence of Path
         Files of one or several formats.
     keys : sequence of str, optional
-        Names of arrays, or of columns of lists, in each of the files, or patterns, which stand for all that they
-        match; none to take the only array.
+        Names or patterns of arrays, or of columns of lists, in each of the files; without any, the only array.
     mask : str, optional
         A file or, if there is none of that name, the key of an array in each of the files. Its shape is that
         of the points' leading axes, or of all but the first of them if it is the same for every layer.
     by_layer : bool, default False
-        Split a single array along its first axis. Several files or keys are layers as they are.
+        Split a single array along its first axis. Of several files or keys each is a layer.
     columns : sequence of str, optional
         Names or patterns of the columns of tables that are dimensions; see `open_array`.
 
@@ -103,7 +102,7 @@ def _opened(file: Path, key: str | None, columns: Sequence[str]) -> list[tuple[s
 
 
 def _require_order(sources: list[ArraySource]) -> None:
-    """Refuse a union in which a name stands for another dimension in one table than in the next."""
+    """Require that tables with the same columns have them in the same order."""
     first = sources[0]
     for source in sources[1:]:
         if source.columns != first.columns and sorted(source.columns) == sorted(first.columns):
@@ -135,14 +134,14 @@ def _layers(cloud: Cloud) -> list[Cloud]:
 
 
 def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
-    found = open_array(mask) if Path(mask).is_file() else _mask_in(mask, file)
-    values = found.whole()
+    array = open_array(mask) if Path(mask).is_file() else _mask_in(mask, file)
+    values = array.whole()
     if values.dtype.kind not in "biuf":
-        raise InvalidTypeError(found.name, f"a mask holds booleans or zeros and ones; got dtype {values.dtype}")
+        raise InvalidTypeError(array.name, f"a mask holds booleans or zeros and ones; got dtype {values.dtype}")
     try:
         arguments.mask_values(values)
     except InvalidValueError as error:
-        raise InvalidValueError(found.name, str(error)) from error
+        raise InvalidValueError(array.name, str(error)) from error
     if mask in source.columns:
         raise SelectionError(source.name, f"the mask {mask!r} counts as a dimension; name the others (--columns)")
     leading = source.shape[:-1]
@@ -153,7 +152,7 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
     if len(leading) > 1 and values.shape == leading[1:]:
         return np.broadcast_to(values != 0, tuple(map(int, leading)))  # type: ignore[arg-type]
     raise InvalidValueError(
-        found.name,
+        array.name,
         f"the mask needs shape {leading}, one entry for each point of {source.name} "
         f"(shape {source.shape}){f', or {leading[1:]}' if len(leading) > 1 else ''}; got {values.shape}",
     )

@@ -1,4 +1,4 @@
-"""Columns of a table, and what they hold."""
+"""Columns of a table and their kinds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isoscore_star.readers._names import listed
 
 
 class Kind(Enum):
-    """What the cells of a column are."""
+    """Kind of a column's cells."""
 
     FRACTIONS = "floating-point numbers"
     INTEGERS = "integers"
@@ -30,70 +30,40 @@ LISTS = (Kind.LISTS, Kind.INTEGER_LISTS, Kind.NESTED)
 # pandas writes its index without a name, reads that as "Unnamed: 0", and keeps it in Arrow as "__index_level_0__".
 _INDEX = re.compile(r"|Unnamed: \d+(\.\d+|_level_\d+)*|__index_level_\d+__")
 LEAST_COUNTED = 10
-"""Rows from which on a column that counts them is no coincidence."""
+"""Rows from which on a column that numbers them is an index, not a coincidence."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes
-    ----------
-    position : int
-        Counted from 0.
-    label : str
-        Its name: empty if it has none in a table with names, its position in a table without.
-    kind : Kind
-        What it holds.
-    as_text : bool
-        Whether it holds that as text.
-    length : int
-        Of its lists, if known.
-    declared_index : bool
-        Whether the file says that it is an index.
-    counts : bool
-        Whether its values are the numbers of the rows.
-    is_named : bool
-        Whether the file gives it a name.
-    """
-
-    position: int
-    label: str
+    position: int  # counted from 0
+    label: str  # its name: empty if only this column has none, its position if no column has
     kind: Kind
     as_text: bool = False
-    length: int = 0
-    declared_index: bool = False
-    counts: bool = False
+    length: int = 0  # of its lists, if known
+    declared_index: bool = False  # by the file
+    counts: bool = False  # its values number the rows
     is_named: bool = True
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Name for messages."""
         return self.label or f"column {self.position}"
 
     @property
     def is_index(self) -> bool:
-        """Whether the file or its name says that it is an index."""
+        """Whether the file declares it an index, or its name is that of one."""
         return self.declared_index or _INDEX.fullmatch(self.label) is not None
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Columns that hold points: some of numbers, or one of lists.
+    """Columns that hold points: some of numbers, or one of lists."""
 
-    Attributes
-    ----------
-    columns : list of Column
-        In the order of the dimensions.
-    watched : list of Column
-        Left out because they hold integers, or nothing, as far as the start of the table says.
-    notes : tuple of str
-        What was left out, and why.
-    """
-
-    columns: list[Column]
-    watched: list[Column]
-    notes: tuple[str, ...]
+    columns: list[Column]  # in the order of the dimensions
+    watched: list[Column]  # left out since they start with integers, or empty cells
+    notes: tuple[str, ...]  # which columns were left out, and why
 
     @property
     def has_lists(self) -> bool:
@@ -103,7 +73,7 @@ class Taken:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return tuple(column.name for column in self.columns)
+        return tuple(names(self.columns))
 
 
 def without(columns: Iterable[Column], others: Iterable[Column]) -> list[Column]:
@@ -113,10 +83,10 @@ def without(columns: Iterable[Column], others: Iterable[Column]) -> list[Column]
 
 
 def names(columns: Iterable[Column]) -> list[str]:
-    """Return what messages call them."""
+    """Return the columns' names for messages."""
     return [column.name for column in columns]
 
 
 def ignored(columns: Sequence[Column], why: str) -> tuple[str, ...]:
-    """Return a note about columns that are no dimensions, or none without columns."""
+    """Return a note about columns that are no dimensions, if there are any."""
     return (f"ignored {why}: {listed(names(columns))}",) if columns else ()

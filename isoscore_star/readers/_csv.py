@@ -20,8 +20,7 @@ from isoscore_star.readers._sniffing import sniff
 from isoscore_star.readers._source import Block, block_rows
 from isoscore_star.readers._table import TableSource, cells_of, lists_of, refuse, refusing
 
-_CHUNK_CELLS = 2**17
-"""Cells to hold as text at a time."""
+_CHUNK_CELLS = 2**17  # cells held as text at a time
 
 
 def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
@@ -44,7 +43,7 @@ class _Reader:
         self._layout, self._width, self._taken, self._dim = layout, width, taken, dim
         self._number = layout.number
         positions = [column.position for column in taken.columns]
-        # itemgetter of a single position gives no tuple
+        # itemgetter of a single position returns no tuple
         self._pick: Callable[[list[str]], Any] = (
             itemgetter(*positions) if len(positions) > 1 else lambda row: (row[positions[0]],)
         )
@@ -68,7 +67,7 @@ class _Reader:
             try:
                 flat = np.fromiter(map(float, cells), np.float64, len(chunk) * self._dim)
             except ValueError:
-                pass  # the slow way says where
+                pass  # reading cell by cell, below, raises with the place
             else:
                 if not np.isnan(flat).any():
                     return flat.reshape(-1, self._dim)
@@ -85,7 +84,7 @@ class _Reader:
             return lists_of(numbers, [row[column.position] for row in chunk], self._dim)
 
     def _watch(self, column: Column, chunk: list[list[str]], start: int, line: int | None) -> None:
-        """Refuse a column that was left out because of its first cells, and goes on as a dimension might."""
+        """Refuse a column that was left out because of its first cells, but whose later cells are a dimension's."""
         for i, row in enumerate(chunk):
             cell = row[column.position]
             if cell.isdigit() and column.kind is Kind.INTEGERS:

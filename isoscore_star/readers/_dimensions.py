@@ -1,4 +1,4 @@
-"""Which columns of numbers are dimensions, where none are named: their names and kinds say."""
+"""Which columns of numbers are dimensions, by their names and kinds, where the user names none."""
 
 from __future__ import annotations
 
@@ -70,10 +70,7 @@ def _require_clear(path: Path, first: Column, numbers: list[Column], fractions: 
 
 
 def _family(numbers: list[Column], empty: list[Column], fractions: list[Column]) -> list[Column]:
-    """Find the columns that are numbered under one name (x0, x1, ...), if they are most of the columns of numbers.
-
-    An empty one among them is a dimension that is missing.
-    """
+    """Return the columns numbered under one name (x0, x1, ...), empty ones too, if most columns of numbers are."""
     families: dict[str, list[Column]] = {}
     for column in sorted([*numbers, *empty], key=lambda column: column.position):
         if column.is_named and (match := _NUMBERED.fullmatch(column.label)):

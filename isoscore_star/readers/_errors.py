@@ -1,4 +1,4 @@
-"""Errors of readers: what was asked for is not there, or a file is damaged."""
+"""Errors of readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_REASON = 320
 
 
 class SelectionError(InvalidValueError):
-    """What was asked for is not there, or not clear: the file, its format, or the key of an array in it."""
+    """A file, its format, or the key of an array in it does not exist, or matches more than one."""
 
 
 class SeveralArraysError(SelectionError):
@@ -22,7 +22,7 @@ class SeveralArraysError(SelectionError):
     Attributes
     ----------
     names : tuple of str
-        What they are called.
+        The arrays' names.
     """
 
     def __init__(self, path: Path, pattern: str, names: Iterable[str]) -> None:
@@ -36,10 +36,7 @@ class FileContentError(InvalidValueError):
 
 @contextmanager
 def reading(path: Path, part: str = "") -> Iterator[None]:
-    """Turn whatever a library raises over a file into one line that names the file, and the place in it if known.
-
-    Libraries promise nothing about damaged files: their parsers end in any exception, so none is let through.
-    """
+    """Raise FileContentError, with the file and the part of it, for any exception: parsers raise all kinds."""
     try:
         yield
     except IsoScoreError:

@@ -1,4 +1,4 @@
-"""One table from suffixes to readers. A reader is imported, and its package with it, when a file needs it."""
+"""Table of suffixes and readers; a reader's module is imported when a file needs it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,15 @@ class _Reader(NamedTuple):
     is_table: bool = False
 
 
-_NPY = _Reader("_numpy", "open_npy", None)
-_NPZ = _Reader("_numpy", "open_npz", None)
-_SAFETENSORS = _Reader("_safetensors", "open_safetensors", "files")
 _TORCH = _Reader("_torch", "open_torch", "torch")
 _CSV = _Reader("_csv", "open_csv", None, is_table=True)
 _WORDS = _Reader("_words", "open_words", None, is_table=True)
-_PARQUET = _Reader("_arrow", "open_parquet", "files", is_table=True)
 _IPC = _Reader("_arrow", "open_ipc", "files", is_table=True)
 
 _READERS = {
-    ".npy": _NPY,
-    ".npz": _NPZ,
-    ".safetensors": _SAFETENSORS,
+    ".npy": _Reader("_numpy", "open_npy", None),
+    ".npz": _Reader("_numpy", "open_npz", None),
+    ".safetensors": _Reader("_safetensors", "open_safetensors", "files"),
     ".pt": _TORCH,
     ".pth": _TORCH,
     ".bin": _TORCH,
@@ -39,7 +35,7 @@ _READERS = {
     ".tsv": _CSV,
     ".vec": _WORDS,
     ".txt": _WORDS,
-    ".parquet": _PARQUET,
+    ".parquet": _Reader("_arrow", "open_parquet", "files", is_table=True),
     ".arrow": _IPC,
     ".feather": _IPC,
 }
@@ -48,20 +44,20 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def require_fetched(path: Path) -> None:
-    """Refuse the few lines that stand for a file where Git LFS did not fetch it."""
+    """Require that a file is not a pointer of Git LFS to content that was not fetched."""
     with reading(path), path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise FileContentError(path, "is a Git LFS pointer, not the file it stands for; fetch that by git lfs pull")
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file has columns, judged by its suffix."""
+    """Return whether a file has columns, by its suffix."""
     reader = _READERS.get(Path(path).suffix.lower())
     return reader is not None and reader.is_table
 
 
 def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] = ()) -> ArraySource:
-    """Open a file of points, or of a matrix or a mask; little is read before its values are asked for.
+    """Open a file of points, or of a matrix or a mask; its values are read when they are used.
 
     Parameters
     ----------
@@ -74,7 +70,7 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     columns : sequence of str, optional
         Names or patterns of the columns of a table that are the dimensions of its points, in their order. Without
         it, those that are numbered under one name if they are most of the columns of numbers, otherwise all of
-        floating-point numbers, otherwise all of integers; ``notes`` says what was left out.
+        floating-point numbers, otherwise all of integers; ``notes`` lists what was left out.
 
     Returns
     -------
@@ -84,9 +80,9 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     Raises
     ------
     SelectionError
-        If there is no such file, format or key, or the choice is open.
+        If there is no such file, format or key, or more than one array matches.
     FileContentError
-        If the file is damaged, or holds something else than its suffix says.
+        If the file is damaged, or not of the format of its suffix.
     MissingDependencyError
         If the package that reads this format is not installed.
 
@@ -107,7 +103,7 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
         raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
-        raise SelectionError(path, f"{kind}")
+        raise SelectionError(path, kind)
     if not path.stat().st_size:
         raise FileContentError(path, "is empty")
     require_fetched(path)

@@ -1,4 +1,4 @@
-"""How a text table is read, once it is known how it is laid out."""
+"""The layout of a text table, and its rows."""
 
 from __future__ import annotations
 
@@ -14,55 +14,38 @@ from typing import Any, TextIO
 from isoscore_star.readers._cells import decimal_comma, number
 from isoscore_star.readers._errors import FileContentError
 
-_LONGEST_LINE = 2**27
-"""Letters: a line of some millions of numbers, which no damaged file should exceed."""
+_LONGEST_LINE = 2**27  # letters, of some millions of numbers
 SAMPLE_ROWS, SAMPLE_CELLS = 1000, 2**20
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read a file.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    separator : str
-        Between the cells of a row.
-    quotes : bool
-        Whether quotes keep a cell together, or are text.
-    comma : bool
-        Whether decimals stand behind a comma.
-    skipped : int
-        Rows before the first point: comments and a header.
-    row_letters : int
-        About how long a row is.
-    """
+    """How to read a file."""
 
     path: Path
     separator: str
-    quotes: bool = True
-    comma: bool = False
-    skipped: int = 0
-    row_letters: int = 1
+    quotes: bool = True  # they keep a cell together; otherwise they are text
+    comma: bool = False  # before decimals
+    skipped: int = 0  # rows before the first point: comments and a header
+    row_letters: int = 1  # mean length of a row
 
     @property
     def number(self) -> Callable[[str], float]:
-        """Reads a cell that holds a number."""
+        """Reader of a cell that holds a number."""
         return decimal_comma if self.comma else number
 
     def chunks(self, rows: int) -> Iterator[tuple[list[list[str]], int | None]]:
         """Read the rows that are points, some at a time, with the line of the first if each row is one line."""
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             reader = self.reader(lines_of(file, self.path))
-            found = filter(None, reader)  # an empty line is no row
+            filled = filter(None, reader)  # an empty line is no row
             with long_fields():
-                for _ in islice(found, self.skipped):
+                for _ in islice(filled, self.skipped):
                     pass
             while True:
                 line = reader.line_num
                 with long_fields():
-                    chunk = list(islice(found, rows))
+                    chunk = list(islice(filled, rows))
                 if not chunk:
                     return
                 yield chunk, line + 1 if reader.line_num - line == len(chunk) else None
@@ -80,26 +63,25 @@ class Layout:
 
     def sample(self) -> list[list[str]]:
         """Read the first rows."""
-        chunks, cells = self.chunks(1), 0
         rows: list[list[str]] = []
-        while len(rows) < SAMPLE_ROWS and (cells < SAMPLE_CELLS or len(rows) < 3):
-            row = next(((chunk[0]) for chunk, _ in chunks), None)
-            if row is None:
-                break
+        cells = 0
+        for (row,), _ in islice(self.chunks(1), SAMPLE_ROWS):
             rows.append(row)
             cells += len(row)
+            if cells >= SAMPLE_CELLS and len(rows) >= 3:
+                break
         return rows
 
 
 def require_width(path: Path, row: list[str], width: int, index: int, line: int | None = None) -> None:
-    """Refuse a row with more or fewer cells than the others."""
+    """Require as many cells in a row as in the others."""
     if len(row) != width:
         where = f"row {index} (counted from 0{'' if line is None else f', line {line}'})"
         raise FileContentError(path, f"{where} has {len(row):,} columns, the first line {width:,}")
 
 
 def lines_of(file: TextIO, path: Path) -> Iterator[str]:
-    """Return the lines of a file, as long as they have a length that a row can have."""
+    """Return the lines of a file; raise at one that is too long for a row."""
     for line in iter(partial(file.readline, _LONGEST_LINE), ""):
         if len(line) == _LONGEST_LINE:
             raise FileContentError(path, f"a line has more than {_LONGEST_LINE:,} letters, so it is no text table")
@@ -108,7 +90,7 @@ def lines_of(file: TextIO, path: Path) -> Iterator[str]:
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Let a cell be as long as a line: a list of numbers kept as text may be longer than the csv module expects."""
+    """Allow cells as long as a line: a list of numbers kept as text may exceed the csv module's limit."""
     before = csv.field_size_limit(_LONGEST_LINE)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What fits into memory: an estimate is held against it before anything is read."""
+"""Free memory, which estimates are compared with before anything is read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
-    """Count the bytes that can be had without swapping; None where the system does not say."""
+    """Return the bytes that are free without swapping; None where the system does not report it."""
     known = [number for number in (_free_in_machine(), _free_in_container()) if number is not None]
     return min(known, default=None)
 
 
 def require_memory(name: str, needed: int, what: str, advice: str = "") -> None:
-    """Refuse what would take more memory than there is, with both figures.
+    """Require that an estimate of memory does not exceed what is free.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ def require_memory(name: str, needed: int, what: str, advice: str = "") -> None:
     needed : int
         Bytes.
     what : str
-        What takes them, the start of a sentence.
+        What takes them, the start of the message.
     advice : str, optional
-        What to do instead, the end of one.
+        What to do instead, the end of the message.
 
     Raises
     ------
     InvalidValueError
-        If so many are not free.
+        If fewer are free; the message has both figures.
     """
     free = free_memory()
     if free is not None and needed > free:
@@ -50,13 +50,13 @@ def _free_in_machine() -> int | None:
     with suppress(OSError, ValueError, StopIteration):
         line = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         return int(line.split()[1]) * 1024
-    with suppress(AttributeError, OSError, ValueError):  # no Linux: all there is, used or not
+    with suppress(AttributeError, OSError, ValueError):  # not Linux: all memory, used or not
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def _free_in_container() -> int | None:
-    """Read what the limit of a container leaves (control groups, version 2); cached files make way, so do not count."""
+    """Return what the limit of a container (control groups, version 2) leaves; cached files count as free."""
     with suppress(OSError, ValueError, StopIteration):
         limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         lines = (_CGROUP / "memory.stat").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Names of arrays and columns: picked by name or pattern, and listed in messages that stay short."""
+"""Names of arrays and columns, matched by patterns and listed in short messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """List names, at most ten of them."""
+    """Return a list of names for a message, at most ten of them."""
     names = list(names)
     more = len(names) - SHOWN
     return ", ".join(map(quoted, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
@@ -29,15 +29,15 @@ def quoted(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Cut a text to what a line has room for."""
+    """Return the start of a text that is too long for a message."""
     return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
 def in_line(text: str) -> str:
-    """Escape what would break a line, or do worse to a terminal."""
+    """Escape line breaks and control characters, which a terminal would obey."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def place(path: Path, key: str) -> str:
-    """Name a file, and the array in it if that has a key."""
+    """Return a file's name, with the key of the array in it if there is one."""
     return f"{path}:{in_line(key)}" if key else str(path)

@@ -1,4 +1,4 @@
-"""NumPy's own files: .npy is mapped into memory, .npz is read array by array."""
+"""NumPy's files: .npy is mapped into memory, .npz is read array by array."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._source import DenseSource, Index
 
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
-_LONGEST_HEADER = 10_000  # what NumPy parses at most of a file that it does not trust
+_LONGEST_HEADER = 10_000  # NumPy's limit for files that are not trusted
 
 
 class _Layout(NamedTuple):
-    """What the header of an array says, and where it ends."""
+    """Shape and dtype by an array's header, and where its values start."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -37,14 +37,14 @@ class _Layout(NamedTuple):
 
 
 def open_npy(path: Path, key: str | None) -> DenseSource:
-    """Map a .npy file; it is read as it is used."""
+    """Map a .npy file into memory."""
     no_keys(path, key)
     with reading(path), path.open("rb") as file:
         layout = _layout(file)
     _check(path, "", layout, path.stat().st_size)
 
     def read(index: Index) -> NDArray[Any]:
-        # Mapped anew for each part, so that the pages of parts already used do not stay in memory.
+        # Mapped for each part again, so that the pages of parts already used do not stay in memory.
         with reading(path):
             order: Any = "F" if layout.fortran else "C"
             return np.memmap(path, layout.dtype, "r", layout.start, layout.shape, order)[index]
@@ -53,7 +53,7 @@ def open_npy(path: Path, key: str | None) -> DenseSource:
 
 
 def open_npz(path: Path, key: str | None) -> DenseSource:
-    """Read an array of a .npz file whole when it is first used: zipped, it cannot be read in parts."""
+    """Open an array of a .npz file, which is read whole when it is first used: a zipped one cannot be read in parts."""
     members, layouts = {}, {}
     with reading(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -75,7 +75,7 @@ def open_npz(path: Path, key: str | None) -> DenseSource:
     return dense(path, candidates, key, check, read)
 
 
-# What was asked for last alone, since the blocks, or the layers, of an array are read one after another.
+# One array at a time, since its blocks, or its layers, are read one after another.
 @lru_cache(maxsize=1)
 def _unpacked(path: Path, members: tuple[str, ...], changed: int) -> list[NDArray[Any]]:
     arrays = []
@@ -88,23 +88,23 @@ def _unpacked(path: Path, members: tuple[str, ...], changed: int) -> list[NDArra
 
 
 def _layout(file: IO[bytes]) -> _Layout:
-    """Read a header, which is small, whatever it says of its own length."""
+    """Read a header, at most the length that NumPy allows."""
     start = io.BytesIO(file.read(_LONGEST_HEADER))
     version = npy_format.read_magic(start)
     if version not in _VERSIONS:
         raise ValueError(f"version {version} of the format is unknown")
     read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    with warnings.catch_warnings():  # of Python 2's headers, and of what damaged ones look like to a parser
+    with warnings.catch_warnings():  # about headers of Python 2 and damaged ones
         warnings.simplefilter("ignore")
         try:
             shape, fortran, dtype = read(start)
-        except Exception as error:  # NumPy's parsers let those of Python through
+        except Exception as error:  # Python's parsers, which NumPy calls, raise many classes
             raise ValueError(f"its header is damaged ({error})") from error
     return _Layout(shape, fortran, dtype, start.tell())
 
 
 def _check(path: Path, name: str, layout: _Layout, size: int) -> None:
-    """Hold what a header says against what there is."""
+    """Require that a header fits the size of the file."""
     with reading(path, part=name):
         if layout.dtype.hasobject:
             raise ValueError(

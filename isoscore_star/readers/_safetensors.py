@@ -1,4 +1,4 @@
-"""Safetensors: parts are read as they are used."""
+"""Safetensors: a part is read when it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TORCH_DTYPES = ("BF16",)
 
 
 def open_safetensors(path: Path, key: str | None) -> DenseSource:
-    """Open an array of a .safetensors file; what NumPy has no dtype for (bfloat16) is read by torch."""
+    """Open an array of a .safetensors file; torch reads bfloat16, for which NumPy has no dtype."""
     with reading(path), safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         dtypes = {name: part.get_dtype() for name, part in slices.items()}

@@ -1,4 +1,4 @@
-"""How a text table is laid out, by its first rows: separator, quotes, decimal sign, header, kinds of columns."""
+"""The layout of a text table, by its first rows: separator, quotes, decimal sign, header, kinds of columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READ_KINDS = (*NUMBERS, Kind.LISTS, Kind.INTEGER_LISTS)
 
 
 def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
-    """Recognise how a text table is laid out, and what its columns hold."""
+    """Return the layout of a text table, its columns, and notes about both."""
     layout = _likeliest(path)
     sample = layout.sample()
     comments = _comments(sample)
@@ -35,7 +35,7 @@ def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
         notes = (f"columns are separated by {layout.separator!r}{decimals}",)
     first, rest = sample[0], sample[1:]
     if rest and len(rest[0]) == len(first) + 1 and all(is_word(cell, layout.number) for cell in first):
-        # R names all columns but that of the rows' names; others end each row, but not the header, with a separator.
+        # R does not name the column of the rows' names; other programs end rows, but not the header, in a separator.
         first = [*first, ""] if all(not row[-1].strip() for row in rest) else ["", *first]
     width = len(first)
     for i, row in enumerate(rest, comments + 2):
@@ -63,17 +63,17 @@ def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
 
 
 def _likeliest(path: Path) -> Layout:
-    """Find the separator, quotes and decimal sign with which most cells are numbers; what is usual wins a tie."""
+    """Return the layout in which most cells are numbers; of equal ones, the usual one for the suffix."""
     separators = _SEPARATORS[path.suffix.lower()]
     usual = [True, False] if separators[0] == "," else [False, True]
     candidates = [Layout(path, sign, quotes) for quotes in usual for sign in separators]
     candidates += [replace(layout, comma=True) for layout in candidates if layout.separator != ","]
     head = _head(path)
     present = [layout for layout in candidates if any(layout.separator in line for line in head)]
-    return max(present or candidates, key=lambda layout: _share_of_numbers(layout, head))
+    return max(present or candidates, key=lambda layout: _fraction_of_numbers(layout, head))
 
 
-def _share_of_numbers(layout: Layout, head: list[str]) -> float:
+def _fraction_of_numbers(layout: Layout, head: list[str]) -> float:
     rows: list[list[str]] = []
     try:
         with long_fields():
@@ -99,7 +99,7 @@ def _head(path: Path) -> list[str]:
 
 
 def _comments(sample: list[list[str]]) -> int:
-    """Count the lines of comments at the start, which differ in length from what follows."""
+    """Count the comments at the start: rows that differ in length from the next row."""
     count = 0
     while len(sample) > count + 1 and sample[count][0].startswith("#") and len(sample[count]) != len(sample[count + 1]):
         count += 1
@@ -109,9 +109,9 @@ def _comments(sample: list[list[str]]) -> int:
 def _is_header(
     first: list[str], columns: list[list[str]], kinds: list[Kind], layout: Layout
 ) -> tuple[bool, str | None]:
-    """Whether the first row names the columns, and a note where that is a guess."""
+    """Return whether the first row names the columns, and a note where that is a guess."""
     read = [i for i, kind in enumerate(kinds) if kind in _READ_KINDS]
-    if not read:  # nothing but the first row, or columns of words
+    if not read:  # only one row, or columns of words
         return not any(kind_of([cell], layout.number)[0] in _READ_KINDS for cell in first), None
     if not first[0].strip() and counts(columns[0]):
         return True, None  # an index, which pandas writes without a name

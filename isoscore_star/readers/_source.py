@@ -1,4 +1,4 @@
-"""What every reader gives: the shape of an array in a file, and its points in blocks."""
+"""What every reader returns: the shape of an array in a file, and its points in blocks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 Block = NDArray[Any]
 Index = tuple[int | slice, ...]
 
-# A block has at least as many rows as moments multiply at a time, so that their d² work stays small beside
-# the product; blocks of narrow points have more, so that they are not tiny.
+# A block has at least as many rows as moments multiply at a time, so that the product outweighs their d² work.
 _LEAST_ROWS = 8192
 _BLOCK_VALUES = 2**22
 
@@ -27,9 +26,9 @@ class ArraySource(Protocol):
     name : str
         The file, and the key of the array if it has one; for messages.
     shape : tuple of int or None
-        The last axis is that of the dimensions. None where that is not known before the end is read.
+        The last axis is that of the dimensions. None where only reading the file shows it.
     notes : tuple of str
-        What a user should know about how the file was understood.
+        Messages for the user about choices made in reading the file.
     columns : tuple of str
         In a table the columns that were taken: one for each dimension, or one of lists. Otherwise empty.
     """
@@ -59,7 +58,7 @@ class DenseSource:
     name, shape, notes :
         See `ArraySource`.
     read : callable
-        Gives the part at an index (a tuple of integers and slices), which never reaches the last axis.
+        Returns the part at an index (a tuple of integers and slices), which never includes the last axis.
     """
 
     name: str
@@ -69,7 +68,7 @@ class DenseSource:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """None, since an array has no names for its dimensions."""
+        """Empty, since an array has no names for its dimensions."""
         return ()
 
     def blocks(self) -> Iterator[Block]:
@@ -84,7 +83,7 @@ class DenseSource:
         return self.read(())
 
     def layers(self) -> list[DenseSource]:
-        """Split the first axis into sources of their own."""
+        """Return one source for each entry of the first axis."""
         return [
             DenseSource(f"{self.name}[{i}]", self.shape[1:], lambda index, i=i: self.read((i, *index)))  # type: ignore[misc]
             for i in range(self.shape[0])
@@ -92,7 +91,7 @@ class DenseSource:
 
 
 def block_rows(dim: int) -> int:
-    """Rows to read at a time."""
+    """Return the number of rows to read at a time."""
     return _LEAST_ROWS * max(1, _BLOCK_VALUES // (_LEAST_ROWS * max(dim, 1)))
 
 

@@ -1,4 +1,4 @@
-"""Measure what is too large for memory: moments of all points, and a random sample for the standard error."""
+"""Measurement of points too many for memory: moments of all, and a random sample for the standard error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from isoscore_star.readers._source import ArraySource, Block
 _LEAST_SAMPLE = 4096
 _SAMPLE_PER_DIMENSION = 4
 _SAMPLE_VALUES = 2**28
-"""Beyond which (2 GiB) no more than the least sample is kept."""
+"""Size (2 GiB) that samples of more than the least number of rows may have."""
 
 
 class Reservoir:
     """A uniform random sample, without replacement, of rows that arrive in blocks.
 
-    Every row gets a random key, and the rows with the smallest keys stay. So the sample is exactly uniform,
-    it is all rows while they fit, and two samples merge into one of both their rows.
+    Every row gets a random key, and the rows with the smallest keys stay. So the sample is exactly uniform, holds all
+    rows while they fit, and can be merged with another.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Reservoir:
     dim : int
         Their width.
     rng : numpy.random.Generator
-        Where the keys come from; share one between samples that are to be merged.
+        Draws the keys; use one for all samples that are to be merged.
     """
 
     def __init__(self, size: int, dim: int, rng: np.random.Generator) -> None:
@@ -76,8 +76,8 @@ class StreamedCloud:
     dim : int
         Dimensions of the points.
     rng : numpy.random.Generator
-        Draws the sample behind the standard error, which is exact up to max(4096, 4·d) points (of more than 8,192
-        dimensions fewer, in 2 GiB); share one between clouds that are to be merged.
+        Draws the sample for the standard error, which is exact up to max(4096, 4·d) points (of more than 8,192
+        dimensions fewer, in 2 GiB); use one for all clouds that are to be merged.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class StreamedCloud:
         Parameters
         ----------
         source : ArraySource
-            Where the points come from.
+            The points.
         mask : ndarray of shape (m,), bool, optional
             True for the rows that count.
         progress : callable, optional
@@ -128,14 +128,19 @@ class StreamedCloud:
                 raise InvalidValueError(
                     source.name, f"has more points than the {start + len(keep)} entries of the mask"
                 )
-            self._absorb(block, keep, source.name, start)
+            rows = block if keep is None else block[keep]
+            try:
+                self.moments.update(rows)
+            except IsoScoreError as error:
+                raise _in_file(error, block, keep, start).about(source.name) from error
+            self._sample.add(rows)
             start += len(block)
             progress(len(block))
         if mask is not None and start < len(mask):
             raise InvalidValueError(source.name, f"has {start} points, but the mask {len(mask)} entries")
 
     def merge(self, other: StreamedCloud) -> None:
-        """Take in all points of another cloud."""
+        """Add all points of another cloud."""
         self.moments.merge(other.moments)
         self._sample.merge(other._sample)
 
@@ -143,17 +148,9 @@ class StreamedCloud:
         """Measure the points so far; see `isoscore_star.measure`."""
         return Measurement.from_moments(self.moments, self._sample.rows, None, shrinkage_cov, zeta)
 
-    def _absorb(self, block: Block, keep: NDArray[np.bool_] | None, name: str, start: int) -> None:
-        rows = block if keep is None else block[keep]
-        try:
-            self.moments.update(rows)
-        except IsoScoreError as error:
-            raise _in_file(error, block, keep, start).about(name) from error
-        self._sample.add(rows)
-
 
 def _in_file(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> IsoScoreError:
-    """Return the error with the row of the file in which a value is not finite: moments know that of the block only."""
+    """Return the error with the row of the file, instead of that of the block, in which a value is not finite."""
     if isinstance(error, InvalidValueError):
         bad = ~np.isfinite(block).all(axis=1)
         if keep is not None:

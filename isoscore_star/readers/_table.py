@@ -48,7 +48,7 @@ class TableSource:
 
 
 def refuse(path: Path, row: int, column: Column, what: str, line: int | None = None) -> NoReturn:
-    """Say which value of a table cannot be used."""
+    """Raise for a value of a table that cannot be used."""
     place = f"row {row} (counted from 0{'' if line is None else f', line {line}'}), column {quoted(column.name)}"
     raise FileContentError(
         path, f"{place}: {what}. Mend it, remove its row, or name the columns to take without it (--columns)"
@@ -57,7 +57,7 @@ def refuse(path: Path, row: int, column: Column, what: str, line: int | None = N
 
 @contextmanager
 def refusing(path: Path, start: int, column: Column, line: int | None = None) -> Iterator[None]:
-    """Refuse the cell of a `CellError`; `start` and `line` are the places of the first cell that is read."""
+    """Raise for the cell of a `CellError`; `start` and `line` are the places of the first cell that is read."""
     try:
         yield
     except CellError as error:
@@ -66,7 +66,7 @@ def refusing(path: Path, start: int, column: Column, line: int | None = None) ->
 
 
 def cells_of(read: Callable[[str], Any], cells: Sequence[str]) -> Iterator[Any]:
-    """Read a column kept as text; a `CellError` quotes its cell, and has the index of that as second argument."""
+    """Read a column kept as text; a `CellError` quotes its cell, and its second argument is the cell's index."""
     for i, cell in enumerate(cells):
         try:
             yield read(cell)

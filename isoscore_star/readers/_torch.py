@@ -16,11 +16,10 @@ from isoscore_star.readers._archive import Candidate, dense, no_keys
 from isoscore_star.readers._errors import FileContentError, reading
 from isoscore_star.readers._source import DenseSource, Index
 
-_ALONE = ""
-"""Stands for the key of a tensor that is alone in its file."""
+_ALONE = ""  # key of the only tensor of a file
 _DEEPEST, _MOST = 32, 1_000_000
 _MOST_REPEATED = 2**27
-"""Values that a file of fewer may show, by tensors that use theirs repeatedly: about a gigabyte."""
+"""Values, about a gigabyte, that an expanded tensor may have by repeating the fewer in its file."""
 
 
 def open_torch(path: Path, key: str | None) -> DenseSource:
@@ -38,9 +37,9 @@ def open_torch(path: Path, key: str | None) -> DenseSource:
                 _check(tensors[name])
 
     def read(names: tuple[str, ...], index: Index) -> list[NDArray[Any]]:
-        found = _tensors(path, changed)
+        tensors = _tensors(path, changed)
         with reading(path, part=names[0]):
-            return [get_backend("torch").to_numpy(found[name][index]) for name in names]
+            return [get_backend("torch").to_numpy(tensors[name][index]) for name in names]
 
     return dense(path, candidates, key, check, read)
 
@@ -62,36 +61,36 @@ def _check(tensor: torch.Tensor) -> None:
 def _tensors(path: Path, changed: int) -> dict[str, torch.Tensor]:
     with reading(path):
         try:
-            # On stderr there is to be one line, and torch warns of what a damaged file seems to ask for.
+            # torch warns about damaged files, which the error below explains.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 mapped = zipfile.is_zipfile(path)
                 if mapped:
                     _check_headers(path)
-                found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile):
             raise
-        except Exception as error:  # an unpickler runs the bytes as a program, and bytes at random end in any error
+        except Exception as error:  # an unpickler runs the bytes as a program, so damaged ones raise any error
             raise FileContentError(
                 path,
                 "is damaged or holds other Python objects than tensors, which are never unpickled. "
                 "Save a tensor, or a dict or list of tensors",
             ) from error
-        return _named(path, found)
+        return _named(path, content)
 
 
 def _check_headers(path: Path) -> None:
-    """Hold the header of each record against the directory, as torch does where it does not map the file."""
+    """Compare the header of each record with the directory, which torch omits for mapped files."""
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():
             archive.open(record).close()
 
 
-def _named(path: Path, found: Any) -> dict[str, torch.Tensor]:
-    """Name tensors by the keys and positions that lead to them, joined by slashes."""
+def _named(path: Path, content: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors by the keys and positions that lead to them, joined by slashes."""
     tensors: dict[str, torch.Tensor] = {}
-    waiting = [(_ALONE, found, 0)]
-    for _ in range(_MOST):  # a file of some bytes may hold a list that holds itself
+    waiting = [(_ALONE, content, 0)]
+    for _ in range(_MOST):  # a list may hold itself
         if not waiting:
             return tensors
         name, value, depth = waiting.pop()

@@ -25,7 +25,7 @@ _CHUNK_NUMBERS = 2**18
 
 @dataclass(frozen=True)
 class _Words:
-    """How a file is laid out: lines before the first point, length of vectors, whether words stand before them."""
+    """Layout of a file: lines before the first point, length of vectors, whether words stand before them."""
 
     path: Path
     skipped: int
@@ -53,7 +53,7 @@ class _Words:
 
     def _vector(self, line: str, number: int) -> list[float]:
         parts = line.rsplit(None, self.dim)
-        # What is left of the numbers is the word, which may hold blanks, or be one.
+        # All that precedes the numbers is the word, which may contain blanks, or be one.
         complete = len(parts) == self.dim + self.has_words or (len(parts) == self.dim and line[0].isspace())
         try:
             if not complete:
@@ -87,7 +87,7 @@ def open_words(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Ta
 
 
 def _layout(path: Path, head: list[str]) -> _Words | None:
-    """Understand the first lines; None if they are a table without words."""
+    """Return the layout by the first lines; None if they are a table without words."""
     first, rest = head[0].split(), head[1:]
     if len(first) == 2 and all(map(str.isdecimal, first)) and rest:
         dim, numbers, columns = int(first[1]), _numbers_at_end(rest[0]), len(rest[0].split())
@@ -103,7 +103,7 @@ def _layout(path: Path, head: list[str]) -> _Words | None:
 
 
 def _require_dimensions(path: Path, dim: int, lines: list[str]) -> None:
-    """Refuse a first line that promises fewer numbers than stand behind each word; a word may be a number itself."""
+    """Refuse a first line that promises fewer numbers than follow each word; a word may be a number itself."""
     counts = {_numbers_at_end(line) for line in lines}
     if len(counts) == 1 and (count := counts.pop()) > dim and any(len(line.split()) > count for line in lines):
         raise FileContentError(path, f"the first line promises {dim} dimensions, but {count} numbers follow each word")
@@ -121,5 +121,5 @@ def _numbers_at_end(line: str) -> int:
 
 
 def _opened(path: Path) -> TextIO:
-    # A word may hold any letter, line separators of Unicode among them, and no letter of it matters.
+    # Words may contain any letter, Unicode's line separators too, and are not used.
     return path.open(encoding="utf-8", errors="replace", newline="\n")

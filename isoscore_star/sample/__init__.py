@@ -1,4 +1,4 @@
-"""A small sample of real hidden states, so that every example can run on more than random numbers."""
+"""A small sample of real hidden states, for examples and the demonstration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Sample:
     """Token states of 60 short English sentences on four topics, from every layer of a sentence encoder.
 
     The model is sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0): 6 transformer layers, 384 dimensions.
-    The sentences are this project's own.
+    The sentences were written for this project.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Sample:
     mask : ndarray of shape (60, 13), bool
         True for a token, [CLS] and [SEP] included; False for padding.
     labels : ndarray of shape (60,), int64
-        Each sentence's topic, an index into `label_names`. The topics take turns, so a slice is balanced.
+        Each sentence's topic, an index into `label_names`. The topics alternate, so a slice is balanced.
     label_names : ndarray of shape (4,), str
         The topics: cooking, weather, music, sport.
     sentences : ndarray of shape (60,), str
@@ -45,7 +45,7 @@ def load_sample() -> Sample:
     Returns
     -------
     Sample
-        Fresh arrays at each call, so changing them changes nobody else's.
+        New arrays at each call.
 
     Examples
     --------

@@ -22,9 +22,9 @@ class Tolerance(NamedTuple):
     gradient: float
 
 
-# Float32's gradient is a difference, r·x − r²·Σx, whose terms are about twice as large as itself at the most in
-# these cases: ten times the value's tolerance is ample. Half precision is computed in float32 or better, so its
-# gradient has that error and the one of being rounded on return: 2⁻⁸ for bfloat16, 2⁻¹¹ for float16.
+# Float32's gradient is a difference, r·x − r²·Σx, whose terms are at most about twice as large as itself in these
+# cases: ten times the value's tolerance is enough. Half precision is computed in float32 or better, so its gradient has
+# that error and that of rounding the result: 2⁻⁸ for bfloat16, 2⁻¹¹ for float16.
 TOLERANCES = {
     "float64": Tolerance(1e-12, 1e-10),
     "float32": Tolerance(1e-5, 1e-4),
@@ -40,19 +40,19 @@ class Check:
     Attributes
     ----------
     backend, device, dtype : str
-        What was tried; device and dtype are empty if the backend could not even be loaded.
+        Device and dtype are empty if the backend could not be loaded.
     cases : int
-        How many clouds were tried; those whose values the dtype cannot hold do not count.
+        Number of clouds, without those whose values the dtype cannot hold.
     value_error : float
         Largest absolute error of a score.
     gradient_error : float or None
         Largest error of a gradient entry, relative to the largest; None for a backend without gradients.
     tolerance : Tolerance
-        What is allowed.
+        The largest errors that are allowed.
     worst : str
-        The case that came closest to its tolerance, or missed it by most.
+        The case with the largest ratio of error to tolerance.
     failure : str or None
-        What was raised, if something was.
+        The exception, if one was raised.
     """
 
     backend: str
@@ -72,7 +72,7 @@ class Check:
         return self.failure is None and self.cases > 0 and self.value_error <= self.tolerance.value and gradient_fine
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, for JSON; errors that are no number as None."""
+        """Return plain numbers, for JSON; infinite errors and NaN as None."""
         plain = asdict(self) | {"tolerance": self.tolerance._asdict(), "passed": self.passed}
         for name in ("value_error", "gradient_error"):
             if plain[name] is not None and not np.isfinite(plain[name]):
@@ -81,7 +81,7 @@ class Check:
 
 
 def validate(backends: Iterable[str] | None = None) -> list[Check]:
-    """Compare values and gradients with Algorithm 1 and its derivative, taken in float64 without any backend.
+    """Compare values and gradients with Algorithm 1 and its derivative, computed in float64 without any backend.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def validate(backends: Iterable[str] | None = None) -> list[Check]:
     Returns
     -------
     list of Check
-        One for each backend, device and dtype that the two have. What a backend raises is an outcome too.
+        One for each backend, device and dtype that exist. An exception of a backend is a failed check.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _checks_of(name: str) -> Iterator[Check]:
                 "backends", f"validation has no adapter for {name!r}. Put one into isoscore_star.validation.ADAPTERS"
             )
         devices = ADAPTERS[name].devices()
-    except Exception as error:  # a broken installation is what this is here to find
+    except Exception as error:  # a broken installation is a result, too
         yield _failed(name, "", "", error)
         return
     for device in devices:
@@ -123,16 +123,15 @@ def _checks_of(name: str) -> Iterator[Check]:
 def _has(adapter: Adapter, dtype: str, device: str) -> bool:
     try:
         adapter.native(np.ones((2, 2)), dtype, device)
-    except TypeError:
-        return False
-    except Exception:  # the check itself will meet it again and report it
-        return True
+    except Exception as error:  # all but a TypeError are raised again in the check, which reports them
+        return not isinstance(error, TypeError)
     return True
 
 
 def _check(backend: Backend, device: str, dtype: str) -> Check:
     try:
-        errors = {case.name: found for case in all_cases() if (found := _errors(case, backend, device, dtype))}
+        measured = ((case.name, _errors(case, backend, device, dtype)) for case in all_cases())
+        errors = {name: pair for name, pair in measured if pair is not None}
     except Exception as error:
         return _failed(backend.name, device, dtype, error)
     tolerance = TOLERANCES[dtype]
@@ -151,7 +150,7 @@ def _check(backend: Backend, device: str, dtype: str) -> Check:
 
 
 def _errors(case: Case, backend: Backend, device: str, dtype: str) -> tuple[float, float | None] | None:
-    """Errors of value and gradient, or None where the dtype cannot hold the points."""
+    """Return the errors of value and gradient, or None where the dtype cannot hold the points."""
     adapter = ADAPTERS[backend.name]
     with np.errstate(over="ignore"):
         X = adapter.native(case.points, dtype, device)
@@ -164,7 +163,7 @@ def _errors(case: Case, backend: Backend, device: str, dtype: str) -> tuple[floa
     value_error = np.inf if score is None else abs(score - truth.value)
     if gradient is None:
         return value_error, None
-    # At zeta = 1 the gradient is zero, and has to be so exactly: its entries are then taken as they are.
+    # At zeta = 1 the gradient is exactly zero: its error is then absolute.
     largest = np.abs(truth.gradient).max() or 1.0
     return value_error, float(np.abs(backend.to_numpy(gradient) - truth.gradient).max() / largest)
 

@@ -1,4 +1,4 @@
-"""How validation hands arrays to a framework, on each of its devices, and has it differentiate."""
+"""Arrays of each framework on each of its devices, and its gradients, for validation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Adapter:
     """NumPy: one device, no gradients."""
 
     def devices(self) -> tuple[str, ...]:
-        """Return the names of the devices that are present here: ``"cpu"``, ``"cuda:0"``, ..."""
+        """Return the names of the devices of this machine: ``"cpu"``, ``"cuda:0"``, ..."""
         return ("cpu",)
 
     def native(self, array: NDArray[Any], dtype: str, device: str) -> Any:
-        """Copy to a dtype and a device by their names; a TypeError where the dtype does not exist."""
-        if np.dtype(dtype).isbuiltin != 1:  # what other packages teach NumPy, such as bfloat16
+        """Copy to a dtype and a device by their names; raise TypeError if the dtype does not exist."""
+        if np.dtype(dtype).isbuiltin != 1:  # dtypes that other packages register, such as bfloat16
             raise TypeError(f"NumPy itself has no dtype {dtype}")
         return array.astype(dtype)
 
@@ -41,7 +41,7 @@ class AutogradAdapter(Adapter):
 
 
 class TorchAdapter(Adapter):
-    """PyTorch on the CPU, every CUDA device, and Apple's."""
+    """PyTorch on the CPU, every CUDA device, and MPS."""
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices' names."""
@@ -57,7 +57,7 @@ class TorchAdapter(Adapter):
         return torch.tensor(array, dtype=getattr(torch, dtype)).to(device)
 
     def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Differentiate at a leaf of its own."""
+        """Differentiate at a new leaf."""
         import torch
 
         leaf = X.detach().requires_grad_()
@@ -97,7 +97,7 @@ class TensorFlowAdapter(Adapter):
 
 
 class JaxAdapter(Adapter):
-    """JAX on the devices of this process; float64 also where it is not enabled."""
+    """JAX on the devices of this process, with float64 even where it is not enabled."""
 
     def devices(self) -> tuple[str, ...]:
         """Return the devices' names: ``"cpu"``, ``"cpu:1"``, ``"gpu:0"``, ..."""
@@ -137,7 +137,7 @@ class JaxAdapter(Adapter):
 
 
 class KerasAdapter(Adapter):
-    """Keras' variables, on the framework that it runs on."""
+    """Keras' variables, on the framework below."""
 
     def devices(self) -> tuple[str, ...]:
         """Return the framework's devices."""
@@ -152,7 +152,7 @@ class KerasAdapter(Adapter):
             return keras.Variable(value, dtype=dtype, trainable=False)
 
     def value_and_gradient(self, function: Callable[[Any], Any], X: Any) -> tuple[Any, Any]:
-        """Let the framework differentiate, with the variable standing for its array."""
+        """Differentiate in the framework, where the variable takes an array's value."""
         import keras
 
         def of_array(array: Any) -> Any:
@@ -174,4 +174,4 @@ ADAPTERS: dict[str, Adapter] = {
     "jax": JaxAdapter(),
     "keras": KerasAdapter(),
 }
-"""By the backend's name; a third party puts its own here, to have its backend validated."""
+"""Adapters by the backend's name; another party adds one here to have its backend validated."""

@@ -1,4 +1,4 @@
-"""The clouds that every backend is tried on, each with the call to make and what has to come out."""
+"""The clouds of validation, each with the score to compute and the expected result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIM = 48
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A cloud, the score to take of it in some framework, and the truth for its points after rounding."""
+    """A cloud, the score to compute in any framework, and the true result for its points after rounding."""
 
     name: str
     points: FloatArray
@@ -27,9 +27,9 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """Make all cases; the same at every call."""
+    """Return all cases, the same at every call."""
     rng = np.random.default_rng(0)
-    # Correlated axes of unequal variance: no spectrum that a backend could get right by luck.
+    # Correlated axes of unequal variance.
     mixing = np.linalg.qr(rng.normal(size=(DIM, DIM)))[0] * np.geomspace(3, 0.3, DIM)
     few, square, many = (rng.normal(size=(m, DIM)) @ mixing for m in (16, DIM, 160))
     cov = np.cov((rng.normal(size=(500, DIM)) @ mixing[::-1]).T)
@@ -71,7 +71,7 @@ def _case(
 
 def _masked_case(name: str, points: FloatArray, rng: np.random.Generator) -> Case:
     mask = np.arange(points.shape[1]) < rng.integers(5, points.shape[1], size=(len(points), 1))
-    # NaN is the strictest padding: it must reach neither value nor gradient.
+    # NaN as padding must change neither value nor gradient.
     padded = np.where(mask[..., None], points, np.nan)
     return Case(name, padded, partial(iso.isoscore, mask=mask), partial(_masked_truth, mask=mask))
 

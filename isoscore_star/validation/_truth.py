@@ -1,4 +1,4 @@
-"""What value and gradient have to be, by ways that share nothing with the backends (NumPy, float64)."""
+"""True values and gradients, by code that shares nothing with the backends (NumPy, float64)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FloatArray = NDArray[np.float64]
 
 
 class Truth(NamedTuple):
-    """A score and its gradient for the points, of their shape."""
+    """A score and its gradient with respect to the points."""
 
     value: float
     gradient: FloatArray
 
 
 def shrunk(points: FloatArray, cov: FloatArray | None, zeta: float) -> Truth:
-    """Algorithm 1 as printed, and its derivative by the chain rule through eigenvalues and eigenvectors."""
+    """Compute Algorithm 1 as printed, and its derivative by the chain rule through eigenvalues and eigenvectors."""
     centred = points - points.mean(axis=0)
     sigma = centred.T @ centred / (len(points) - 1)
     if cov is not None:
@@ -35,7 +35,7 @@ def shrunk(points: FloatArray, cov: FloatArray | None, zeta: float) -> Truth:
 def _gradient_for_eigenvalues(eigenvalues: FloatArray) -> FloatArray:
     """Differentiate steps 4 to 7 of Algorithm 1."""
     d = len(eigenvalues)
-    unit = eigenvalues / eigenvalues.max()  # the score does not change with scale: this only keeps squares in range
+    unit = eigenvalues / eigenvalues.max()  # keeps squares in range; the score does not depend on scale
     norm = np.linalg.norm(unit)
     excess = np.sqrt(d) * unit / norm - 1
     spread = d - np.sqrt(d)
@@ -48,7 +48,7 @@ def _gradient_for_eigenvalues(eigenvalues: FloatArray) -> FloatArray:
 
 
 def unbiased(points: FloatArray) -> Truth:
-    """Unbiased score from its definition: means over all ordered quadruples of different points.
+    """Compute the unbiased score by its definition: means over all ordered quadruples of different points.
 
     For independent points E‖x₁ − x₂‖²‖x₃ − x₄‖² = 4(tr Σ)² and E((x₁ − x₂)·(x₃ − x₄))² = 4 tr Σ².
     """

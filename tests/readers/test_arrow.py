@@ -87,5 +87,5 @@ def test_parquet_whose_parts_differ_on_its_rows_is_refused(tmp_path):
     # The last number of 60 rows is that of the group of rows: field and value of Thrift's compact protocol.
     start, _, end = path.read_bytes().rpartition(b"\x16\x78")
     path.write_bytes(start + b"\x16\x70" + end)
-    with pytest.raises(FileContentError, match="tells of 60 rows, its parts of 56"):
+    with pytest.raises(FileContentError, match="metadata counts 60 rows, its row groups 56"):
         open_array(path)

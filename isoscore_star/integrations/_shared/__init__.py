@@ -1,1 +1,1 @@
-"""What all integrations do alike: make a penalty, save and load its state, join calls, and forgive where λ is 0."""
+"""Code of all integrations: making a penalty, its checkpoints, unions of calls, errors with λ = 0."""

@@ -1,4 +1,4 @@
-"""What I-STAR keeps in checkpoints: Σ_S and the score at the start, of each penalty under a name of its own."""
+"""State of penalties in checkpoints, Σ_S and the score at the start, in a separate file for each penalty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save(penalty: nn.Module, folder: str | Path, name: str = "") -> None:
 
 
 def load(penalty: nn.Module, folder: str | Path, device: Any, name: str = "", *, or_unnamed: bool = False) -> None:
-    """Restore the penalty's state, if the checkpoint has one: of its name or, where that is allowed, of none."""
+    """Restore the penalty's state, if the checkpoint has one of its name or, if allowed, one without a name."""
     from safetensors.torch import load_file
 
     file = _file(Path(folder), name)
@@ -37,7 +37,7 @@ def load(penalty: nn.Module, folder: str | Path, device: Any, name: str = "", *,
 
 
 def restore(penalty: nn.Module, state: Mapping[str, Any], place: str) -> None:
-    """Load a state, or raise with the place where it was saved if it is another penalty's."""
+    """Load a state; raise with the place where it was saved if it is that of another penalty."""
     try:
         penalty.load_state_dict(state)
     except RuntimeError as error:

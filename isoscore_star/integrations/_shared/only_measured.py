@@ -1,4 +1,4 @@
-"""What a run with λ = 0 promises: to equal one without the penalty, also where the score cannot be measured."""
+"""Errors with λ = 0, where a run equals one without the penalty even if the score cannot be measured."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ LOGGER = logging.getLogger("isoscore_star")
 
 
 class OnlyMeasured:
-    """Logs the first error of a penalty whose weight is 0, instead of raising it.
-
-    Attributes
-    ----------
-    failed : bool
-        Whether there was one.
-    """
+    """Logs the first error of a penalty whose weight is 0, instead of raising it."""
 
     def __init__(self) -> None:
         self.failed = False
 
     @contextlib.contextmanager
     def unless(self, lam: float, schedule: object = None) -> Iterator[None]:
-        """Run what is inside; its errors are raised if λ is not 0, or has a schedule by which it will not be."""
+        """Log errors of the with block; raise them if λ is not 0, or has a schedule."""
         try:
             yield
         except IsoScoreError as error:

@@ -1,4 +1,4 @@
-"""From what a user gave to the penalty that an integration adds to the loss: one rule for all of them."""
+"""The penalty of an integration, from a user's argument: one rule for all integrations."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
     given : dict, IStarLoss, CosineRegularizer or None
         A dict holds arguments of `IStarLoss`; None stands for an empty one.
     option : str
-        How the user knows `given`, for messages.
+        Name of the user's argument, for messages.
     config : object, optional
         The model's configuration, whose ``hidden_size`` is `dim` where a dict has none.
     hooked : bool, default False
-        Whether the states come from hooks on layers, among which there is no embedding layer. Where one is,
-        `skip_embeddings` is True unless a dict says otherwise.
+        Whether the states come from hooks on layers, without the embedding layer. Without hooks, `skip_embeddings`
+        is True unless a dict has another value.
     """
     if given is None or isinstance(given, Mapping):
         arguments = {"skip_embeddings": not hooked, **(given or {})}
@@ -58,7 +58,7 @@ def needs_covariance(penalty: Any) -> bool:
 
 
 def covariance_of_epoch(penalty: Any) -> ShrinkageCovariance | None:
-    """Return the Σ_S of a penalty that is read from data at the start of every epoch, if it has such a one."""
+    """Return the penalty's Σ_S if it is estimated from data at the start of every epoch, otherwise None."""
     shrinkage: ShrinkageCovariance | None = getattr(penalty, "shrinkage", None)
     return shrinkage if shrinkage is not None and shrinkage.policy == "epoch" else None
 

@@ -12,10 +12,7 @@ States = Sequence[Tensor | None]
 
 
 def union_of_calls(calls: Sequence[tuple[States, States]]) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return each layer's states over all calls and its mask, of calls given as states and masks.
-
-    The states of a single call are returned as they are. A layer whose states are None stays None.
-    """
+    """Return each layer's states over all calls and its mask; a layer whose states are None stays None."""
     states, masks = (list(part) for part in calls[0])
     if len(calls) == 1:
         return states, masks
@@ -25,7 +22,7 @@ def union_of_calls(calls: Sequence[tuple[States, States]]) -> tuple[list[Tensor 
             continue
         parts = [(layer[index], mask[index]) for layer, mask in calls]
         states[index] = torch.cat([part.flatten(0, -2) for part, _ in parts if part is not None])
-        # The very same mask for layers that share theirs, by which the score knows to look through it once.
+        # Layers that share a mask share the joined one, which the score then reads once.
         key = tuple((id(mask), part.shape[:-1]) for part, mask in parts if part is not None)
         if key not in joined:
             joined[key] = torch.cat([kept(part, mask).flatten() for part, mask in parts if part is not None])
@@ -34,5 +31,5 @@ def union_of_calls(calls: Sequence[tuple[States, States]]) -> tuple[list[Tensor 
 
 
 def kept(states: Tensor, mask: Tensor | None) -> Tensor:
-    """Return which states count, of a mask that may be None."""
+    """Return a Boolean mask of the states that count, also for a mask that is None."""
     return states.new_ones(states.shape[:-1], dtype=torch.bool) if mask is None else mask != 0

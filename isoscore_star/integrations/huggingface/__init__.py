@@ -1,6 +1,6 @@
 """Hugging Face transformers: `IStarTrainer`, and `IStarMixin` for any other Trainer.
 
-The penalty joins the loss in `compute_loss`; all else that a Trainer does stays as it is.
+The penalty is added to the loss in `compute_loss`; a Trainer is unchanged otherwise.
 
 Examples
 --------

@@ -1,10 +1,10 @@
-"""By what the penalty of one micro-batch has to be multiplied, so that λ weighs the same under any accumulation.
+"""The factor of the penalty of one micro-batch, with which λ has the same weight under any accumulation.
 
-A Trainer sums the gradients of k micro-batches. Either it divides each loss by k, and the penalty is divided with it;
-or the loss was normalized by the items of all k batches (`num_items_in_batch`), and the penalty has to be divided here.
-Some heads (sequence classification, in transformers 5) take that number and ignore it, and their loss comes out k
-times (and in a distributed run once more by the number of processes) too large; the penalty then has to be, too. This
-is huggingface/transformers#47688, open as of 5.24; once it is closed, `Inflation.find` can go.
+A Trainer sums the gradients of k micro-batches. Either it divides each loss by k, and the penalty with it; or the loss
+is normalized by the items of all k batches (`num_items_in_batch`), and the penalty is divided here. Some heads
+(sequence classification, in transformers 5) ignore that number, so their loss is too large by k and, in a distributed
+run, by the number of processes; the penalty is multiplied likewise. This is huggingface/transformers#47688, open as of
+5.24; once it is closed, `Inflation.find` can go.
 """
 
 from __future__ import annotations
@@ -23,20 +23,14 @@ LOGGER = logging.getLogger("isoscore_star")
 
 
 class Inflation:
-    """How many times too large a task loss is that ignores `num_items_in_batch`; measured once, by computing it.
-
-    Attributes
-    ----------
-    factor : float or None
-        None for a loss that is normalized, or as long as it is not known.
-    """
+    """The factor by which a task loss that ignores `num_items_in_batch` is too large, measured once."""
 
     def __init__(self) -> None:
-        self.factor: float | None = None
+        self.factor: float | None = None  # None for a normalized loss, or before it is known
         self._known = False
 
     def of_penalty(self, trainer: Any, loss_for: Callable[[Any], Any], num_items: Any) -> float:
-        """Return by what to multiply the penalty of a micro-batch, whose task loss is a function of `num_items`."""
+        """Return the factor of a micro-batch's penalty, whose task loss is a function of `num_items`."""
         scaled, by_rule = loss_is_scaled(trainer, num_items)
         if not scaled:
             return 1.0  # training_step divides it
@@ -48,16 +42,13 @@ class Inflation:
 
     @torch.no_grad()
     def find(self, model: nn.Module, loss_for: Callable[[Any], Any], num_items: Any, steps: int) -> float | None:
-        """Compare the loss for the given number of items, twice as many, and none.
-
-        The model is in evaluation mode meanwhile, and the random generators are left as they were.
-        """
+        """Compare the loss for the given number of items, twice that number, and None, in evaluation mode."""
         if self._known:
             return self.factor
         with evaluation_mode(model), preserve_rng_state(next((p.device for p in model.parameters()), None)):
             given, double, plain = (float(loss_for(n).mean()) for n in (num_items, 2 * num_items, None))
         if given == 0 or plain == 0:
-            return None  # a batch without labels says nothing
+            return None  # a batch without labels
         self._known = True
         if abs(double) > 0.75 * abs(given):  # a normalized loss is halved
             self.factor = given / plain

@@ -1,4 +1,4 @@
-"""What a model's calls for one batch gave, joined."""
+"""States and masks of a model's calls for one batch, joined."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from isoscore_star.integrations._shared.union import kept, union_of_calls
 
 
 class Call(NamedTuple):
-    """What one call of a model gave for so many examples: states, of which entries may be None, and their masks.
-
-    Those of a decoder that follow an encoder's, or of a second tower, begin at one of `later`.
-    """
+    """States of one call of a model, and their masks."""
 
     states: list[Tensor | None]
     masks: list[Tensor | None]
     examples: int | None = None
-    later: tuple[int, ...] = ()
+    later: tuple[int, ...] = ()  # first states of a decoder after an encoder, or of a second tower
 
 
 def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any = None) -> Call:
-    """Return the union of a batch's calls, for a penalty.
+    """Return the union of a batch's calls.
 
-    Where it leaves out the embedding layer, the first of a decoder behind an encoder, or of a second tower, becomes
-    None, too. With an accelerator, the examples by which it filled the last batch up are masked.
+    Where the penalty leaves out the embedding layer, so are the first states of a decoder or a second tower. With an
+    accelerator, the examples that it added to the last batch are masked.
     """
     if not given:
         raise InvalidValueError(
@@ -52,7 +49,7 @@ def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any
 
 
 def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | None:
-    """Compute the penalty of a batch's calls, or None (but record the score) where λ is 0."""
+    """Compute the penalty of a batch's calls; with λ = 0 record the score and return None."""
     call = joined(given, penalty)
     if penalty.lam == 0:
         with torch.no_grad():
@@ -69,7 +66,7 @@ def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | 
 
 
 def _without_repeated(call: Call, accelerator: Any) -> Call:
-    """Mask the examples by which accelerate filled the last batch up, so that all ranks have as many."""
+    """Mask the examples that accelerate added to the last batch so that all ranks have equally many."""
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
         return call
@@ -80,6 +77,6 @@ def _without_repeated(call: Call, accelerator: Any) -> Call:
             keep = kept(states, mask).clone()
             examples = call.examples or len(states)
             own = max(state.remainder - accelerator.process_index * examples, 0)
-            keep[own * (len(states) // examples) :] = False  # several rows an example, of multiple choice
+            keep[own * (len(states) // examples) :] = False  # multiple choice has several rows for each example
         masks.append(keep)
     return call._replace(masks=masks)

@@ -1,4 +1,4 @@
-"""What differs between versions of transformers and accelerate, and what they keep private."""
+"""Differences between versions of transformers and accelerate, and private names of theirs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Any
 
 
 def loss_is_scaled(trainer: Any, num_items_in_batch: Any) -> tuple[bool, bool]:
-    """Return whether `training_step` takes a loss as divided by the accumulation steps, and whether a model says so.
+    """Return whether `training_step` does not divide a loss by the accumulation steps, and whether by the model's rule.
 
-    `training_step` has no name for its rule, which stands here once more. A Trainer can overrule it by
-    ``loss_is_scaled_for_ga`` since transformers 5.20 (huggingface/transformers#43595); older ones have no such
-    attribute, so that `getattr` can go with them.
+    The rule is a copy of the one in `training_step`. A Trainer overrules it by ``loss_is_scaled_for_ga`` since
+    transformers 5.20 (huggingface/transformers#43595); `getattr` can go with older ones.
     """
     stated = getattr(trainer, "loss_is_scaled_for_ga", None)
     if stated is not None:
@@ -20,15 +19,15 @@ def loss_is_scaled(trainer: Any, num_items_in_batch: Any) -> tuple[bool, bool]:
 
 
 def prepared(trainer: Any, batch: Any) -> Any:
-    """Return a batch as a Trainer hands it to the model: on its device. The method is private in transformers 5.24."""
+    """Return a batch on the Trainer's device. The method is private in transformers 5.24."""
     return trainer._prepare_inputs(batch)
 
 
 def leave(batches: Any) -> None:
-    """Let accelerate know that a loader is left early; it would take it for the current one.
+    """Notify accelerate that a loader is left early; otherwise it remains the current one.
 
-    That ended the gradient accumulation of the training around it (huggingface/accelerate#4248, open as of 1.15). This
-    can go where a loader does so by itself.
+    That ended the gradient accumulation of the training around it (huggingface/accelerate#4248, open as of 1.15; this
+    can go once it is fixed).
     """
     if hasattr(batches, "end"):
         batches.end()

@@ -1,4 +1,4 @@
-"""Σ_S at the start of every epoch, at which a Trainer calls nothing but its callbacks."""
+"""Σ_S at the start of every epoch, where a Trainer calls only its callbacks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ from isoscore_star.integrations.huggingface._compat import leave
 
 
 class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Reads a penalty's Σ_S by methods of a Trainer.
+    """Estimates a penalty's Σ_S by methods of a Trainer.
 
-    Parameters
-    ----------
-    penalty : IStarLoss or CosineRegularizer
-    batches : callable
-        Method that returns what to read.
-    forward : callable
-        Method ``(model, batch)`` that returns hidden states and masks.
-    guard : callable
-        Method that returns a context manager, inside of which errors may be logged instead of raised.
+    `batches` returns the data, `forward` the hidden states and masks of ``(model, batch)``, and `guard` a context
+    manager in which errors may be logged instead of raised.
     """
 
     def __init__(
@@ -36,8 +29,8 @@ class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.penalty = penalty
-        # Not held, since the trainer holds this: a cycle would keep its DDP model, and so the threads of the process
-        # group, beyond `destroy_process_group` and up to the end of the interpreter, where gloo's may abort it
+        # Weak references, since the trainer refers to this callback: a cycle would keep its DDP model, and so the
+        # threads of the process group, until the interpreter exits, where gloo's may abort it
         # (pytorch/pytorch#179291).
         self._batches, self._forward, self._guard = _weak(batches), _weak(forward), _weak(guard)
 
@@ -45,12 +38,12 @@ class CovarianceOfEpochs(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return type(self), (self.penalty, self._batches(), self._forward(), self._guard())
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Read Σ_S, if it is read at every epoch."""
+        """Estimate Σ_S, if its policy is to do so at every epoch."""
         shrinkage = covariance_of_epoch(self.penalty)
-        inside_an_epoch = not float(state.epoch or 0.0).is_integer()  # where a resumed run may begin
+        inside_an_epoch = not float(state.epoch or 0.0).is_integer()  # of a resumed run
         if shrinkage is None or (inside_an_epoch and shrinkage.cov is not None):
             return
-        with self._guard()(), preserve_rng_state():  # which making the batches may draw from
+        with self._guard()(), preserve_rng_state():  # making the batches may draw random numbers
             batches = self._batches()()
             try:
                 shrinkage.fit(model, batches, forward=self._forward())

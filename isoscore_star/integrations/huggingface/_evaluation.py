@@ -13,13 +13,7 @@ LOGGER = logging.getLogger("isoscore_star")
 
 
 class EvaluationScore:
-    """Moments of the layers that a penalty regularizes; of each layer apart, if its log shows them.
-
-    Parameters
-    ----------
-    penalty : IStarLoss or CosineRegularizer
-        Its choice of layers.
-    """
+    """Moments of the layers that a penalty regularizes; for each layer separately, if the penalty logs layers."""
 
     def __init__(self, penalty: Any) -> None:
         self.penalty = penalty
@@ -27,7 +21,7 @@ class EvaluationScore:
         self.moments: dict[str, StreamingMoments] = {}
 
     def update(self, call: Call) -> None:
-        """Take in what the model gave for a batch."""
+        """Add the states of a batch."""
         chosen = select_layers(
             call.states, call.masks, layers=self.penalty.layers, skip_embeddings=self.penalty.skip_embeddings
         )
@@ -38,7 +32,7 @@ class EvaluationScore:
             self.moments[name].update(states, mask)
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Return the scores of what all ranks have seen; none for fewer than two states, or only identical ones."""
+        """Return the scores of the states of all ranks; none for fewer than two states, or identical ones."""
         parts = {name: moments.reduce() for name, moments in self.moments.items()}
         if self.by_layer and parts:
             first = next(iter(parts.values()))

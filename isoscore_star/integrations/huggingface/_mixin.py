@@ -33,28 +33,27 @@ else:
 
 
 class IStarMixin(_Base):
-    """Adds I-STAR to the Trainer that stands behind it: ``class MyIStarTrainer(IStarMixin, MyTrainer): ...``.
+    """Adds I-STAR to the Trainer that follows it: ``class MyIStarTrainer(IStarMixin, MyTrainer): ...``.
 
     Parameters
     ----------
     istar : dict, IStarLoss or CosineRegularizer, optional
         The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
         model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. A penalty
-        that needs a Σ_S and has none gets a ``ShrinkageCovariance(dim)``, which is read at the start of every epoch.
+        that needs a Σ_S and has none gets a ``ShrinkageCovariance(dim)``, estimated at the start of every epoch.
     lam_schedule : callable, optional
-        Gives λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
+        Returns λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
     istar_modules : str, nn.Module, or sequence of them, optional
         Layers whose outputs are the hidden states, as `HiddenStates` takes them (``"encoder.layer.*"``). By default
-        they come from ``output_hidden_states=True``, or from the model's list of layers if it knows no such argument.
+        they come from ``output_hidden_states=True``, or from the model's list of layers if it has no such argument.
     istar_mask : str, callable or False, optional
-        Which states are points: the name of an argument that the model is called with, instead of
-        ``"attention_mask"``; a function ``(inputs, outputs)`` of the model's call that gives a mask, None, or one for
-        each layer; or False, where all are. `isoscore_star.backends.torch.StateMasks` says which masks are known to
-        fit states of another shape.
+        Which states are points: the name of an argument of the model, instead of ``"attention_mask"``; a function
+        ``(inputs, outputs)`` of the model's call that returns a mask, None, or one for each layer; or False for all.
+        See `isoscore_star.backends.torch.StateMasks`, also for masks of another shape than the states.
     eval_isoscore_star : bool, default True
         Measure evaluation and test sets, too.
     *args, **kwargs
-        The Trainer's own.
+        Of the Trainer.
 
     Attributes
     ----------
@@ -65,21 +64,21 @@ class IStarMixin(_Base):
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For a penalty that does not fit, or a model that gives no hidden states.
+        For a penalty that does not fit, or a model that returns no hidden states.
 
     Notes
     -----
     The attention mask is the one that the model is called with. The states of an encoder-decoder are those of both:
     `layers` counts the encoder's entries first, then the decoder's, whose mask is `decoder_attention_mask` or else
-    those places that have a label (not -100). So it is with two towers, as CLIP's, where that for images has no mask.
+    the positions with a label (not -100). The same holds for two towers, as of CLIP, whose image tower has no mask.
     Evaluation losses, predictions and `compute_metrics` are as without I-STAR. A log line with ``loss``, which includes
-    the penalty, also has ``isoscore_star`` and ``istar_loss``, their means since the last one; an evaluation has
+    the penalty, also has ``isoscore_star`` and ``istar_loss``, the means since the last line; an evaluation has
     ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
 
-    With λ = 0 a run equals one of the Trainer behind. Where the score cannot be measured, that is logged once.
+    With λ = 0 a run equals one without I-STAR; an error of the score is logged once.
 
-    Checkpoints hold one file more, ``isoscore_star.safetensors``. A run that is resumed from one equals a run that
-    never stopped. What `save_model` and `save_pretrained` write is as without I-STAR.
+    Checkpoints have one more file, ``isoscore_star.safetensors``. A resumed run equals one that never stopped.
+    `save_model` and `save_pretrained` write the same files as without I-STAR.
 
     Examples
     --------
@@ -126,13 +125,13 @@ class IStarMixin(_Base):
         return self._istar
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train; from a checkpoint on also with its Σ_S."""
+        """Train, with Σ_S from the checkpoint if there is one."""
         folder = resume_from_checkpoint
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
         if folder:
             checkpoint.load(self.istar, folder, self.args.device)
-        elif self.model_init is not None:  # a search trains several times, each from a new model
+        elif self.model_init is not None:  # a search trains several new models
             self.istar.load_state_dict(self._istar_at_start)
         self._istar_inflation = Inflation()
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -145,7 +144,7 @@ class IStarMixin(_Base):
         num_items_in_batch: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Compute the loss of the Trainer behind and, while training, add the penalty."""
+        """Compute the Trainer's loss and, in training, add the penalty."""
         kwargs = {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch, **kwargs}
         if not model.training:
             return super().compute_loss(model, inputs, **kwargs)
@@ -172,7 +171,7 @@ class IStarMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        """Run the loop of the Trainer behind, and add the score of all that it saw."""
+        """Run the Trainer's loop, and add the score of all its states."""
         score = EvaluationScore(self.istar) if self.eval_isoscore_star else None
         self._istar_evaluation = score
         try:
@@ -188,10 +187,10 @@ class IStarMixin(_Base):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kwargs: Any
     ) -> Any:
-        """Run the step of the Trainer behind, and look on."""
+        """Run the Trainer's step, and measure its states."""
         if self._istar_evaluation is None:
             return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
-        # Of generation's many calls none has labels, and none is to count.
+        # The calls of a generation, which have no labels, do not count.
         generating = getattr(self.args, "predict_with_generate", False) and not prediction_loss_only
         only_with = self.label_names if generating else ()
         with self._istar_states().watching(model, only_with) as calls:
@@ -202,7 +201,7 @@ class IStarMixin(_Base):
         return result
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log, and with a training loss also the score and the penalty."""
+        """Log the values and, with a training loss, also the score and the penalty."""
         if "loss" in logs:
             values = self.istar.collect()
             if not values and not self._istar_warned and not self._istar_measured.failed:
@@ -215,13 +214,13 @@ class IStarMixin(_Base):
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; into a checkpoint also what the penalty has to remember."""
+        """Save the model and, in a checkpoint, the penalty's state."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None and self.args.should_save:
             checkpoint.save(self.istar, output_dir)
 
     def get_shrinkage_dataloader(self) -> Any:
-        """Return the data from which Σ_S is read: the training data, not shuffled. Override it for others."""
+        """Return the data for Σ_S: the training data, not shuffled. Override it for others."""
         if self.train_dataset is None:
             raise InvalidValueError(
                 "train_dataset",
@@ -231,7 +230,7 @@ class IStarMixin(_Base):
         return self.get_test_dataloader(self.train_dataset)
 
     def _istar_states(self) -> ModelStates:
-        """Return what collects the hidden states of the present model; `model_init` makes new ones."""
+        """Return the collector of the current model's hidden states; `model_init` makes new models."""
         model: Any = self.model
         if self._istar_states_of_model is None or self._istar_states_of_model.trained is not model:
             unwrapped = self.accelerator.unwrap_model(model)

@@ -1,4 +1,4 @@
-"""The hidden states and masks of a transformers model's calls, without anyone else noticing."""
+"""The hidden states and masks of a transformers model's calls, whose outputs stay the same for others."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ NAMES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
 
 
 class ModelStates:
-    """Asks a model for its hidden states while it is watched, and takes them out of what it returns.
+    """Collects a model's hidden states, by ``output_hidden_states=True`` or by forward hooks.
 
     Parameters
     ----------
-    trained : nn.Module
-        The model as the Trainer has it.
-    model : nn.Module
-        The same without wrappers.
+    trained, model : nn.Module
+        The Trainer's model, and the same without wrappers.
     modules : str, nn.Module, or sequence of them, optional
-        Take the outputs of these modules by forward hooks (see `HiddenStates`), instead of ``output_hidden_states``.
+        Use hooks on these modules; see `HiddenStates`.
     mask : str, callable or False, optional
-        As `StateMasks` takes it.
+        See `StateMasks`.
     """
 
     def __init__(self, trained: nn.Module, model: nn.Module, modules: Any, mask: Any = None) -> None:
@@ -46,13 +44,13 @@ class ModelStates:
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module, only_with: Sequence[str] = ()) -> Iterator[list[Call | IsoScoreError]]:
-        """Collect the calls of a model, wrapped as it may be, inside a with block, or the error of one without states.
+        """Collect the calls of a model in a with block, and the errors of calls without states.
 
-        With `only_with`, a call counts if it is given one of these arguments.
+        With `only_with`, a call counts if it has one of these arguments.
         """
         watched = _Watch(self, tuple(only_with))
-        # On the wrapper, so that compiled code has no hook in it and DDP sees the states among the outputs; before
-        # the hooks whose recording it switches.
+        # On the wrapper, so that compiled code contains no hook and DDP gets the states among the outputs. Prepended to
+        # the hooks whose recording it turns on.
         handles = [
             model.register_forward_pre_hook(watched.before, prepend=True, with_kwargs=True),
             model.register_forward_hook(watched.after, with_kwargs=True),
@@ -67,18 +65,15 @@ class ModelStates:
                 self.hooks.clear()
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Name all arguments of a call of the model."""
-        if not args:
-            return dict(kwargs)
-        bound = self._signature.bind_partial(*args).arguments
-        return {**bound, **kwargs}
+        """Return all arguments of a call of the model by name."""
+        return {**(self._signature.bind_partial(*args).arguments if args else {}), **kwargs}
 
     def configured(self, name: str, default: bool) -> bool:
-        """Look up a switch in the model's configuration."""
+        """Return an option of the model's configuration."""
         return bool(getattr(self._config, name, default))
 
     def call(self, outputs: Any, arguments: Mapping[str, Any]) -> Call:
-        """Read states and masks off the outputs of a call."""
+        """Return states and masks of a call."""
         examples = next((len(value) for value in arguments.values() if isinstance(value, Tensor) and value.ndim), None)
         if self.hooks is not None:
             states: list[Tensor | None] = list(self.hooks.take())
@@ -98,7 +93,7 @@ class ModelStates:
 
 
 def _stacks(outputs: Mapping[str, Any]) -> dict[str, list[Tensor | None]]:
-    """Return the layers' states by name: the model's, or those of encoder and decoder, or of towers (as CLIP's)."""
+    """Return the layers' states by name: of the model, of encoder and decoder, or of towers (as in CLIP)."""
     given = {name: outputs.get(name) for name in NAMES}
     if given["hidden_states"] is not None:
         given = {"hidden_states": given["hidden_states"]}
@@ -143,7 +138,7 @@ class _Watch:
             return None
         try:
             self.calls.append(self.source.call(outputs, self.source.arguments(args, kwargs)))
-        except IsoScoreError as error:  # to be raised where λ is known; its frames would keep the states
+        except IsoScoreError as error:  # raised where λ is known; its traceback would keep the states in memory
             self.calls.append(error.with_traceback(None))
         if self.source.hooks is not None:
             self.source.hooks.recording = False

@@ -1,4 +1,4 @@
-"""`IStarTrainer`, ready for use."""
+"""`IStarTrainer`: a Trainer with I-STAR."""
 
 from __future__ import annotations
 

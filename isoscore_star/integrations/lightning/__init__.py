@@ -1,4 +1,4 @@
-"""Lightning: `IStarCallback` adds I-STAR to a module that knows nothing of it."""
+"""Lightning: `IStarCallback` adds I-STAR to an unchanged module."""
 
 from isoscore_star.integrations.lightning._callback import IStarCallback
 

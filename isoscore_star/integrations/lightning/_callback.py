@@ -1,4 +1,4 @@
-"""`IStarCallback`: the penalty in the loss of a module that knows nothing of it, its log and its checkpoints."""
+"""`IStarCallback`: the penalty in the loss of an unchanged module, in its log and its checkpoints."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from isoscore_star.integrations.lightning._covariance import batches_of, call
 class IStarCallback(pl.Callback):
     """Adds the penalty to the loss that ``training_step`` returns, and logs it and the score.
 
-    While a fit runs, the module's ``training_step`` is wrapped: hooks collect the hidden states, and the penalty joins
-    the loss before Lightning sees it. So gradient accumulation, precision plugins, gradient clipping and distributed
-    strategies treat it as a part of the loss, just as if it were written into ``training_step``. Validation, testing
-    and what the module itself logs as its loss stay as they are.
+    During a fit, the module's ``training_step`` is wrapped: hooks collect the hidden states, and the penalty is added
+    to the loss before Lightning gets it. So gradient accumulation, precision plugins, gradient clipping and distributed
+    strategies treat it as part of the loss. Validation, testing and the module's own log of its loss are unchanged.
 
     Parameters
     ----------
@@ -34,44 +33,43 @@ class IStarCallback(pl.Callback):
         ``ShrinkageCovariance(dim)``.
     states : str, nn.Module, or sequence of them, optional
         Layers of the module, as `HiddenStates` takes them: ``"model.encoder.layer.*"``. By default the module's list
-        of layers, if it has just one.
+        of layers, if it has exactly one.
     mask : str, callable or False, optional
         Which states are points: the name of a mask in the batch; a function ``(inputs, outputs)`` of the batch and of
-        what ``training_step`` (or `forward`) returned for it, which gives a mask, None, or one for each layer; or
-        False, where all are. By default ``"attention_mask"`` if the batch is a mapping (or begins with one) that has
-        it, else all states count. `isoscore_star.backends.torch.StateMasks` says which masks are known to fit states
-        of another shape.
+        the result of ``training_step`` (or `forward`), which returns a mask, None, or one for each layer; or False for
+        all. By default ``"attention_mask"`` if the batch is a mapping (or begins with one) that has it, otherwise all.
+        See `isoscore_star.backends.torch.StateMasks`, also for masks of another shape than the states.
     data : iterable or callable, optional
-        For ``policy="epoch"``: batches from which Σ_S is read before every epoch, in the same order on every rank
-        (each takes its part of them), or a function of the trainer that gives them. By default the training data.
+        For ``policy="epoch"``: batches from which Σ_S is estimated before every epoch, in the same order on every rank
+        (each takes its part), or a function of the trainer that returns them. By default the training data.
     forward : callable, optional
-        ``forward(module, batch)``, which runs the layers when Σ_S is read. By default ``module(**batch)`` for
-        mappings (without labels), ``module(batch[0])`` for tuples and lists, else ``module(batch)``: a module without
-        a ``forward`` of its own needs it.
+        ``forward(module, batch)``, which runs the layers to estimate Σ_S. By default ``module(**batch)`` for
+        mappings (without labels), ``module(batch[0])`` for tuples and lists, otherwise ``module(batch)``. Required for
+        a module without ``forward``.
     schedule : callable, optional
-        Gives λ for the optimizer step, such as `isoscore_star.LambdaSchedule`.
+        Returns λ for the optimizer step, such as `isoscore_star.LambdaSchedule`.
     prefix : str, default "train/"
-        Of the logged names. Two callbacks in one trainer need different ones.
+        Prefix of the logged names. Two callbacks in one trainer need different ones.
 
     Raises
     ------
     InvalidTypeError
-        If `penalty` or `mask` is none of these.
+        If `penalty` or `mask` has another type.
     InvalidValueError
-        If the penalty returns one loss for each layer, or leaves out an embedding layer (hooks give none); when
-        training begins, if there are no such layers, the module cannot be called with a batch to read Σ_S, or under
+        If the penalty returns one loss for each layer, or leaves out an embedding layer (hooks have none); when
+        training begins, if there are no such layers, the module cannot be called with a batch to estimate Σ_S, or under
         manual optimization; with the first batch, if its mask does not fit the states.
 
     Notes
     -----
     Logged every ``trainer.log_every_n_steps`` steps, and at the end of an epoch: ``train/isoscore_star`` and
-    ``train/istar_loss``, each the mean since the last time; layers too, if the penalty has ``log_layers=True``.
+    ``train/istar_loss``, each the mean since the last entry; layers too, if the penalty has ``log_layers=True``.
 
-    With λ = 0 a fit equals one without the callback. Where the score cannot be measured then, that is logged once.
+    With λ = 0 a fit equals one without the callback; an error of the score is logged once.
 
-    A checkpoint holds Σ_S and the score at the start, so that a fit that goes on from it equals one that never stopped.
+    A checkpoint contains Σ_S and the score at the start, so that a resumed fit equals one that never stopped.
 
-    With a strategy that shards the module itself (FSDP), Σ_S cannot be read by a call of the module: take
+    With a strategy that shards the module itself (FSDP), Σ_S cannot be estimated by calls of the module: take
     ``policy="running"`` or ``estimator="unbiased"``.
 
     Examples
@@ -109,7 +107,7 @@ class IStarCallback(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Name the callback in checkpoints."""
+        """Key of the callback in checkpoints."""
         return self._generate_state_key(prefix=self.prefix)
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,7 +132,7 @@ class IStarCallback(pl.Callback):
         self._masks = StateMasks(pl_module, self.mask)
         hooks.recording = False
         step = pl_module.training_step
-        # Where training_step is already the instance's own (compiled, say), that one is put back.
+        # An attribute of the instance (such as a compiled training_step) is restored afterwards.
         own = vars(pl_module).get("training_step")
 
         @functools.wraps(step)
@@ -158,7 +156,7 @@ class IStarCallback(pl.Callback):
         self._detach = detach
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Read Σ_S, if it is read at every epoch."""
+        """Estimate Σ_S, if its policy is to do so at every epoch."""
         shrinkage, hooks = covariance_of_epoch(self.penalty), self._hooks
         if shrinkage is None or hooks is None:
             return
@@ -190,16 +188,18 @@ class IStarCallback(pl.Callback):
             self._log(trainer, pl_module, on_step=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what was not logged yet."""
+        """Log values since the last entry."""
         self._log(trainer, pl_module, on_step=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the module's own ``training_step`` back."""
-        self._leave()
+        """Restore the module's ``training_step``."""
+        if self._detach is not None:
+            self._detach()
+        self._hooks = self._detach = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Put the module's own ``training_step`` back."""
-        self._leave()
+        """Restore the module's ``training_step``."""
+        self.on_train_end(trainer, pl_module)
 
     def _with_penalty(self, trainer: pl.Trainer, output: Any, hooks: HiddenStates, batch: Any) -> Any:
         if not isinstance(output, Tensor) and not (isinstance(output, Mapping) and "loss" in output):
@@ -224,8 +224,3 @@ class IStarCallback(pl.Callback):
         values = {self.prefix + name: value for name, value in self.penalty.collect().items()}
         # Equal on all ranks, unless the penalty has sync=False.
         pl_module.log_dict(values, on_step=on_step, on_epoch=not on_step, sync_dist=is_distributed(), batch_size=1)
-
-    def _leave(self) -> None:
-        if self._detach is not None:
-            self._detach()
-        self._hooks = self._detach = None

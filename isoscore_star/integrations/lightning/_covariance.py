@@ -1,4 +1,4 @@
-"""From what Σ_S is read in a Lightning fit, and by which calls of the module."""
+"""Batches and calls of the module by which Σ_S is estimated in a Lightning fit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from isoscore_star.backends.torch import LABELS, RankPart
 
 
 def batches_of(data: Any, trainer: pl.Trainer) -> Any:
-    """Return the batches to read: of data or of what a function gives, this rank's part; else the training data."""
+    """Return the batches: this rank's part of the data, or of a function's result; by default the training data."""
     if data is not None:
         return RankPart(data(trainer) if callable(data) else data)
-    loader = trainer.train_dataloader  # of which Lightning has given each rank its part
+    loader = trainer.train_dataloader  # already this rank's part
     if not isinstance(loader, torch.utils.data.DataLoader) or loader.persistent_workers:
         raise InvalidValueError(
             "data",
@@ -28,7 +28,7 @@ def batches_of(data: Any, trainer: pl.Trainer) -> Any:
 
 
 def call(module: Any, batch: Any) -> Any:
-    """Call a module with a batch: by its names without labels, or by its first entry."""
+    """Call a module with a batch: with its entries by name, without labels, or with its first entry."""
     arguments: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     if isinstance(batch, Mapping):

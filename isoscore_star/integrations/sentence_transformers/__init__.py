@@ -1,4 +1,4 @@
-"""sentence-transformers: `IStarLoss` around any of its losses, `IStarCallback` for Σ_S and the log, an evaluator."""
+"""sentence-transformers: `IStarLoss` wraps any loss, `IStarCallback` estimates Σ_S and logs, and an evaluator."""
 
 from isoscore_star.integrations.sentence_transformers._callback import IStarCallback
 from isoscore_star.integrations.sentence_transformers._evaluator import IsoScoreStarEvaluator

@@ -17,27 +17,27 @@ from isoscore_star.integrations.sentence_transformers._loss import IStarLoss
 
 
 class IStarCallback(TrainerCallback):
-    """Σ_S anew at every epoch, the score in the log, and both in the checkpoints.
+    """Estimates Σ_S at every epoch, logs the score, and saves both in checkpoints.
 
     Parameters
     ----------
     loss : IStarLoss
-        The one that the trainer has; for several datasets with a loss each, one callback each.
+        The trainer's loss; for several datasets with a loss each, one callback each.
     texts : sequence of str, optional
-        What Σ_S is read from. By default the text columns of the training data, its rows in a fixed random order
-        (without prompts, if the trainer adds any).
+        Texts from which Σ_S is estimated. By default the text columns of the training data, its rows in a fixed random
+        order (without prompts, if the trainer adds any).
     batch_size : int, default 32
         Texts that are embedded at a time.
 
     Notes
     -----
     The log (and ``state.log_history``) gets ``"isoscore_star"``, the mean since the last entry, and with
-    ``log_layers=True`` one for each layer; callbacks that stand before this one, as the trainer's own reporters do, see
-    the components of the loss only. Checkpoints get a file ``isoscore_star.safetensors``, from which
-    ``trainer.train(resume_from_checkpoint=...)`` goes on as if it had never stopped.
+    ``log_layers=True`` one for each layer; callbacks before this one, such as the trainer's reporters, get the
+    components of the loss only. Checkpoints get a file ``isoscore_star.safetensors``, with which a run resumed by
+    ``trainer.train(resume_from_checkpoint=...)`` equals one that never stopped.
 
-    Of several callbacks in a trainer each has its own name, the dataset of its loss or else its place among them, and
-    with it its own values in the log (``"nli_isoscore_star"``) and its own file (``isoscore_star-nli.safetensors``).
+    Each of several callbacks in a trainer has a name, the dataset of its loss or otherwise its position, which is part
+    of its values in the log (``"nli_isoscore_star"``) and of its file (``isoscore_star-nli.safetensors``).
 
     Examples
     --------
@@ -56,22 +56,22 @@ class IStarCallback(TrainerCallback):
         self._goes_on = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take up Σ_S and the score's start where a checkpoint left them."""
+        """Restore Σ_S and the score at the start from a checkpoint, if the run is resumed from one."""
         self._goes_on = False
         folder, trainer, callbacks = training_of(IStarCallback)
         self._name = _name_of(self, callbacks, trainer)
         if folder is None:
             return
         device = next(self.loss.parameters()).device
-        # All callbacks used to write to a file without a name, and the last one did last.
+        # Old checkpoints have one file without a name, written by the last callback.
         checkpoint.load(self.loss.penalty, folder, device, self._name, or_unnamed=self is callbacks[-1])
-        # Inside an epoch the run that never stopped would have the covariance from its beginning.
+        # Within an epoch, a run that never stopped would have the covariance of its start.
         shrinkage = covariance_of_epoch(self.loss.penalty)
         known = shrinkage is not None and shrinkage.cov is not None
         self._goes_on = known and not float(state.epoch or 0.0).is_integer()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Read Σ_S from the model as it is now."""
+        """Estimate Σ_S with the current model."""
         goes_on, self._goes_on = self._goes_on, False
         if goes_on or covariance_of_epoch(self.loss.penalty) is None:
             return
@@ -87,21 +87,21 @@ class IStarCallback(TrainerCallback):
         values = {
             prefix + name: value
             for name, value in self.loss.penalty.collect().items()
-            if self._name or name != "istar_loss"  # one alone is among the components that the trainer logs
+            if self._name or name != "istar_loss"  # which the trainer logs among the components of a single loss
         }
         logs.update(values)
         if state.log_history:
             state.log_history[-1].update(values)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save Σ_S and the score's start beside the model."""
+        """Save Σ_S and the score at the start next to the model."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
             checkpoint.save(self.loss.penalty, folder, self._name)
 
 
 def _name_of(callback: IStarCallback, callbacks: list[Any], trainer: Any) -> str:
-    """Name a callback's penalty among several: by its loss's dataset, or by its place. One alone has no name."""
+    """Return the name of one of several callbacks, its loss's dataset or its position; a single one has no name."""
     if len(callbacks) < 2:
         return ""
     losses = trainer.loss.items() if isinstance(trainer.loss, dict) else ()
@@ -114,7 +114,7 @@ def _training_texts(dataset: Any) -> Iterator[str]:
         raise InvalidValueError(
             "texts", "the training data is a stream, which can be read only once. Give IStarCallback(loss, texts=...)"
         )
-    # A generator of its own: the order of the training itself has to stay what it would be.
+    # A separate generator leaves the order of training unchanged.
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     for place in order.tolist():
         for column, value in dataset[place].items():

@@ -1,4 +1,4 @@
-"""What transformers does not hand to a callback, and where wrappers keep their model."""
+"""Values that transformers does not pass to callbacks, and the models inside wrappers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 from transformers import Trainer
 
 ASKED = "output_hidden_states"
-"""Key of a batch by which its transformer is asked for states. The configuration is not enough: PEFT's models (0.7.1
-and 0.18, at least) hand on None where they are asked for nothing, which outweighs it."""
+"""Key of a batch that requests states of the transformer. The configuration is not enough: PEFT's models (0.7.1 and
+0.18, at least) pass on None by default, which overrides it."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside DistributedDataParallel and torch.compile's wrappers, by the names that these give it.
+    """Return the model inside wrappers of DistributedDataParallel and torch.compile.
 
-    ``_orig_mod`` is private in torch 2.13; accelerate, which reads it, too, need not be installed to use a loss.
+    ``_orig_mod`` is private in torch 2.13; accelerate reads it, too, but is not a requirement of a loss.
     """
     while isinstance(inside := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
         model = inside
@@ -25,10 +25,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def training_of(kind: type) -> tuple[Path | None, Any, list[Any]]:
-    """Return the checkpoint that the present training goes on from, its trainer, and its callbacks of a kind.
+    """Return the checkpoint from which the current training is resumed, its trainer, and its callbacks of a kind.
 
-    Callbacks get neither the path nor the trainer (transformers 5.0 to 5.24), so they are read off the call of the
-    trainer that is going on. That can go where `on_train_begin` is given them.
+    Callbacks get neither the path nor the trainer (transformers 5.0 to 5.24), so they are read from the trainer's
+    frame. That can go once `on_train_begin` gets them.
     """
     frame = inspect.currentframe()
     while frame is not None:

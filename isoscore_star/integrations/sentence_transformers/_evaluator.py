@@ -11,24 +11,22 @@ from isoscore_star import arguments, isoscore_star, isoscore_unbiased, participa
 
 
 class IsoScoreStarEvaluator(BaseEvaluator):
-    """IsoScore* of what ``model.encode`` makes of sentences.
+    """IsoScore* of sentence embeddings, computed by ``model.encode``.
 
     Parameters
     ----------
     sentences : sequence of str
-        At least four for the unbiased estimator, else two.
+        At least four for the unbiased estimator, otherwise two.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S of sentence embeddings.
     zeta : float, default 0.0
         ζ in [0, 1].
     estimator : {"unbiased", "shrinkage"}, default "unbiased"
-        ``"unbiased"`` can do with fewer sentences than dimensions (see `isoscore_star.isoscore_unbiased`).
-    batch_size : int, default 32
-        For ``encode``.
+        ``"unbiased"`` does not need more sentences than dimensions (see `isoscore_star.isoscore_unbiased`).
+    batch_size, show_progress_bar
+        Arguments of ``encode``.
     name : str, default ""
-        Put before the names of the values.
-    show_progress_bar : bool, default False
-        For ``encode``.
+        Prefix of the names of the values.
 
     Examples
     --------
@@ -83,5 +81,5 @@ class IsoScoreStarEvaluator(BaseEvaluator):
         return metrics
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return what the model card shows."""
+        """Return the settings for the model card."""
         return {"zeta": self.zeta, "estimator": self.estimator}

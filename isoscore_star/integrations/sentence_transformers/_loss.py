@@ -1,4 +1,4 @@
-"""`IStarLoss`: a loss of sentence-transformers and the penalty beside it."""
+"""`IStarLoss`: a loss of sentence-transformers with the penalty."""
 
 from __future__ import annotations
 
@@ -30,32 +30,31 @@ class IStarLoss(nn.Module):
     lam, zeta, estimator, target, floor, reduction, sync, log_layers, check_values
         See `isoscore_star.backends.torch.IStarLoss`.
     shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
-        Σ_S. With ζ > 0 and none given, it is read by `IStarCallback` at every epoch, or by `refresh`. A
+        Σ_S. With ζ > 0 and no Σ_S, `IStarCallback` estimates it at every epoch, or `refresh` does. A
         `ShrinkageCovariance` has to be made with the same `layers` and ``skip_embeddings=True``.
     layers : sequence of int, optional
-        Layers that are regularized: 0 is the embedding layer, the last one's states are what is pooled; negative ones
-        count from the end. All but the embedding layer by default, as in the paper.
+        Layers that are regularized: 0 is the embedding layer, the last one is pooled; negative ones count from the end.
+        All but the embedding layer by default, as in the paper.
     mask : str, callable or False, optional
         Which token states are points: a name among the model's features instead of ``"attention_mask"``; a function
-        ``(inputs, outputs)`` of the features that gives a mask, None, or one for each layer; or False, where all are.
-        `isoscore_star.backends.torch.StateMasks` says which masks are known to fit states of another shape.
+        ``(inputs, outputs)`` of the features that returns a mask, None, or one for each layer; or False for all.
+        See `isoscore_star.backends.torch.StateMasks`, also for masks of another shape than the states.
     penalty : dict, IStarLoss or CosineRegularizer of `isoscore_star.backends.torch`, optional
-        The penalty itself, as the other integrations take it; the arguments for one, from `lam` to `check_values`,
-        then have no say. A dict holds arguments of `IStarLoss`, in which `skip_embeddings` is True by default.
+        The penalty itself, as in the other integrations; the arguments from `lam` to `check_values` are ignored then.
+        A dict holds arguments of `IStarLoss`, in which `skip_embeddings` is True by default.
 
     Attributes
     ----------
     model, loss : nn.Module
-        As given; the trainer puts its wrapped model (DDP, compiled) into both.
+        The trainer puts its wrapped model (DDP, compiled) into both.
     penalty : IStarLoss or CosineRegularizer of `isoscore_star.backends.torch`
         Its ``lam``, ``zeta``, ``target`` and ``floor`` may be assigned while training.
 
     Raises
     ------
     InvalidValueError
-        If the loss caches gradients (GradCache: the `Cached...` losses, a mini-batched `MegaBatchMarginLoss`). It
-        embeds without gradients first and again during the backward pass, so a penalty on its states would have a
-        value and no gradient. Also if the model has no transformer, or a parameter is out of range.
+        If the loss caches gradients (GradCache: the `Cached...` losses, a mini-batched `MegaBatchMarginLoss`), since a
+        penalty on its states would have no gradient; if the model has no transformer, or a parameter is out of range.
 
     Examples
     --------
@@ -114,21 +113,21 @@ class IStarLoss(nn.Module):
         Parameters
         ----------
         sentence_features : iterable of dict
-            What the trainer gives: one batch of tokens for each column.
+            One batch of tokens for each column.
         labels : Tensor, optional
             For the wrapped loss.
 
         Returns
         -------
         dict of str to Tensor
-            ``"task_loss"`` (or the wrapped loss's own components) and ``"istar_loss"``, which the trainer adds up and
-            logs. In evaluation what the wrapped loss gives, alone, so that ``eval_loss`` stays the task's.
+            ``"task_loss"`` (or the wrapped loss's components) and ``"istar_loss"``, which the trainer sums and logs. In
+            evaluation the result of the wrapped loss alone, so that ``eval_loss`` is the task's.
 
         Raises
         ------
         InvalidValueError
             If Σ_S is not known yet, the loss embeds nothing by `model`, or nothing with gradients, or a mask does not
-            fit the states. With λ = 0 that is logged once instead, and training goes on without the score.
+            fit the states. With λ = 0 that is logged once instead, and training continues without the score.
         """
         if not unwrapped(self.model).training:
             return self.loss(sentence_features, labels)
@@ -144,16 +143,16 @@ class IStarLoss(nn.Module):
         return {**components, "istar_loss": penalty}
 
     def refresh(self, texts: Iterable[str], *, batch_size: int = 32, max_points: int | None = None) -> None:
-        """Read Σ_S from the model's token states on texts; see `ShrinkageCovariance.fit`.
+        """Estimate Σ_S from the model's token states on texts; see `ShrinkageCovariance.fit`.
 
         Parameters
         ----------
         texts : iterable of str
-            Read as far as needed. In a distributed run give every rank the same ones; each embeds its part.
+            Read as far as needed. In a distributed run the same on every rank; each embeds its part.
         batch_size : int, default 32
             Texts that are embedded at a time.
         max_points : int, optional
-            Token states to read, over all layers; by default what the `ShrinkageCovariance` says (250,000).
+            Token states to use, over all layers; by default those of the `ShrinkageCovariance` (250,000).
 
         Raises
         ------
@@ -175,13 +174,10 @@ class IStarLoss(nn.Module):
         shrinkage.fit(model, batches, max_points, forward=functools.partial(_states.embed, mask=self.masks))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return what the model card shows."""
-        penalty = self.penalty
+        """Return the settings for the model card."""
         names = ("lam", "zeta", "estimator", "reduction", "layers", "target", "floor")
-        return {
-            "loss": type(self.loss).__name__,
-            **{name: getattr(penalty, name) for name in names if hasattr(penalty, name)},
-        }
+        settings = {name: getattr(self.penalty, name) for name in names if hasattr(self.penalty, name)}
+        return {"loss": type(self.loss).__name__, **settings}
 
     @property
     def citation(self) -> str:

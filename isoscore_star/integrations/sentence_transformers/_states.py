@@ -1,4 +1,4 @@
-"""What passes through a SentenceTransformer while a loss runs: the token states of every layer, with their mask."""
+"""The token states of every layer of a SentenceTransformer, with their masks, while a loss runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def configs(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def _returning_hidden_states(model: nn.Module) -> Iterator[None]:
-    """Let the transformer return its states; the setting is its user's, and saved with it, so it is put back."""
+    """Configure the transformer to return its states, and restore the setting, which is saved with the model."""
     chosen = configs(model)
     before = [config.output_hidden_states for config in chosen]
     try:
@@ -43,7 +43,7 @@ def _returning_hidden_states(model: nn.Module) -> Iterator[None]:
 
 
 class Pass(NamedTuple):
-    """One call of the model: the states of all layers and their masks, and whether with gradients."""
+    """One call of the model: the states of all layers and their masks, and whether gradients were enabled."""
 
     states: list[Tensor]
     masks: list[Tensor | None]
@@ -52,7 +52,7 @@ class Pass(NamedTuple):
 
 @contextmanager
 def watching(model: nn.Module, mask: StateMasks) -> Iterator[list[Pass | IsoScoreError]]:
-    """Collect each pass through the model, or the error of one without states."""
+    """Collect each pass through the model, and the errors of passes without states."""
     passes: list[Pass | IsoScoreError] = []
 
     def ask(module: nn.Module, args: Any) -> None:
@@ -62,14 +62,13 @@ def watching(model: nn.Module, mask: StateMasks) -> Iterator[list[Pass | IsoScor
         args[0].pop(ASKED, None)
         try:
             states = _states_of(output)
-            # Losses over several dimensions or layers call the model again for states that they have cached.
+            # Losses over several dimensions or layers call the model again for cached states.
             if not any(isinstance(known, Pass) and states[-1] is known.states[-1] for known in passes):
                 passes.append(Pass(states, mask(states, output, output), torch.is_grad_enabled()))
-        except IsoScoreError as error:  # to be raised where λ is known; its frames would keep the states
+        except IsoScoreError as error:  # raised where λ is known; its traceback would keep the states in memory
             passes.append(error.with_traceback(None))
 
-    # On the outermost wrapper, since inside of a compiled one hooks that are added later do not run
-    # (pytorch/pytorch#117758).
+    # On the outermost wrapper, since hooks added inside a compiled one do not run (pytorch/pytorch#117758).
     handles = [model.register_forward_pre_hook(ask), model.register_forward_hook(keep)]
     try:
         with _returning_hidden_states(model):
@@ -91,7 +90,7 @@ def _states_of(output: Any) -> list[Tensor]:
 
 
 def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> list[Pass]:
-    """Return the passes that carry a gradient, of a loss; all of them where none is asked for."""
+    """Return the passes of a loss that carry a gradient, or all where gradients are disabled."""
     if not passes:
         raise InvalidValueError(
             "loss", f"{type(loss).__name__} did not call the model given to IStarLoss. Give both the same model"
@@ -109,7 +108,7 @@ def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> l
 
 def by_layer(passes: Sequence[Pass], penalty: Any) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """Return each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
-    if len(passes) == 1:  # of which the penalty chooses by itself
+    if len(passes) == 1:  # the penalty chooses the layers
         return list(passes[0].states), passes[0].masks
     chosen = select_layers(passes[0].states, layers=penalty.layers, skip_embeddings=penalty.skip_embeddings).indices
     return union_of_calls(
@@ -128,7 +127,7 @@ def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any
 
 
 def refuse_gradient_cache(loss: nn.Module) -> None:
-    """Require a loss that embeds with gradients."""
+    """Require a loss that does not cache gradients."""
     for module in loss.modules():
         if getattr(module, "uses_gradient_cache", False):
             raise _no_gradient(type(module).__name__)
