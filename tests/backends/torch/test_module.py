@@ -193,6 +193,7 @@ def test_compile_without_breaks_or_warnings(tokens: int, estimator: str, masked:
         assert torch.allclose(got, want, atol=1e-6 * float(want.abs().max()))
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 @pytest.mark.parametrize("rows", [8, 40])
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])

@@ -331,6 +331,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_all_ranks_together(tmp_path: Path) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch was built without torch.distributed")
