@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 _Tensor = TypeVar("_Tensor", "torch.Tensor", "jax.Array")
+_Scalar = TypeVar("_Scalar", float, "torch.Tensor", "jax.Array")
 
 
 @overload
@@ -100,7 +101,7 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     return _score_of_covariance(backend, backend.constant(values, values))
 
 
-def participation_ratio(score: float, d: int) -> float:
+def participation_ratio(score: _Scalar, d: int) -> _Scalar:
     """Return the effective number of dimensions of a score: PR = 1 + (d − 1)·score.
 
     Parameters
@@ -128,10 +129,11 @@ def participation_ratio(score: float, d: int) -> float:
     >>> iso.participation_ratio(0.5, d=5)
     3.0
     """
-    return formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    result: Any = formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    return result
 
 
-def score_from_participation_ratio(pr: float, d: int) -> float:
+def score_from_participation_ratio(pr: _Scalar, d: int) -> _Scalar:
     """Return the score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
 
     Parameters
@@ -159,7 +161,8 @@ def score_from_participation_ratio(pr: float, d: int) -> float:
     >>> iso.score_from_participation_ratio(3.0, d=5)
     0.5
     """
-    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    result: Any = formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    return result
 
 
 def _score_of_covariance(backend: Backend, cov: Array) -> Any:

@@ -9,9 +9,9 @@ Notation, for m points xᵢ in d dimensions, centred to their mean, with scatter
     PR = T²/F                participation ratio            score = (PR − 1)/(d − 1)
 
 T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends return the
-invariants of S/s² and Σ_S/s₀² (s² = tr S/d, s₀² = tr Σ_S/d), whose squares are in range at any scale; s and s₀ are
-constants in every derivative, since the score does not depend on them. For the same reason points are divided by a
-length of about their largest entry before any product.
+invariants of S/s² and Σ_S/s₀² (s² = tr S/d; s₀² is the mean or the largest variance of Σ_S), whose squares are in
+range at any scale; s and s₀ are constants in every derivative, since the score does not depend on them. For the same
+reason points are divided by a length of about their largest entry before any product.
 
 Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024 (arXiv 2305.19358), Algorithm 1. There
 λ̂ = √d·λ/‖λ‖, so Σλ̂ = √d·T/√F and ‖λ̂ − 1‖² = 2d − 2√d·T/√F; put into its last steps, all but T/√F cancels.

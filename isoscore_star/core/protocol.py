@@ -58,7 +58,8 @@ class Backend(Protocol):
     """The interface that each framework implements natively: ten abstract operations, the others have a default.
 
     Arrays are the backend's own, except where NumPy is named, and their shapes and dtypes have been checked
-    (`isoscore_star.core.checks`).
+    (`isoscore_star.core.checks`). They have a ``shape`` and NumPy's indexing, ``matrix[0, 0]`` and ``matrix[:1, :1]``.
+    A scalar is a float or a 0-d array, with the operators of arithmetic and comparison.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Backend(Protocol):
 
     @abstractmethod
     def constant(self, array: Array, like: Array) -> Array:
-        """Bring an array (NumPy or native) to the dtype in which `like` is computed, and to its device."""
+        """Bring Σ_S, ζ, λ or a score (NumPy or native) to the dtype in which `like` is computed, and to its device."""
 
     @abstractmethod
     def invariants(

@@ -98,12 +98,7 @@ def get_backend(name: str) -> Backend:
         if name not in third_party:
             known = ", ".join((*_BUILT_IN, *third_party))
             raise InvalidValueError("name", f"there is no backend {name!r}; the known ones are {known}")
-        backend = third_party[name].load()
-        if not isinstance(backend, Backend):
-            raise InvalidTypeError(
-                f"the entry point {name!r} of {ENTRY_POINT_GROUP} gives {type(backend).__name__}, which lacks members "
-                "of isoscore_star.Backend; it has to name an instance that has them all"
-            )
+        backend = _load_third_party(third_party[name])
     _loaded[name] = backend
     return backend
 
@@ -223,6 +218,22 @@ def _look_up(array: object, argument: str) -> str:
         f"{type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
         f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray",
     )
+
+
+def _load_third_party(point: EntryPoint) -> Backend:
+    where = f"the entry point {point.name!r} of {ENTRY_POINT_GROUP}"
+    try:
+        backend = point.load()
+    except Exception as error:  # whatever the import of somebody's package raises
+        raise MissingDependencyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    if isinstance(backend, type) or not isinstance(backend, Backend):
+        raise InvalidTypeError(
+            f"{where} gives {getattr(backend, '__name__', type(backend).__name__)}, which lacks members of "
+            "isoscore_star.Backend; it has to name an instance that has them all"
+        )
+    if backend.name != point.name:
+        raise InvalidValueError(f"{where} gives a backend of another name, {backend.name!r}; use one name for both")
+    return backend
 
 
 def _third_party() -> dict[str, EntryPoint]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.distributed import all_sum, process_group
-from isoscore_star.backends.torch.modules.istar_loss import REDUCTIONS
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
@@ -88,7 +87,7 @@ class CosineRegularizer(nn.Module):
     ) -> None:
         super().__init__()
         self.lam = parameters.number("lam", lam)
-        self.reduction = parameters.choice("reduction", reduction, REDUCTIONS)
+        self.reduction = parameters.choice("reduction", reduction, ("union", "mean", "none"))
         self.skip_embeddings = skip_embeddings
         self.layers = checked_layers(layers)
         self.sync = checked_sync(sync)

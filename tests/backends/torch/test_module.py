@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch_memory import Peak  # noqa: E402
 
-from isoscore_star.backends.torch import (  # noqa: E402  # noqa: E402
+from isoscore_star.backends.torch import (  # noqa: E402
     CosineRegularizer,
     IStarLoss,
     ShrinkageCovariance,
