@@ -1,5 +1,4 @@
-"""The frameworks: one file each, or a package where people train with more than the scores.
+"""The frameworks: one file each, or a package where there are modules to train with.
 
-`isoscore_star.Backend` says what each has to do. Nothing is imported here: `isoscore_star.get_backend` loads a backend
-when an array of its framework comes by.
+`isoscore_star.Backend` is their interface. `isoscore_star.get_backend` loads them; nothing is imported here.
 """

@@ -21,37 +21,34 @@ def _symmetric_product(points: Any) -> Any:
     return points.T @ points
 
 
-# One product instead of the two that the factors of points.T @ points would cost apart.
+# One product instead of one for each factor of points.T @ points.
 defvjp(_symmetric_product, lambda _, points: lambda g: points @ (g + g.T))
 
 
 class AutogradBackend(NumPyBackend):
-    """What differs from NumPy: everything stays on the tape, and constants (plain ndarrays) may stand beside boxes."""
+    """Keeps all operations on autograd's tape; constants are plain ndarrays."""
 
     name = "autograd"
     constants_for_all = False
     takes: tuple[str, ...] = ("numpy",)
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is a box of autograd's, that is, an array inside `autograd.grad`."""
+        """Return whether the array is autograd's box, an array inside `autograd.grad`."""
         return isinstance(array, ArrayBox)
 
     def accept(self, name: str, array: Any) -> Any:
-        """Leave boxes on their tape."""
         return array if isbox(array) else super().accept(name, array)
 
     def points(self, array: Any) -> Any:
-        """Flatten to (m, d) in float64."""
         return anp.reshape(self.constant(array, array), (-1, array.shape[-1]))
 
     def constant(self, array: Any, like: Any) -> Any:
-        """Return the array in float64."""
         return (array if isbox(array) else anp.asarray(array)).astype(float)
 
     def mask(self, mask: Any, like: Any) -> Any:
-        """Flatten to booleans."""
         return super().mask(_value(mask), like)
 
+    @np.errstate(over="ignore", invalid="ignore")  # value checks explain values that are not finite
     def invariants(
         self,
         clouds: Sequence[Any],
@@ -61,18 +58,11 @@ class AutogradBackend(NumPyBackend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by one symmetric product of d × d, or of m × m where the points are the fewer."""
+        """Compute by one symmetric product, d × d or m × m, whichever is smaller."""
         refuse_across(self, across)
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked explains values that are not finite
-            return self._invariants(clouds, masks, shrinkage_cov, fourth_order)
-
-    def _invariants(
-        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, fourth_order: bool
-    ) -> Invariants:
         points = anp.concatenate([c if keep is None else c[keep] for c, keep in zip(clouds, masks, strict=True)])
         count, dim = points.shape
         freedom = max(count - 1, 1)
-        # Differences from a point of the cloud leave exactly nothing of identical points.
         shifted = points - _value(points[:1])
         length = _power_of_two(np.abs(_value(shifted)).max(initial=0.0))
         shifted = shifted / length
@@ -81,43 +71,38 @@ class AutogradBackend(NumPyBackend):
         variance, unit = mean_variance(_value(total), dim, where_known)
         sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * unit)
         fourth = anp.sum((anp.sum(centred**2, axis=1) / unit) ** 2) / freedom if fourth_order else None
-        found = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
+        invariants = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
         if shrinkage_cov is None:
-            return found
+            return invariants
         largest = np.abs(_value(shrinkage_cov).diagonal()).max()
         target = scaled_target(shrinkage_cov, largest, anp.trace, lambda m: anp.sum(m**2), where_known)
         if count >= dim:
-            return with_target(found, target, anp.sum(sample * target.matrix))
-        return with_target(found, target, anp.sum(centred * (centred @ target.matrix)) / (freedom * unit))
+            return with_target(invariants, target, anp.sum(sample * target.matrix))
+        return with_target(invariants, target, anp.sum(centred * (centred @ target.matrix)) / (freedom * unit))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
-        """Compute tr C and ‖C‖²_F."""
-        # The only axes along which autograd has the gradient of a diagonal.
+        # The only axes for which autograd has a diagonal's gradient.
         variances = anp.diagonal(cov, axis1=-1, axis2=-2) if cov.ndim == 2 else cov
         return sums_in_unit(variances, cov, anp.sum, self.where, _value)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        """Choose between scalars."""
-        return anp.where(_value(condition), a, b)  # stays on the tape even where the constant is chosen
+        return anp.where(_value(condition), a, b)  # on the tape even where the constant is chosen
 
     def concrete(self, scalar: Any) -> float | None:
-        """Return the value that the box carries."""
         return float(_value(scalar))
 
     def to_numpy(self, array: Any) -> Any:
-        """Return the value that the box carries."""
         return anp.asarray(_value(array))
 
     def result(self, score: Any) -> Any:
-        """Leave the box on its tape."""
         return score
 
 
 def _power_of_two(length: float) -> float:
-    """Round a length up, so that dividing by it rounds nothing; 1 for zero, and NaN for what is not finite."""
+    """Round a length up to a power of two, by which division is exact; 1 for zero, NaN for inf and NaN."""
     if not np.isfinite(length):
         return np.nan
-    # Not so small that one over it, in a gradient, would overflow.
+    # Bounded below, so that its reciprocal, in a gradient, does not overflow.
     return 2.0 ** max(-960, min(int(np.frexp(length)[1]), 1022)) if length else 1.0
 
 

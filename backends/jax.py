@@ -1,20 +1,20 @@
 """JAX: closed-form gradients of any order, in both modes, under every transformation.
 
-The products are `jax.custom_jvp`, not `custom_vjp`: the tangent rule is linear, so JAX transposes it to the one
-product of the closed-form gradient, and `jvp`, `hessian` and `vmap` work as well as `grad` does. JAX compiles anew for
-every new shape, so batches of varying size are better padded to one size, with a mask.
+The products are `jax.custom_jvp`, not `custom_vjp`: JAX transposes the linear tangent rule to the one product of the
+closed-form gradient, and `jvp`, `hessian` and `vmap` work too. JAX recompiles for every new shape, so pad batches of
+varying size to one size, with a mask.
 
-Arrays that are sharded over devices need nothing special under plain `jax.jit`. Inside `jax.shard_map` a function sees
-one device's points; ``across`` names the mesh axis (or a tuple of axes) over which they are to be united::
+Arrays that are sharded over devices are measured as a whole under plain `jax.jit`. Inside `jax.shard_map` a function
+sees one device's points; ``across`` names the mesh axis (or a tuple of axes) over which to unite them::
 
     def loss(states):  # of one device
         return iso.istar_loss(states, zeta=0.0, across="data")
 
     global_loss = jax.shard_map(loss, mesh=mesh, in_specs=P("data"), out_specs=P())
 
-So do `jax.vmap` and `jax.pmap` with an ``axis_name``. A gradient taken inside of `jax.shard_map` is that of the one
-global loss, also for parameters that every device shares. With ``check_vma=False`` (and in `jax.pmap`) JAX
-differentiates the sum of all devices' losses instead: there average the parameters' gradient by `jax.lax.pmean`.
+The same holds for `jax.vmap` and `jax.pmap` with an ``axis_name``. A gradient taken inside `jax.shard_map` is that of
+the global loss, also for parameters that all devices share. With ``check_vma=False`` (and in `jax.pmap`) JAX
+differentiates the sum of all devices' losses: average the parameters' gradient there by `jax.lax.pmean`.
 """
 
 from __future__ import annotations
@@ -37,35 +37,33 @@ from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_uni
 Array = jax.Array
 
 _BLOCK = 16
-"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+"""Rows of a product, per dimension. With n rows and one far point rounding changes the score by up to 2n/d·ε."""
 
 _PART = 64
-"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
+"""Rows that are summed at once: the mean errs by at most some ε of the differences from the anchor."""
 
 
 class JaxBackend(Backend):
-    """Float64 points and integers are computed in float64 where JAX has it enabled, all else in float32."""
+    """Computes float64 and integers in float64 where JAX has it enabled, all other dtypes in float32."""
 
     name = "jax"
     flushes_subnormals = True
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is one of JAX's, or a tracer of one."""
+        """Return whether the array is JAX's, or a tracer."""
         return isinstance(array, jax.Array)
 
     def points(self, array: Array) -> Array:
-        """Flatten to (m, d); half precision is converted later, where that needs no copy."""
+        """Flatten to (m, d); half precision is converted later, without a copy."""
         flat = array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
         return flat if jnp.issubdtype(flat.dtype, jnp.floating) else flat.astype(_compute_dtype(flat))
 
     def mask(self, mask: Any, like: Array) -> Array:
-        """Flatten to booleans on the points' device."""
         mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
         return _beside(jnp.asarray(mask.reshape(-1).astype(bool)), like)
 
     def constant(self, array: Any, like: Array) -> Array:
-        """Bring to the dtype of computation and the device."""
-        with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
+        with np.errstate(over="ignore"):  # value checks explain values that are not finite
             return _beside(jnp.asarray(array, dtype=_compute_dtype(like)), like)
 
     def invariants(
@@ -77,22 +75,21 @@ class JaxBackend(Backend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by the form that needs the smaller product; across devices by the one whose parts add up."""
+        """Compute by the form with the smaller product; across devices by the scatter form, whose parts add up."""
         axes = _axes(across)
         rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
         form = _gram_form if rows < dim and not axes else partial(_scatter_form, axes=axes)
         compute = _inferring_shardings(partial(form, fourth_order=fourth_order), clouds[0])
-        found: Invariants = compute(list(clouds), list(masks), shrinkage_cov)
-        found = found._replace(precision=float(np.finfo(_compute_dtype(clouds[0])).eps))
-        return found if any(mask is not None for mask in masks) else found._replace(count=_count(clouds, masks, axes))
+        invariants: Invariants = compute(list(clouds), list(masks), shrinkage_cov)
+        invariants = invariants._replace(precision=float(np.finfo(_compute_dtype(clouds[0])).eps))
+        masked = any(mask is not None for mask in masks)
+        return invariants if masked else invariants._replace(count=_count(clouds, masks, axes))
 
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
-        """Compute tr C and ‖C‖²_F."""
         variances = _diagonal(cov) if cov.ndim == 2 else cov
         return sums_in_unit(variances, cov, jnp.sum, jnp.where, jax.lax.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Array:
-        """Choose between scalars without looking at them."""
         return jnp.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
@@ -100,7 +97,7 @@ class JaxBackend(Backend):
         return None if isinstance(scalar, jax.core.Tracer) else float(scalar)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """Copy to the host; what NumPy has no dtype for, such as bfloat16, as float32."""
+        """Copy to the host, dtypes that NumPy lacks, such as bfloat16, as float32."""
         values = np.asarray(array)
         return values.astype(np.float32) if values.dtype.kind == "V" else values
 
@@ -111,14 +108,14 @@ def _compute_dtype(points: Array) -> Any:
 
 
 def _beside(array: Array, like: Array) -> Array:
-    # JAX refuses to compute with arrays that were put on different devices.
+    # JAX does not compute with arrays that were put on different devices.
     if isinstance(array, jax.core.Tracer) or isinstance(like, jax.core.Tracer) or len(like.devices()) > 1:
         return array
     return array if array.devices() == like.devices() else jax.device_put(array, like.sharding)
 
 
 def _inferring_shardings(function: Callable[..., Any], points: Array) -> Callable[..., Any]:
-    # On the explicit axes of a mesh JAX infers no sharding of a product's result, but asks for it.
+    # On the explicit axes of a mesh JAX infers no sharding for a product.
     mesh = jax.typeof(points).sharding.mesh
     if not mesh.explicit_axes:
         return function
@@ -128,7 +125,7 @@ def _inferring_shardings(function: Callable[..., Any], points: Array) -> Callabl
 
 
 def _axes(across: Any) -> tuple[str, ...]:
-    """Check `across` and give it as a tuple of axis names, empty for None."""
+    """Check `across` and return a tuple of axis names, empty for None."""
     if across is None:
         return ()
     axes = across if isinstance(across, tuple) else (across,)
@@ -151,7 +148,7 @@ def _all_sum(value: Any, axes: tuple[str, ...]) -> Any:
 
 
 def _count(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> Any:
-    """Return m; without masks a float, since JAX would hold the square of an int in 32 bits."""
+    """Return m; without masks a float, since JAX computes the square of an int in 32 bits."""
     dtype = _compute_dtype(clouds[0])
     known = sum(len(cloud) for cloud, mask in zip(clouds, masks, strict=True) if mask is None)
     masked = [mask.sum(dtype=dtype) for mask in masks if mask is not None]
@@ -161,15 +158,12 @@ def _count(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
 
 
 def _product(a: Array, b: Array) -> Array:
-    # The default on accelerators rounds float32 to TF32 or bfloat16 first, which costs all but three digits.
+    # The default on accelerators rounds float32 to TF32 or bfloat16, about three digits.
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _in_blocks(array: Array, most: int) -> Array:
-    """Cut rows into blocks of at most so many, (m, ...) to (n, rows, ...), with zeros at the end where there is need.
-
-    Rows that are sharded over devices, some power of two of them, stay where they are if that power divides n too.
-    """
+    """Cut rows into zero-padded blocks, (m, ...) to (n, ≤ most, ...), which split evenly over 2ᵏ devices if rows do."""
     rows = len(array)
     if rows <= most or not array.size:
         return array[None]
@@ -184,7 +178,7 @@ def _in_blocks(array: Array, most: int) -> Array:
 
 
 def _sum(parts: Array) -> Array:
-    """Sum over the first axis in stages of sixteen, so that rounding hardly grows with the number of parts."""
+    """Sum over the first axis in stages of sixteen, which limits rounding."""
     while len(parts) > 1:
         parts = _in_blocks(parts, 16).sum(1)
     return parts[0]
@@ -196,10 +190,7 @@ def _sum_of_rows(rows: Array) -> Array:
 
 @jax.custom_jvp
 def _symmetric_product(rows: Array, centred: Array) -> Array:
-    """Return centredᵀ·centred, differentiated through `rows`, the points before centring.
-
-    Centring adds no term of its own, since over all clouds and devices the centred points sum to zero.
-    """
+    """Return centredᵀ·centred, differentiated by `rows`, the points before centring, which adds no term."""
     blocks = _in_blocks(centred, _BLOCK * centred.shape[1])
     return _product(centred.T, centred) if len(blocks) < 2 else _sum(_product(blocks.mT, blocks))
 
@@ -212,7 +203,7 @@ def _symmetric_product_tangent(primals: tuple[Array, Array], tangents: tuple[Arr
 
 @jax.custom_jvp
 def _quadratic_form(rows: Array, matrix: Array, mapped: Array) -> Array:
-    """Return Σ xᵢᵀMxᵢ for a symmetric M and the product X·M, so that this one serves value and gradient."""
+    """Return Σ xᵢᵀMxᵢ for a symmetric M, given the product X·M, which value and gradient share."""
     return (mapped * rows).sum()
 
 
@@ -229,7 +220,7 @@ def _quadratic_form_tangent(primals: tuple[Array, Array, Array], tangents: Any) 
 
 
 class _Cloud(NamedTuple):
-    """The points of a union as differences from an anchor in units of a length, by clouds; masked ones are zero."""
+    """A union's points as differences from an anchor in units of a length, by clouds; masked ones are zero."""
 
     count: Any
     length: Array
@@ -238,16 +229,15 @@ class _Cloud(NamedTuple):
 
 
 def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> _Cloud:
-    """Centre the union of the clouds, and of all devices.
+    """Centre the union of the clouds, over all devices.
 
-    The anchor is each coordinate's largest value. Differences from it are exactly zero for identical points and exact
-    for close ones, so that a mean far from zero costs no digits and a cloud without spread has exactly zero scatter.
-    The length is about the largest of them, so that no product leaves the range of floats.
+    The anchor is each coordinate's largest value: differences are exact for close points, zero for identical ones. The
+    length is about the largest difference, so that no product leaves the range of floats.
     """
     count = _count(clouds, masks, axes)
     anchor, spread = _extent(clouds, masks, axes)
-    # The power of two nearest to an eighth of it: dividing by that rounds nothing, and it is in range itself, as is its
-    # reciprocal, by which XLA multiplies.
+    # The power of two nearest to an eighth of it, by which division is exact; its reciprocal, by which XLA multiplies,
+    # is in range.
     bits = np.finfo(anchor.dtype)
     length = jax.lax.reduce_precision(jnp.maximum(spread / 8, float(bits.tiny)), int(bits.nexp), 0)
     length = jnp.where(jnp.isfinite(spread) & (spread > 0), length, 1)
@@ -260,7 +250,7 @@ def _cloud(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[s
 
 
 def _extent(clouds: Sequence[Array], masks: Sequence[Array | None], axes: tuple[str, ...]) -> tuple[Array, Array]:
-    """Return each coordinate's largest value, (1, d), zero if there are no points, and the widest range of all."""
+    """Return each coordinate's largest value, (1, d), zero without points, and the widest range."""
     highest = jnp.full((2, clouds[0].shape[1]), -jnp.inf, _compute_dtype(clouds[0]))
     for cloud, keep in zip(clouds, masks, strict=True):
         cloud, where = jax.lax.stop_gradient(cloud), None if keep is None else keep[:, None]
@@ -276,7 +266,7 @@ def _kept(rows: Array, keep: Array | None, instead: Any) -> Array:
 
 
 def _diagonal(matrix: Array) -> Array:
-    # A slice, since for jnp.trace XLA makes a copy of the matrix with zeros beside the diagonal.
+    # A slice, since for jnp.trace XLA copies the matrix with zeros off the diagonal.
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
@@ -292,15 +282,11 @@ def _gram_form(
     points = centred / jnp.sqrt(divisor)
     gram = _symmetric_product(points.T, points.T)
     squared_norms = _diagonal(gram)
-    found = Invariants(
-        cloud.count,
-        cloud.length * jnp.sqrt(square),
-        t=squared_norms.sum() / freedom,
-        f=(gram * gram).sum() / (freedom * freedom),
-        q=(squared_norms * squared_norms).sum() / freedom if fourth_order else None,
-    )
+    t, f = squared_norms.sum() / freedom, (gram * gram).sum() / (freedom * freedom)
+    q = (squared_norms * squared_norms).sum() / freedom if fourth_order else None
+    invariants = Invariants(cloud.count, cloud.length * jnp.sqrt(square), t, f, q)
     return _with_target(
-        found, target, lambda matrix: _quadratic_form(points, matrix, _product(points, matrix)) / freedom
+        invariants, target, lambda matrix: _quadratic_form(points, matrix, _product(points, matrix)) / freedom
     )
 
 
@@ -323,19 +309,18 @@ def _scatter_form(
     if fourth_order:
         squared_norms = [(part * part).sum(1) / divisor for part in cloud.centred]
         fourth = _all_sum(sum(_sum_of_rows(n * n) for n in squared_norms), axes) / freedom
-    found = Invariants(
-        cloud.count, cloud.length * jnp.sqrt(square), t=_diagonal(cov).sum(), f=(cov * cov).sum(), q=fourth
-    )
-    return _with_target(found, target, lambda matrix: (cov * matrix).sum())
+    t, f = _diagonal(cov).sum(), (cov * cov).sum()
+    invariants = Invariants(cloud.count, cloud.length * jnp.sqrt(square), t, f, fourth)
+    return _with_target(invariants, target, lambda matrix: (cov * matrix).sum())
 
 
-def _with_target(found: Invariants, target: Array | None, product: Callable[[Array], Array]) -> Invariants:
-    """Add what depends on Σ_S, given its product with S."""
+def _with_target(invariants: Invariants, target: Array | None, product: Callable[[Array], Array]) -> Invariants:
+    """Return the invariants with those of Σ_S, given ⟨S, ·⟩."""
     if target is None:
-        return found
+        return invariants
     largest = jax.lax.stop_gradient(_diagonal(target)).max()
     scaled = scaled_target(target, largest, lambda m: _diagonal(m).sum(), lambda m: (m * m).sum(), jnp.where)
-    return with_target(found, scaled, product(scaled.matrix))
+    return with_target(invariants, scaled, product(scaled.matrix))
 
 
 BACKEND = JaxBackend()

@@ -1,7 +1,7 @@
 """IsoScore* and I-STAR: measure and regularize the isotropy of embeddings, in every framework.
 
-`isoscore_star.core.formulas` has the mathematics, `isoscore_star.reference` Algorithm 1 of the paper as printed, and
-``isoscore_star.backends.<name>`` what is particular to a framework. Importing this imports no framework.
+`isoscore_star.core.formulas` has the mathematics, `isoscore_star.reference` Algorithm 1 of the paper as printed,
+``isoscore_star.backends.<name>`` a framework's own part. Importing this imports no framework.
 """
 
 from isoscore_star import reference

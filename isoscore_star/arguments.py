@@ -1,7 +1,7 @@
-"""Checks of arguments, for code that builds on this library: the same words and the same errors as its own.
+"""The library's checks of arguments, for code that builds on it.
 
 Each returns the checked value, or raises `isoscore_star.InvalidTypeError` or `isoscore_star.InvalidValueError` with the
-name of the argument, what came, and what is allowed.
+name of the argument, what was given, and what is allowed.
 
 Examples
 --------
@@ -50,7 +50,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 
 def points(X: Any, mask: Any, why: str, least: int = 2) -> NDArray[np.float64]:
-    """Check points of any framework and their mask, values too, and return those that count in NumPy.
+    """Check points of any framework and their mask, values too, and return the unmasked ones in NumPy.
 
     Parameters
     ----------
@@ -64,17 +64,12 @@ def points(X: Any, mask: Any, why: str, least: int = 2) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (m, d), float64
-        The caller's own: not a view of X.
+        A copy, not a view of X.
     """
     cloud = checks.points(X, mask)
     mask_values(mask)
-    to_numpy = cloud.backend.to_numpy
-    rows = [
-        to_numpy(array) if keep is None else to_numpy(array)[to_numpy(keep)]
-        for array, keep in zip(cloud.clouds, cloud.masks, strict=True)
-    ]
-    with np.errstate(over="ignore"):  # numbers of 16 bytes beyond float64's range become infinite, which is explained
-        joined = np.concatenate(rows, dtype=np.float64)
+    with np.errstate(over="ignore"):  # a longdouble beyond float64's range becomes infinite, which is explained
+        joined = np.concatenate(cloud.rows(), dtype=np.float64)
     if not np.isfinite(joined).all():
         value_checks.explain_non_finite(cloud)
     value_checks.enough_points(len(joined), least, why)

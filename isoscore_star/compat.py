@@ -1,8 +1,7 @@
-"""The names and signatures of the authors' own package (PyPI IsoScore 2.0.1) and of their training code, computed here.
+"""The names and signatures of the authors' package (PyPI IsoScore 2.0.1) and training code; needs torch, as theirs do.
 
-``from isoscore_star import compat as IsoScore`` in place of ``from IsoScore import IsoScore`` keeps a script running.
-New code is better off with the functions that each docstring names; docs/migration.md lists old call, new call and
-what differs. Everything here needs torch and gives torch tensors, as theirs does.
+``from isoscore_star import compat as IsoScore`` replaces ``from IsoScore import IsoScore`` in a script. New code should
+call the functions that each docstring names; docs/migration.md lists old calls, new calls and differences.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from isoscore_star import functions
 from isoscore_star.backends.torch import BACKEND, CosineRegularizer
+from isoscore_star.core import checks
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.distributions import isoscore_from_cov
 
@@ -21,13 +21,12 @@ __all__ = ["IsoScore", "IsoScore_cov", "IsoScore_star", "cosine_regularizer", "i
 
 
 def IsoScore(points: Any) -> Tensor:  # noqa: N802 - their name
-    """IsoScore of a point cloud. New name: `isoscore_star.isoscore`.
+    """Compute IsoScore of a point cloud. New name: `isoscore_star.isoscore`.
 
     Parameters
     ----------
     points : array of shape (m, d)
-        Points as rows: a tensor, NumPy array, or nested list. Its gradient is not followed; `isoscore_star.isoscore`
-        does that.
+        Points as rows: a tensor, NumPy array, or nested list; not differentiated.
 
     Returns
     -------
@@ -45,12 +44,11 @@ def IsoScore(points: Any) -> Tensor:  # noqa: N802 - their name
     >>> IsoScore.IsoScore([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     tensor(1.)
     """
-    result: Tensor = functions.isoscore(_tensor(points).detach())
-    return result
+    return functions.isoscore(_tensor(points).detach())
 
 
 def IsoScore_star(points: Any, C0: Any, zeta: float) -> Tensor:  # noqa: N802 - their name
-    """IsoScore* of a point cloud. New name: `isoscore_star.isoscore_star`.
+    """Compute IsoScore* of a point cloud. New name: `isoscore_star.isoscore_star`.
 
     Parameters
     ----------
@@ -79,12 +77,11 @@ def IsoScore_star(points: Any, C0: Any, zeta: float) -> Tensor:  # noqa: N802 - 
     tensor(1.)
     """
     cloud, cov = _same_dtype(_tensor(points).detach(), C0)
-    result: Tensor = functions.isoscore_star(cloud, None if cov is None else cov.detach(), zeta)
-    return result
+    return functions.isoscore_star(cloud, None if cov is None else cov.detach(), zeta)
 
 
 def IsoScore_cov(cov: Any) -> Tensor:  # noqa: N802 - their name
-    """IsoScore of a distribution with this covariance. New name: `isoscore_star.isoscore_from_cov`.
+    """Compute IsoScore of a distribution with this covariance. New name: `isoscore_star.isoscore_from_cov`.
 
     Parameters
     ----------
@@ -107,14 +104,13 @@ def IsoScore_cov(cov: Any) -> Tensor:  # noqa: N802 - their name
     >>> IsoScore.IsoScore_cov([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     tensor(0.5000)
     """
-    result: Tensor = isoscore_from_cov(_tensor(cov).detach())
-    return result
+    return isoscore_from_cov(_tensor(cov).detach())
 
 
 class istar(nn.Module):  # noqa: N801 - their name
-    """Home of the training score. New name: `isoscore_star.backends.torch.IStarLoss`, or `isoscore_star.istar_loss`.
+    """The training score. New name: `isoscore_star.backends.torch.IStarLoss`, or `isoscore_star.istar_loss`.
 
-    Both give λ·(1 − IsoScore*) at once, know attention masks, and need no `C0` with ``estimator="unbiased"``.
+    Both return λ·(1 − IsoScore*), take attention masks, and need no `C0` with ``estimator="unbiased"``.
 
     Examples
     --------
@@ -130,33 +126,32 @@ class istar(nn.Module):  # noqa: N801 - their name
     def IsoScore_star(  # noqa: N802 - their name
         self, points: Any, C0: Any, zeta: float, is_eval: bool = True, gpu_id: Any = None
     ) -> Tensor:
-        """IsoScore* for evaluation, or differentiable for training.
+        """Compute IsoScore* for evaluation, or differentiably for training.
 
         Parameters
         ----------
         points : array of shape (m, d)
-            For training (``is_eval=False``) a floating-point tensor. It is told to require a gradient, as theirs is,
-            so a leaf gets its ``.grad``.
+            For training (``is_eval=False``) a floating-point tensor, whose ``requires_grad`` is set, as theirs is.
         C0 : array of shape (d, d)
             Shrinkage covariance; see the function `IsoScore_star`.
         zeta : float
             ζ in [0, 1].
         is_eval : bool, default True
-            Whether to cut the gradient off.
+            Whether to detach the points.
         gpu_id : optional
-            Not used: all is computed where the points are.
+            Not used: all is computed on the points' device.
 
         Returns
         -------
         Tensor
-            0-d; with ``is_eval=False`` never NaN for finite points: a batch without spread counts as S = 0.
+            0-d; with ``is_eval=False`` never NaN for finite points: a batch without variance has S = 0.
 
         Raises
         ------
         InvalidTypeError
             If ``is_eval=False`` and the points are no tensor.
         InvalidValueError
-            As `isoscore_star.isoscore_star`; with ``is_eval=False`` values are not looked at.
+            As `isoscore_star.isoscore_star`; with ``is_eval=False`` values are not checked.
         """
         if is_eval:
             return IsoScore_star(points, C0, zeta)
@@ -168,24 +163,22 @@ class istar(nn.Module):  # noqa: N801 - their name
             )
         points.requires_grad_()
         cloud, cov = _same_dtype(points, C0)
-        _, score = functions.training_score(BACKEND, cloud, cov, zeta)
-        result: Tensor = score
-        return result
+        score: Tensor = functions.training_score(checks.points(cloud, None, BACKEND), cov, zeta)
+        return score
 
     def isoscore_star(self, points: Any, C0: Any, zeta: float, is_eval: bool = False, gpu_id: Any = None) -> Tensor:
-        """Do the same under the name, and with the default for `is_eval`, of their training code."""
+        """Compute the same, by the name and with the default for `is_eval` of their training code."""
         return self.IsoScore_star(points, C0, zeta, is_eval, gpu_id)
 
     def isoscore_cov(self, cov: Any, gpu_id: Any = None) -> Tensor:
-        """Score a covariance, differentiably, as their training code does: `isoscore_star.isoscore_from_cov`."""
-        result: Tensor = isoscore_from_cov(_tensor(cov))
-        return result
+        """Compute IsoScore of a covariance, differentiably. New name: `isoscore_star.isoscore_from_cov`."""
+        return isoscore_from_cov(_tensor(cov))
 
 
 class cosine_regularizer(nn.Module):  # noqa: N801 - their name
     """CosReg of their training code. New name: `isoscore_star.backends.torch.CosineRegularizer`.
 
-    That has λ, masks and layers, too. Neither builds the m × m matrix of theirs.
+    That has λ, masks and layers, too. Neither computes the m × m matrix of theirs.
 
     Examples
     --------
@@ -220,12 +213,12 @@ def _tensor(array: Any) -> Tensor:
     if isinstance(array, Tensor):
         return array
     if hasattr(array, "flags") and not array.flags.writeable:
-        array = array.copy()  # torch warns of sharing memory that may not be written
+        array = array.copy()  # torch warns about sharing read-only memory
     return torch.as_tensor(array)
 
 
 def _same_dtype(points: Tensor, C0: Any) -> tuple[Tensor, Tensor | None]:
-    """Bring a narrower cloud to the covariance's dtype: their arithmetic promotes, and so gives float64 for either."""
+    """Promote the points to the wider dtype, as their arithmetic does."""
     if C0 is None:
         return points, None
     cov = _tensor(C0)

@@ -1,4 +1,4 @@
-"""Scores of a distribution whose covariance or spectrum is known, and what they mean in dimensions."""
+"""Scores of a known covariance or spectrum, and their participation ratios."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 _Tensor = TypeVar("_Tensor", "torch.Tensor", "jax.Array")
+_Scalar = TypeVar("_Scalar", float, "torch.Tensor", "jax.Array")
 
 
 @overload
@@ -26,7 +27,7 @@ def isoscore_from_cov(cov: _Tensor) -> _Tensor: ...
 @overload
 def isoscore_from_cov(cov: Any) -> Any: ...
 def isoscore_from_cov(cov: Any) -> Any:
-    """IsoScore of a distribution whose covariance is known.
+    """Compute IsoScore of a distribution from its covariance.
 
     Parameters
     ----------
@@ -41,8 +42,8 @@ def isoscore_from_cov(cov: Any) -> Any:
     Raises
     ------
     InvalidValueError
-        If it is not square, symmetric and finite, has a negative variance, or plainly has negative eigenvalues
-        (‖C‖²_F above (tr C)²).
+        If it is not square, symmetric and finite, has a negative variance, or ‖C‖²_F > (tr C)², as only with negative
+        eigenvalues.
     DegenerateDataError
         If every variance is zero.
     InvalidTypeError
@@ -68,7 +69,7 @@ def isoscore_from_spectrum(eigenvalues: _Tensor) -> _Tensor: ...
 @overload
 def isoscore_from_spectrum(eigenvalues: Any) -> Any: ...
 def isoscore_from_spectrum(eigenvalues: Any) -> Any:
-    """IsoScore of a distribution whose covariance has these eigenvalues, in any order.
+    """Compute IsoScore of a distribution from the eigenvalues of its covariance, in any order.
 
     Parameters
     ----------
@@ -100,8 +101,8 @@ def isoscore_from_spectrum(eigenvalues: Any) -> Any:
     return _score_of_covariance(backend, backend.constant(values, values))
 
 
-def participation_ratio(score: float, d: int) -> float:
-    """Effective number of dimensions behind a score: PR = 1 + (d − 1)·score.
+def participation_ratio(score: _Scalar, d: int) -> _Scalar:
+    """Return the effective number of dimensions of a score: PR = 1 + (d − 1)·score.
 
     Parameters
     ----------
@@ -128,11 +129,12 @@ def participation_ratio(score: float, d: int) -> float:
     >>> iso.participation_ratio(0.5, d=5)
     3.0
     """
-    return formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    result: Any = formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    return result
 
 
-def score_from_participation_ratio(pr: float, d: int) -> float:
-    """Score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
+def score_from_participation_ratio(pr: _Scalar, d: int) -> _Scalar:
+    """Return the score of a participation ratio: (PR − 1)/(d − 1), the inverse of `participation_ratio`.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ def score_from_participation_ratio(pr: float, d: int) -> float:
     >>> iso.score_from_participation_ratio(3.0, d=5)
     0.5
     """
-    return formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    result: Any = formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    return result
 
 
 def _score_of_covariance(backend: Backend, cov: Array) -> Any:

@@ -1,4 +1,4 @@
-"""The public functions: check, compute the invariants in X's own framework, turn them into a score or a loss."""
+"""The public functions: check, compute the invariants in X's framework, then a score or a loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
-from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.protocol import Array, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import bounded, shrunk_score, unbiased_score
@@ -30,34 +30,34 @@ def isoscore(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = .
 def isoscore(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
-    """IsoScore: the share of its dimensions that a cloud of points uses evenly.
+    """Compute IsoScore, the fraction of its dimensions that a cloud of points uses evenly.
 
     IsoScore = (PR − 1)/(d − 1), with PR = (tr S)²/tr(S²) the participation ratio of the covariance S [1]_. It is
-    `isoscore_star` with ζ = 0. With few points for many dimensions it is far too low: see `isoscore_unbiased`.
+    `isoscore_star` with ζ = 0. For few points in many dimensions it is far too low: see `isoscore_unbiased`.
 
     Parameters
     ----------
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
         Points as rows (leading axes are flattened), d ≥ 2; a list means the union of its clouds. Of any backend
-        (`available_backends`); whatever has ``__array__`` counts as NumPy. Integers are measured in float64; float16
+        (`available_backends`); whatever has ``__array__`` counts as NumPy. Integers are computed in float64; float16
         and bfloat16 are summed and multiplied in float32 or better.
     mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding, which counts for nothing, in value and gradient. For a list: a
-        list of masks (or None), or one mask for all clouds.
+        1 or true for points, 0 or false for padding, which affects neither value nor gradient. For a list: a list of
+        masks (or None), or one mask for all clouds.
     across : optional
-        Devices of a distributed run whose points together are the cloud, in the framework's own terms: for JAX the
-        name of a mesh axis (or a tuple of names) inside `jax.shard_map`, for TensorFlow ``"replicas"`` inside a
-        strategy's replica function, for torch ``"world"`` (all ranks of `torch.distributed`) or a ``ProcessGroup``.
-        Every device gets the score of the whole, and its own points' part of the gradient. In torch that is the
-        gradient of the sum of the ranks' losses, so that the average which DDP and FSDP take is the global loss's;
-        every rank has to make the call, also one without points, and there are first derivatives only.
+        Devices of a distributed run whose points together are the cloud: for JAX the name of a mesh axis (or a tuple
+        of names) inside `jax.shard_map`, for TensorFlow ``"replicas"`` inside a strategy's replica function, for torch
+        ``"world"`` (all ranks of `torch.distributed`) or a ``ProcessGroup``. Every device gets the score of the union,
+        and the gradient of its own points. In torch that is the gradient of the sum of the ranks' losses, so that the
+        average taken by DDP and FSDP is that of the global loss; every rank has to make the call, also one without
+        points, and there are first derivatives only.
 
     Returns
     -------
     float or 0-d array
-        The score in [0, 1]: 1 if all directions have the same variance, 0 if all variance lies in one. A float for
-        NumPy; else a 0-d array of X's framework on X's device, in X's dtype (float32 for half precision),
-        differentiable, and within rounding of [0, 1].
+        The score in [0, 1]: 1 if all directions have the same variance, 0 if one has all. A float for NumPy; else a
+        differentiable 0-d array of X's framework, device and dtype (float32 for half precision), within rounding of
+        [0, 1].
 
     Raises
     ------
@@ -70,8 +70,8 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
 
     Notes
     -----
-    Inside a compiled or traced function, where values are not known, only types, dtypes and shapes are checked, and
-    points without variance score 0 with zero gradient.
+    Inside a compiled or traced function only types, dtypes and shapes are checked, and points without variance score 0
+    with zero gradient.
 
     References
     ----------
@@ -103,7 +103,7 @@ def isoscore_star(
 def isoscore_star(X: Any, shrinkage_cov: Any = ..., zeta: Any = ..., *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: Any = None, across: Any = None) -> Any:
-    """IsoScore*: IsoScore of the shrunk covariance Σ = (1 − ζ)·S + ζ·Σ_S, stable on mini-batches.
+    """Compute IsoScore*, the IsoScore of the shrunk covariance Σ = (1 − ζ)·S + ζ·Σ_S, stable on mini-batches.
 
     IsoScore* = (T²/F − 1)/(d − 1), with T = tr Σ and F = ‖Σ‖²_F: Algorithm 1 of [1]_ without its eigenvalues.
 
@@ -112,11 +112,11 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
         Points as rows; see `isoscore`.
     shrinkage_cov : array of shape (d, d), optional
-        Σ_S, a covariance from many more points (`Moments` makes one). Of X's framework or NumPy; brought to the
-        dtype in which X is computed and to X's device.
+        Σ_S, a covariance from many more points (of `Moments`, say). Of X's framework or NumPy; converted to the dtype
+        in which X is computed, on X's device.
     zeta : float or 0-d array, default 0
-        ζ in [0, 1], the weight of Σ_S. Above 0 it needs a `shrinkage_cov`; at 1 the value is that of Σ_S and the
-        gradient for X exactly zero.
+        ζ in [0, 1], the weight of Σ_S. Above 0 it requires `shrinkage_cov`; at 1 the score is that of Σ_S, with zero
+        gradient for X.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding; see `isoscore`.
     across : optional
@@ -130,8 +130,8 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     Raises
     ------
     InvalidValueError
-        As `isoscore`; also if ζ is outside [0, 1] or lacks its `shrinkage_cov`, or if that is not finite, square,
-        symmetric, of X's d, or has a negative variance.
+        As `isoscore`; also if ζ is outside [0, 1] or above 0 without `shrinkage_cov`, or if that is not finite,
+        square, symmetric, of X's d, or has a negative variance.
     DegenerateDataError
         If there are fewer than two points, or all points are identical.
     InvalidTypeError
@@ -155,8 +155,8 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     recorded = record(isoscore_star, backend, X, arguments)
     if recorded is not NotImplemented:
         return recorded
-    zeta = parameters.zeta(zeta, shrinkage_cov, backend)
     cloud = checks.points(X, mask, backend)
+    zeta = parameters.zeta(zeta, shrinkage_cov, backend)
     invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=True)
     score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
     return bounded(backend.result(_computed(score, cloud)))
@@ -170,10 +170,10 @@ def isoscore_unbiased(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across
 def isoscore_unbiased(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
 @recordable
 def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
-    """IsoScore with the bias of a small sample removed; needs no Σ_S and no ζ.
+    """Compute IsoScore without the bias of a small sample, and without Σ_S and ζ.
 
-    (PR − 1)/(d − 1) with PR the ratio of the unbiased estimates of (tr Σ)² and tr(Σ²), which are U-statistics of
-    order four [1]_ and exact for any distribution with fourth moments; the ratio is nearly unbiased.
+    It is (PR − 1)/(d − 1) with PR the ratio of the unbiased estimates of (tr Σ)² and tr(Σ²), U-statistics of order four
+    for any distribution with fourth moments [1]_; the ratio is nearly unbiased.
 
     Parameters
     ----------
@@ -187,14 +187,12 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     Returns
     -------
     float or 0-d array
-        The score; see `isoscore`. By chance it can lie a little below 0 or above 1: cutting it off would bring the
-        bias back.
+        The score; see `isoscore`. It can lie a little below 0 or above 1, since clipping would bias it.
 
     Raises
     ------
     DegenerateDataError
-        If there are fewer than four points, no variance, or so few points that the estimate of tr(Σ²) is not
-        positive.
+        If there are fewer than four points, no variance, or the estimate of tr(Σ²) is not positive.
     InvalidValueError, InvalidTypeError
         As `isoscore`.
 
@@ -217,8 +215,7 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
         return recorded
     cloud = checks.points(X, mask, backend)
     invariants = _sample_invariants(cloud, mask, across, check_values=True)
-    known = backend.concrete(invariants.f) is not None
-    score = unbiased_score(invariants, cloud.dim, backend.where, floored=not known)
+    score = unbiased_score(invariants, cloud.dim, backend.where, floored=backend.concrete(invariants.f) is None)
     return backend.result(_computed(score, cloud))
 
 
@@ -270,11 +267,11 @@ def istar_loss(
     estimator: str = "shrinkage",
     check_values: bool = False,
 ) -> Any:
-    """I-STAR: the penalty λ·(1 − IsoScore*) to add to a task loss.
+    """Compute I-STAR, the penalty λ·(1 − IsoScore*) to add to a task loss.
 
-    Never NaN for points whose differences are finite (and in float32 below some 1e33): a batch without
-    spread (one point, none unmasked, all identical) counts as S = 0, so the value is Σ_S's with zero gradient, and a
-    score of 0 with zero gradient if Σ itself is zero. With a point that is not finite the penalty is NaN.
+    It is finite for points whose differences are (in float32, below some 1e33): a batch without variance (one point,
+    none unmasked, all identical) has S = 0, so the score is that of Σ_S with zero gradient, and 0 with zero gradient
+    if Σ is zero. With a point that is not finite the penalty is NaN.
 
     Parameters
     ----------
@@ -283,21 +280,21 @@ def istar_loss(
     shrinkage_cov : array of shape (d, d), optional
         Σ_S; see `isoscore_star`. The unbiased estimator takes none.
     zeta : float or 0-d array, default 0.2
-        ζ in [0, 1]; the paper searches 0.2, 0.4, 0.6, 0.8. Not used by the unbiased estimator. A scalar of X's
-        framework (for a schedule) is taken as it is.
+        ζ in [0, 1]; the paper searches 0.2, 0.4, 0.6, 0.8. Not used by the unbiased estimator. The value of a scalar of
+        X's framework (for a schedule) is not checked.
     lam : float or 0-d array, default 1.0
         λ, likewise. Above 0 pushes towards isotropy, below 0 away from it; the paper searches ±1, ±3, ±5.
     mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for token states, 0 or false for padding (an attention mask). What is not 0 counts: an additive mask
-        (0 and large negative numbers) is refused with `check_values` only.
+        1 or true for token states, 0 or false for padding (an attention mask). Every value but 0 selects a state: only
+        `check_values` rejects an additive mask (0 and large negative numbers).
     across : optional
         Devices whose points together are the cloud; see `isoscore`.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs no Σ_S: the score of `isoscore_unbiased`, its denominator floored so that value and
-        gradient stay finite; it scores 0 with zero gradient for fewer than four points.
+        ``"unbiased"`` takes the score of `isoscore_unbiased`, its denominator floored so that value and gradient stay
+        finite; for fewer than four points it is 0 with zero gradient.
     check_values : bool, default False
-        Also check the values of X, mask and `shrinkage_cov` and raise for a degenerate batch, as the measuring
-        functions do. Off, since looking at values makes the host wait for the device.
+        Also check the values of X, mask and `shrinkage_cov` and raise for a degenerate batch, as `isoscore_star` does,
+        for which the host waits for the device.
 
     Returns
     -------
@@ -325,16 +322,16 @@ def istar_loss(
     recorded = record(istar_loss, backend, X, arguments | settings)
     if recorded is not NotImplemented:
         return recorded
+    cloud = checks.points(X, mask, backend)
     lam = parameters.weight("lam", lam, backend)
-    cloud, score = training_score(
-        backend, X, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
+    score = training_score(
+        cloud, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
     )
     return backend.result(_computed(lam, cloud) * (1 - score))
 
 
 def training_score(
-    backend: Backend,
-    X: Any,
+    cloud: Points,
     shrinkage_cov: Any,
     zeta: Any,
     *,
@@ -342,22 +339,22 @@ def training_score(
     across: Any = None,
     estimator: str = "shrinkage",
     check_values: bool = False,
-) -> tuple[Points, Array]:
-    """Compute the score of which `istar_loss` is made, with the same arguments and the backend of X."""
+) -> Array:
+    """Compute the score of which `istar_loss` is made, with the same arguments; `mask` is for the checks of values."""
+    backend, dim = cloud.backend, cloud.dim
     if parameters.choice("estimator", estimator, parameters.ESTIMATORS) == "unbiased":
-        cloud = checks.points(X, mask, backend)
-        invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
-        score = backend.score(invariants, None, cloud.dim)
-        if score is NotImplemented:
-            score = unbiased_score(invariants, cloud.dim, backend.where, floored=True)
+        invariants, zeta = _sample_invariants(cloud, mask, across, check_values=check_values), None
     else:
         zeta = parameters.zeta(zeta, shrinkage_cov, backend)
-        cloud = checks.points(X, mask, backend)
         invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
-        score = backend.score(invariants, zeta, cloud.dim)
-        if score is NotImplemented:
-            score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
-    return cloud, _computed(score, cloud)
+    score = backend.score(invariants, zeta, dim)
+    if score is NotImplemented:
+        score = (
+            unbiased_score(invariants, dim, backend.where, floored=True)
+            if zeta is None
+            else shrunk_score(invariants, _computed(zeta, cloud), dim, backend.where)
+        )
+    return _computed(score, cloud)
 
 
 def _shrinkage_invariants(
@@ -388,5 +385,5 @@ def _sample_invariants(cloud: Points, mask: Any, across: Any, *, check_values: b
 
 
 def _computed(scalar: Any, cloud: Points) -> Any:
-    """Bring ζ, λ or a score to the dtype of computation, if it is an array; numbers have none."""
+    """Convert ζ, λ or a score to the dtype of computation, unless it is a float."""
     return scalar if isinstance(scalar, float) else cloud.backend.constant(scalar, cloud.clouds[0])

@@ -1,4 +1,4 @@
-"""`measure`: everything that is worth knowing about the isotropy of a cloud, at once."""
+"""`measure`: the scores of a cloud, their standard error, and what explains them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.core.standard_error import grouped_jackknife, jackknife
 
 COVERED_FRACTION = 0.25
-"""Points, as a fraction of the dimensions, from which on ±1.96 standard errors cover the true score in 93 to 97 % of
+"""From this many points, as a fraction of the dimensions, ±1.96 standard errors cover the true score in 93 to 97 % of
 samples of independent points, heavy tails included (``paper_checks``, claim 5)."""
 
 BIAS_FRACTION = 0.4
-"""Fraction of the standard error that a bias may have: an interval that is off by it covers 93 instead of 95 %."""
+"""A bias of this fraction of the standard error lowers the coverage of the interval from 95 to 93 %."""
 
 
 class OutlierDimension(NamedTuple):
-    """A dimension that holds far more than its share of the variance.
+    """A dimension with at least five times the average variance.
 
     Attributes
     ----------
     dimension : int
         Its index, counted from 0.
     variance_share : float
-        Its variance as a share of the total, at least 5/d.
+        Its variance as a fraction of the total, at least 5/d.
 
     Examples
     --------
@@ -58,36 +58,36 @@ class Measurement:
     score : float
         IsoScore*, in [0, 1] (IsoScore for ζ = 0).
     unbiased_score : float or None
-        Score without the bias of a small sample; None where it is not defined (fewer than four points, or a
-        denominator that is not positive).
+        Score without the bias of a small sample; None where it is undefined (fewer than four points, or a denominator
+        that is not positive).
     standard_error : float or None
         Jackknife standard error of `unbiased_score`.
     effective_dimensions : float
-        Participation ratio of `unbiased_score`, or of `score` where that is None: between 1 and d (by chance an
-        unbiased one lies a little outside).
+        Participation ratio of `unbiased_score`, or of `score` where that is None: between 1 and d (an unbiased one may
+        lie a little outside).
     count, dim : int
         Points measured, and their dimensions.
     mean, variances : ndarray of shape (d,), float64
         Of each dimension.
     cov : ndarray of shape (d, d), float64
-        Sample covariance (ddof = 1), before shrinkage; d² numbers, made when asked for.
+        Sample covariance (ddof = 1), before shrinkage; computed on first access.
     spectrum : ndarray of shape (d,), float64
-        Its eigenvalues, largest first; likewise.
+        Its eigenvalues, largest first; computed on first access.
     group_count : int or None
-        Number of groups, where points that belong together were named.
+        Number of groups, if `groups` were given.
     group_bias : float or None
-        With groups: jackknife estimate of the bias that points which belong together bring into `unbiased_score`.
+        Jackknife estimate of the bias of `unbiased_score` from dependence within groups, if `groups` were given.
 
     Examples
     --------
     >>> import numpy as np
     >>> import isoscore_star as iso
-    >>> found = iso.measure(np.random.default_rng(0).normal(size=(20, 10)))
-    >>> found.count, found.dim, found.spectrum.shape
+    >>> measurement = iso.measure(np.random.default_rng(0).normal(size=(20, 10)))
+    >>> measurement.count, measurement.dim, measurement.spectrum.shape
     (20, 10, (10,))
-    >>> abs(found.effective_dimensions - iso.participation_ratio(found.unbiased_score, d=10)) < 1e-12
+    >>> abs(measurement.effective_dimensions - iso.participation_ratio(measurement.unbiased_score, d=10)) < 1e-12
     True
-    >>> sorted(found.to_dict())[:3]
+    >>> sorted(measurement.to_dict())[:3]
     ['count', 'dim', 'effective_dimensions']
     """
 
@@ -115,15 +115,14 @@ class Measurement:
         shrinkage_cov: Any = None,
         zeta: float = 0.0,
     ) -> Measurement:
-        """Measure points by their moments, which may have been summed batch by batch.
+        """Measure points by their moments.
 
         Parameters
         ----------
         moments : Moments
             Of all points.
         rows : ndarray of shape (s, d), optional
-            All of the points or a uniform random sample of them, in any order, for the standard error, which moments
-            do not have.
+            All points or a uniform random sample of them, in any order, for the standard error.
         groups : ndarray of shape (s,), optional
             A label for each row, if `rows` are all points; see `measure`.
         shrinkage_cov, zeta :
@@ -160,8 +159,8 @@ class Measurement:
         if unbiased is not None and rows is not None:
             if groups is None:
                 error = jackknife(moments, rows)
-            elif (found := grouped_jackknife(moments, rows, groups)) is not None:
-                error, bias = found
+            else:
+                error, bias = grouped_jackknife(moments, rows, groups)
         return cls(
             score=score,
             unbiased_score=unbiased,
@@ -204,12 +203,12 @@ class Measurement:
 
     @cached_property
     def cov(self) -> NDArray[np.float64]:
-        """Sample covariance (ddof = 1), shape (d, d); made when first asked for."""
+        """Sample covariance (ddof = 1), shape (d, d)."""
         return covariance(self._spread)
 
     @cached_property
     def spectrum(self) -> NDArray[np.float64]:
-        """Eigenvalues of the sample covariance, largest first, shape (d,); computed when first asked for."""
+        """Eigenvalues of the sample covariance, largest first, shape (d,)."""
         return self._spread.eigenvalues() / (self.count - 1) * self._spread.unit * self._spread.unit
 
     @property
@@ -221,26 +220,26 @@ class Measurement:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the numbers should know, in sentences."""
-        found = []
+        """What to mind in these numbers, in sentences."""
+        warnings = []
         if self.count < self.dim:
             advice = "" if self.unbiased_score is None else "; trust the unbiased score"
-            found.append(
+            warnings.append(
                 f"fewer points ({self.count}) than dimensions ({self.dim}): IsoScore without shrinkage is far too low "
                 f"here{advice}"
             )
         if self.unbiased_score is None:
-            found.append("too few points for the unbiased score")
+            warnings.append("too few points for the unbiased score")
         elif not self._has_rows:
-            found.append("no standard error, which needs the points themselves, or a random sample of them")
+            warnings.append("no standard error, which needs the points themselves, or a random sample of them")
         elif self.standard_error is None:
-            found.append("too few points or groups for a standard error")
+            warnings.append("too few points or groups for a standard error")
         elif doubt := self._doubt_of_interval(self.standard_error):
-            found.append(f"an interval of ±1.96 standard errors is no 95 % interval here: {doubt}")
-        return tuple(found)
+            warnings.append(f"an interval of ±1.96 standard errors is no 95 % interval here: {doubt}")
+        return tuple(warnings)
 
     def _doubt_of_interval(self, error: float) -> str:
-        """Say why the standard error would promise too much, if it does."""
+        """Return why the interval's coverage is too low, or nothing."""
         if self.group_count is not None and self.group_count < self.dim:
             return f"fewer groups ({self.group_count}) than dimensions ({self.dim})"
         if self.group_bias is not None and abs(self.group_bias) > BIAS_FRACTION * error:
@@ -269,15 +268,15 @@ def measure(
     Parameters
     ----------
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays, or Moments
-        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy, whatever the framework. Moments of points have
-        every number but the standard error; see `Measurement.from_moments`.
+        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy for every framework. Moments give all but the
+        standard error; see `Measurement.from_moments`.
     shrinkage_cov, zeta :
-        Σ_S and ζ, which `score` alone depends on; see `isoscore_star.isoscore_star`.
+        Σ_S and ζ, which only `score` depends on; see `isoscore_star.isoscore_star`.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding.
     groups : array of shape ``X.shape[:-1]``, optional
-        A label for each point; points with the same label belong together (tokens of one sentence), so that the
-        standard error leaves them out together. Without it points count as independent. For a list: a list of arrays.
+        A label for each point. The standard error leaves out points of one label (tokens of one sentence) together;
+        without labels points count as independent. For a list: a list of arrays.
 
     Returns
     -------
@@ -294,28 +293,22 @@ def measure(
     >>> import numpy as np
     >>> import isoscore_star as iso
     >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
-    >>> found = iso.measure(points)
-    >>> round(found.score, 3), round(found.unbiased_score, 3), round(found.standard_error, 3)
+    >>> measurement = iso.measure(points)
+    >>> round(measurement.score, 3), round(measurement.unbiased_score, 3), round(measurement.standard_error, 3)
     (0.025, 0.025, 0.003)
-    >>> [outlier.dimension for outlier in found.outlier_dimensions]
+    >>> [outlier.dimension for outlier in measurement.outlier_dimensions]
     [0]
     """
     if isinstance(X, Moments):
-        for name, given in (("mask", mask), ("groups", groups)):
-            if given is not None:
+        for name, value in (("mask", mask), ("groups", groups)):
+            if value is not None:
                 raise InvalidValueError(name, "expected none with Moments, whose points are summed. Leave it out")
         return Measurement.from_moments(X, None, None, shrinkage_cov, zeta)
     cloud = checks.points(X, mask)
     labels = group_labels(groups, X)
     moments = Moments().update(X, mask)
-    to_numpy = cloud.backend.to_numpy
-    keeps = [None if keep is None else to_numpy(keep) for keep in cloud.masks]
-    rows = np.concatenate([_kept(to_numpy(c), keep) for c, keep in zip(cloud.clouds, keeps, strict=True)])
     kept_labels = None
     if labels is not None:
-        kept_labels = np.concatenate([_kept(g, keep) for g, keep in zip(labels, keeps, strict=True)])
-    return Measurement.from_moments(moments, rows, kept_labels, shrinkage_cov, zeta)
-
-
-def _kept(array: NDArray[Any], keep: NDArray[np.bool_] | None) -> NDArray[Any]:
-    return array if keep is None else array[keep]
+        pairs = zip(labels, cloud.masks, strict=True)
+        kept_labels = np.concatenate([g if keep is None else g[cloud.backend.to_numpy(keep)] for g, keep in pairs])
+    return Measurement.from_moments(moments, np.concatenate(cloud.rows()), kept_labels, shrinkage_cov, zeta)

@@ -1,6 +1,6 @@
-"""Algorithm 1 of the paper as printed, with eigenvalues: slow, obvious, the judge of everything else.
+"""Algorithm 1 of the paper as printed, with eigenvalues: the reference that all else is tested against.
 
-Nothing is shared with the backends but the checks of arguments, so that their agreement means something.
+It shares only the checks of arguments with the backends.
 
 Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024, arXiv 2305.19358, Algorithm 1.
 """
@@ -17,7 +17,7 @@ from isoscore_star.core import parameters, value_checks
 
 
 def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float:
-    """IsoScore* by the steps of Algorithm 1, in float64.
+    """Compute IsoScore* by the steps of Algorithm 1, in float64.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
     """
     zeta = parameters.zeta(zeta, shrinkage_cov)
     X = value_checks.reference_points(X)
-    # A covariance does not change where all points move, nor the score where all lengths change: from the first point,
-    # in units of the largest difference, no digit is lost to a far mean and no square leaves the range of floats.
+    # The score is invariant to translation and scale: relative to the first point, in units of the largest difference,
+    # no digit is lost to a mean far from zero and no square leaves the range of floats.
     X = X - X[0]
     target = value_checks.shrinkage_target(shrinkage_cov, X.shape[1]) if zeta > 0 else np.zeros((X.shape[1],) * 2)
     lengths = (np.abs(X).max() if zeta < 1 else 0.0, np.sqrt(target.diagonal().max()))
@@ -60,7 +60,7 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: float = 0.0) -> float
 
 
 def score_from_eigenvalues(eigenvalues: NDArray[np.float64]) -> float:
-    """Do steps 4 to 7 of Algorithm 1.
+    """Compute steps 4 to 7 of Algorithm 1.
 
     Parameters
     ----------

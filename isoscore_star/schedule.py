@@ -1,4 +1,4 @@
-"""How λ changes while a model trains, as a function of the step: nothing to save, nothing to restore."""
+"""λ as a function of the training step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isoscore_star.core.messages import shown
 class LambdaSchedule:
     """λ of each training step: a linear warm-up from 0, then constant, or a decay to a final value.
 
-    It has no state: the step says everything, so a run that goes on from a checkpoint has the λ it would have had.
+    It has no state, so nothing has to be saved in a checkpoint.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class LambdaSchedule:
             return self.lam * step / self.warmup_steps
         if self.shape == "constant":
             return self.lam
-        left = self.total_steps - self.warmup_steps
-        done = min((step - self.warmup_steps) / left, 1.0) if left else 1.0
+        decaying = self.total_steps - self.warmup_steps
+        done = min((step - self.warmup_steps) / decaying, 1.0) if decaying else 1.0
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         return self.lam + (self.final - self.lam) * done

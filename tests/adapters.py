@@ -161,3 +161,9 @@ def random_cov(rng: np.random.Generator, dim: int, spectrum: np.ndarray | None =
     values = rng.gamma(1.0, size=dim) + 0.01 if spectrum is None else spectrum
     cov = (basis * values) @ basis.T
     return (cov + cov.T) / 2
+
+
+def weighted_mean(covs: list[np.ndarray], decay: float) -> np.ndarray:
+    """Return the mean in which each counts `decay` times what the next one does."""
+    weights = decay ** np.arange(len(covs))[::-1]
+    return np.tensordot(weights / weights.sum(), np.stack(covs), 1)

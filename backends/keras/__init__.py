@@ -1,7 +1,7 @@
-"""Keras 3: the backend, and by name what people add to a model.
+"""Keras 3: the backend, and what people add to a model.
 
-`backend` and `recorded` take the public functions' calls, `modules` holds layers, regularizers and the metric,
-`training` the callback. The names below are loaded when they are first asked for.
+`backend` and `recorded` serve the public functions, `modules` has layers, regularizers and the metric, `training` the
+callback. Names below are loaded on first access.
 """
 
 from importlib import import_module
@@ -35,10 +35,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = found
-    return found
+    globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

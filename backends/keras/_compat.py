@@ -1,4 +1,4 @@
-"""Version quirks and private names of Keras and tf_keras, each with where it comes from and when it can go."""
+"""Version quirks and private names of Keras and tf_keras, each with its source and when it can go."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from keras import ops
 
 @functools.cache
 def divides_by_batch_size() -> bool:
-    """Return whether this Keras divides what an activity regularizer gives by the batch size, by asking it.
+    """Return whether this Keras divides an activity regularizer's value by the batch size, by trying it.
 
-    It does since 3.14 (keras-team/keras#22018); the question can go when that is the oldest supported version.
+    It does since 3.14 (keras-team/keras#22018); this can go when that is the oldest supported version.
     """
     layer = keras.layers.Identity(activity_regularizer=lambda _: ops.ones(()), name="asked")
     layer(ops.zeros((2, 1)))
@@ -27,17 +27,14 @@ def all_layers(model: Any) -> list[Any]:
 
 
 def mask_of(tensor: Any) -> Any:
-    """Return the mask that Keras carries along with a tensor, or None.
-
-    ``keras.src.backend.get_keras_mask`` has no public name in 3.15.
-    """
+    """Return the mask that Keras attached to a tensor, or None; there is no public name for that in 3.15."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def only_finding_shapes(clouds: list[Any]) -> bool:
-    """Return whether a call has no values and will have none: Keras finds out shapes, or exports.
+    """Return whether Keras infers shapes or exports, so that a call has no values.
 
-    ``SymbolicScope`` is public, that its scope is on is not (3.15). JAX knows every size, except for an export.
+    ``SymbolicScope`` is public, whether it is active is not (3.15). JAX knows every size, except in an export.
     """
     if keras.backend.backend() == "jax" and any(type(size) is not int for cloud in clouds for size in cloud.shape):
         return True
@@ -46,7 +43,7 @@ def only_finding_shapes(clouds: list[Any]) -> bool:
 
 
 def inside_tf_keras(clouds: list[Any]) -> bool:
-    """Return whether a tf_keras model makes this call, which no public name of tf_keras 2.21 says."""
+    """Return whether a tf_keras model makes this call; tf_keras 2.21 has no public name for that."""
     if "tf_keras" not in sys.modules:
         return False
     symbolic = sys.modules["tf_keras.__internal__"].KerasTensor

@@ -1,9 +1,8 @@
-"""Keras 3: variables and symbolic tensors; what people add to a Keras model stands here by name.
+"""Keras 3: variables and symbolic tensors.
 
-Keras computes through TensorFlow, torch or JAX (KERAS_BACKEND), and so does this: the value of a variable is handed to
-the native backend of that framework, with its closed-form gradients. A symbolic tensor has no value yet: for one of
-those the call is recorded in the functional model that is being built. Inside a model, where tensors are the
-framework's own, none of this is in the way: the public functions take them as they are.
+Keras computes through TensorFlow, torch or JAX (KERAS_BACKEND): the value of a variable goes to the native backend of
+that framework. A call on a symbolic tensor, which has no value, is recorded in the functional model. Inside a model
+tensors are the framework's own, with its own backend.
 """
 
 from __future__ import annotations
@@ -25,9 +24,11 @@ FRAMEWORKS = {
     "numpy": "isoscore_star.backends.numpy",
 }
 
+_OWN = (keras.Variable, keras.KerasTensor)
+
 
 class KerasBackend(Backend):
-    """Everything is computed by the backend of the framework that Keras runs on, in that one's precision."""
+    """Computes by the backend of the framework that Keras runs on, in that one's precision."""
 
     name = "keras"
 
@@ -44,37 +45,28 @@ class KerasBackend(Backend):
         self.takes = (chosen,)
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is a variable, a symbolic tensor, or what `keras.ops` computes with."""
-        return isinstance(array, (keras.Variable, keras.KerasTensor)) or self.framework.owns(array)
+        """Return whether the array is a variable, a symbolic tensor, or the framework's."""
+        return isinstance(array, _OWN) or self.framework.owns(array)
 
     def dtype_name(self, array: Any) -> str:
-        """Name the dtype."""
-        if isinstance(array, (keras.Variable, keras.KerasTensor)):
-            return str(array.dtype)
-        return self.framework.dtype_name(array)
+        return str(array.dtype) if isinstance(array, _OWN) else self.framework.dtype_name(array)
 
     def accept(self, name: str, array: Any) -> Any:
-        """Leave Keras' own as they are."""
-        if isinstance(array, (keras.Variable, keras.KerasTensor)):
-            return array
-        return self.framework.accept(name, array)
+        return array if isinstance(array, _OWN) else self.framework.accept(name, array)
 
     def recorder(self, X: Any) -> str | None:
-        """Return where calls on symbolic tensors of a functional model become layers."""
+        """Return the module that records calls on symbolic tensors of a functional model."""
         clouds = X if isinstance(X, (list, tuple)) else [X]
         symbolic = any(isinstance(cloud, keras.KerasTensor) for cloud in clouds)
         return "isoscore_star.backends.keras.recorded" if symbolic else None
 
     def points(self, array: Any) -> Any:
-        """Flatten the value of a variable."""
         return self.framework.points(_value(array))
 
     def mask(self, mask: Any, like: Any) -> Any:
-        """Flatten to booleans."""
         return self.framework.mask(_value(mask), _value(like))
 
     def constant(self, array: Any, like: Any) -> Any:
-        """Bring to the dtype of computation and the device."""
         return self.framework.constant(_value(array), _value(like))
 
     def invariants(
@@ -86,27 +78,21 @@ class KerasBackend(Backend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Let the framework compute."""
         return self.framework.invariants(clouds, masks, shrinkage_cov, fourth_order=fourth_order, across=across)
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
-        """Compute tr C and ‖C‖²_F."""
         return self.framework.covariance_sums(_value(cov))
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        """Choose between scalars."""
         return self.framework.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Return the value if the framework knows it."""
         return self.framework.concrete(_value(scalar))
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Copy to the host."""
         return self.framework.to_numpy(_value(array))
 
     def result(self, score: Any) -> Any:
-        """Return what the framework gives: a tensor of its own."""
         return self.framework.result(score)
 
 

@@ -1,4 +1,4 @@
-"""Moments of a batch in `keras.ops`, for what Keras keeps as state: the running Σ_S of a layer, and the metric."""
+"""Moments of a batch in `keras.ops`, for the state of layers and metrics."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from isoscore_star.core.merging import Operations, Sums
 from isoscore_star.core.scaling import larger
 
 _BLOCK = 16
-"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+"""Rows of a product, per dimension. With n rows and one far point rounding changes the score by up to 2n/d·ε."""
 
 _PART = 64
-"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
+"""Rows that are summed at once: the mean errs by at most some ε of the differences from the anchor."""
 
 
 @dataclass(frozen=True)
 class Compensated:
-    """A sum, and what rounding has left out of it, which thousands of batches would add up to much."""
+    """A sum and its rounding error, which would grow over thousands of batches."""
 
     total: Any
     rest: Any
@@ -35,7 +35,7 @@ class Compensated:
         return Compensated(added, (self.total - (added - part)) + (more - part))
 
     def __sub__(self, other: Any) -> Any:
-        """Return the difference from a number that is known to its last digit."""
+        """Return the difference from an exact number."""
         return (self.total - other) + self.rest
 
     def __mul__(self, factor: Any) -> Compensated:
@@ -44,11 +44,7 @@ class Compensated:
 
 
 def batch_sums(clouds: Sequence[Any], masks: Sequence[Any], dtype: str, *, fourth_order: bool = False) -> Sums:
-    """Compute the sums over the points of the union of clouds, without gradient.
-
-    Differences from a point are exact for close points, so that a mean far from zero costs no digits; and in units of
-    the largest of them no square leaves the range of floats.
-    """
+    """Compute the sums over the union of clouds, without gradient, in units of the largest difference from a point."""
     dim = clouds[0].shape[-1]
     points = _joined([ops.reshape(ops.cast(ops.stop_gradient(cloud), dtype), (-1, dim)) for cloud in clouds])
     keep = _joined([_kept(mask, cloud) for mask, cloud in zip(masks, clouds, strict=True)])[:, None]
@@ -74,7 +70,7 @@ def _plain(array: Any) -> Any:
 
 
 OPERATIONS = Operations(
-    # `ops.maximum` and `ops.matmul` make float32 of float64 on torch (keras-team/keras#23223, #23704; open as of 3.15).
+    # `ops.maximum` and `ops.matmul` turn float64 to float32 on torch (keras-team/keras#23223, #23704; open as of 3.15).
     where=ops.where,
     product=lambda array, vector: ops.sum(_plain(array) * vector, axis=-1),
     trace=lambda matrix: ops.trace(_plain(matrix)),
@@ -94,7 +90,7 @@ def _joined(parts: list[Any]) -> Any:
 
 def _own_product(rows: Any) -> Any:
     """Return rowsᵀ·rows, by blocks."""
-    if keras.backend.backend() == "tensorflow":  # which may not know the number of rows yet
+    if keras.backend.backend() == "tensorflow":  # where the number of rows may be unknown
         from isoscore_star.backends.tensorflow.backend import own_product
 
         return own_product(rows, rows.shape[1])
@@ -111,7 +107,7 @@ def _sum_of_rows(rows: Any) -> Any:
 
 
 def _in_blocks(array: Any, most: int) -> Any:
-    """Cut rows into even blocks of at most so many, with zeros at the end where there is need."""
+    """Cut rows into even blocks of at most `most`, padded with zeros."""
     rows = array.shape[0]
     if rows <= most:
         return array[None]
@@ -123,14 +119,14 @@ def _in_blocks(array: Any, most: int) -> Any:
 
 
 def _sum(parts: Any) -> Any:
-    """Sum over the first axis in stages of sixteen, so that rounding hardly grows with the number of parts."""
+    """Sum over the first axis in stages of sixteen, which limits rounding."""
     while parts.shape[0] > 1:
         parts = ops.sum(_in_blocks(parts, 16), axis=1)
     return parts[0]
 
 
 def _full_precision() -> Any:
-    # JAX multiplies float32 in less than float32 on accelerators, unless asked not to.
+    # On accelerators JAX multiplies float32 in lower precision by default.
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()
     import jax

@@ -1,4 +1,4 @@
-"""Public functions called on symbolic tensors of Keras: a layer that makes the call when there are values."""
+"""The layer that records a public function's call on symbolic tensors of Keras."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from isoscore_star.core.registry import backend_of
 
 
 def record(function: Callable[..., Any], X: Any, arguments: Mapping[str, Any]) -> Any:
-    """Call the function by a layer of the functional model that is being built, and give its symbolic scalar.
+    """Call the function by a new layer, and return its symbolic scalar.
 
-    Symbolic arguments become inputs of the layer, other arrays its weights, all else its configuration.
+    Symbolic arguments become the layer's inputs, other arrays its weights, all others its configuration.
     """
     inputs: dict[str, Any] = {}
     constants: dict[str, Any] = {}
@@ -55,14 +55,14 @@ class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
         self.supports_masking = True
 
     def call(self, X: Any, mask: Any = None, shrinkage_cov: Any = None, zeta: Any = None, lam: Any = None) -> Any:
-        """Make the call; a mask that Keras attached to X counts as one that was given."""
+        """Make the call; Keras passes the mask that it attached to X."""
         symbolic = {"mask": mask, "shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam}
         arguments = {name: weight.value for name, weight in self.constants.items()}
         arguments |= {name: value for name, value in symbolic.items() if value is not None}
         return recorded_function(self.function)(X, **self.settings, **arguments)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Try the call on stand-ins, which makes its checks; a size that is not known yet is 2 there."""
+        """Trace the call, with its checks; unknown sizes are 2."""
         args, kwargs = keras.tree.map_structure(_with_known_shape, (args, kwargs))
         return super().compute_output_spec(*args, **kwargs)
 
@@ -73,7 +73,7 @@ class RecordedCall(keras.layers.Layer):  # type: ignore[misc]
         return self.add_weight(shape, "zeros", dtype, trainable=False, autocast=False, name=name)
 
     def compute_mask(self, X: Any, mask: Any = None) -> None:
-        """Return none: a scalar has no rows to mask."""
+        """Return None: a scalar has no rows to mask."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

@@ -1,4 +1,4 @@
-"""TensorFlow: the backend, and (`tf_keras_layer`) the layer that a score becomes in a functional tf_keras model."""
+"""TensorFlow: the backend, and `tf_keras_layer` for functional tf_keras models."""
 
 from isoscore_star.backends.tensorflow.backend import BACKEND, TensorFlowBackend
 

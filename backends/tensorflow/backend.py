@@ -1,16 +1,14 @@
 """TensorFlow: closed-form gradients of any order, eager, in `tf.function` and under XLA, for any number of rows.
 
-The products have gradients of their own, each of one further product. Those can be differentiated as they stand, since
-all that they take besides the incoming gradient (points, mean, Σ_S) is on the tape too. Rows may be known as late as
-when a graph runs, and may then be none.
+The products have custom gradients of one product each, which are differentiable themselves. The number of rows may be
+unknown until a graph runs, and zero.
 
-Inside a strategy's replica function ``across="replicas"`` unites the points of all replicas. Each has the gradient for
-its own points. Summed over the replicas, as optimizers do, the gradient of a variable that the points come from is that
-of the one global score: add the penalty to each replica's loss as it is, not divided by their number. The gradients for
-λ, ζ and Σ_S are whole on each replica.
+Inside a strategy's replica function ``across="replicas"`` unites the points of all replicas, and each has the gradient
+for its own points. Optimizers sum gradients over the replicas, which gives that of the global score: do not divide the
+penalty by their number. The gradients for λ, ζ and Σ_S are complete on each replica.
 
-On a GPU TensorFlow multiplies float32 with the ten binary digits of TF32, unless told not to by
-``tf.config.experimental.enable_tensor_float_32_execution(False)``.
+On a GPU TensorFlow multiplies float32 in TF32, with ten binary digits, unless
+``tf.config.experimental.enable_tensor_float_32_execution(False)`` is called.
 """
 
 from __future__ import annotations
@@ -30,32 +28,31 @@ from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_uni
 Tensor = Any
 
 _BLOCK = 16
-"""Rows for each dimension that a product takes at once. Of n, one far point lets rounding lose 2n/d·ε of the score."""
+"""Rows of a product, per dimension. With n rows and one far point rounding changes the score by up to 2n/d·ε."""
 
 _PART = 64
-"""Rows that are summed at once, by which the mean errs by some ε of the differences from the anchor at the most."""
+"""Rows that are summed at once: the mean errs by at most some ε of the differences from the anchor."""
 
 _custom_gradient: Callable[[Callable[..., Any]], Callable[..., Any]] = tf.custom_gradient
 
 
 class TensorFlowBackend(Backend):
-    """Float64 points and integers are computed in float64, all other ones in float32."""
+    """Computes float64 and integers in float64, all other dtypes in float32."""
 
     name = "tensorflow"
     flushes_subnormals = True
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is a tensor, a variable, a ragged tensor or a placeholder of tf_keras."""
         return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or _is_placeholder(array)
 
     def points(self, array: Tensor) -> Tensor:
-        """Flatten to (m, d), of a ragged tensor its values; half precision is converted later, where it is used."""
+        """Flatten to (m, d), of a ragged tensor its values; half precision is converted later."""
         values = array.flat_values if isinstance(array, tf.RaggedTensor) else tf.convert_to_tensor(array)
         flat = values if values.shape.rank == 2 else tf.reshape(values, (-1, values.shape[-1]))
         return flat if flat.dtype.is_floating else tf.cast(flat, _compute_dtype(flat))
 
     def mask(self, mask: Any, like: Tensor) -> Tensor:
-        """Flatten to booleans; the mask of a ragged tensor has to be ragged as it is."""
+        """Flatten to booleans; a ragged tensor's mask has to be ragged too."""
         if isinstance(like, tf.RaggedTensor) or isinstance(mask, tf.RaggedTensor):
             mask = _ragged_mask(mask, like)
         elif not tf.is_tensor(mask):
@@ -63,11 +60,10 @@ class TensorFlowBackend(Backend):
         return tf.reshape(tf.cast(mask, tf.bool), [-1])
 
     def constant(self, array: Any, like: Tensor) -> Tensor:
-        """Bring to the dtype of computation."""
         dtype = _compute_dtype(like)
         if not tf.is_tensor(array):
-            with np.errstate(over="ignore"):  # whoever asked explains values that are not finite
-                array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order than its own
+            with np.errstate(over="ignore"):  # value checks explain values that are not finite
+                array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order
         return tf.cast(array, dtype)
 
     def invariants(
@@ -79,17 +75,15 @@ class TensorFlowBackend(Backend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by the form that needs the smaller product; across replicas by the one whose parts add up."""
+        """Compute by the form with the smaller product; across replicas by the scatter form, whose parts add up."""
         replicas = None if across is None else _replica_context(across)
         return _invariants(_united(clouds, masks, replicas), shrinkage_cov, fourth_order)
 
     def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute tr C and ‖C‖²_F."""
         variances = tf.linalg.diag_part(cov) if cov.shape.rank == 2 else cov
         return sums_in_unit(variances, cov, tf.reduce_sum, self.where, tf.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
-        """Choose between scalars without looking at them."""
         return tf.where(condition, a, b)
 
     def concrete(self, scalar: Any) -> float | None:
@@ -109,13 +103,13 @@ class TensorFlowBackend(Backend):
         return np.asarray(values, np.float32 if array.dtype == tf.bfloat16 else None)
 
     def recorder(self, X: Any) -> str | None:
-        """Return where calls on placeholders of a functional tf_keras model become layers."""
+        """Return the module that records calls on placeholders of a functional tf_keras model."""
         placeholder = any(map(_is_placeholder, X if isinstance(X, (list, tuple)) else [X]))
         return "isoscore_star.backends.tensorflow.tf_keras_layer" if placeholder else None
 
 
 def _is_placeholder(array: object) -> bool:
-    internal: Any = sys.modules.get("tf_keras.__internal__")  # nobody has a placeholder before that is imported
+    internal: Any = sys.modules.get("tf_keras.__internal__")  # imported before any placeholder exists
     return internal is not None and isinstance(array, internal.KerasTensor)
 
 
@@ -126,23 +120,22 @@ def _compute_dtype(points: Tensor) -> Any:
 def _values(tensor: Tensor) -> Any:
     try:
         return tensor.numpy()
-    except (AttributeError, NotImplementedError):  # what symbolic tensors answer, and variables in a graph
+    except (AttributeError, NotImplementedError):  # of symbolic tensors, and of variables in a graph
         return None
 
 
 def _ragged_mask(mask: Any, points: Any) -> Tensor:
-    """Return the values of a ragged mask, after checking that its rows have the lengths of those of the points."""
+    """Return the values of a ragged mask, requiring the row lengths of the points."""
     expected = "expected a ragged tensor with the same row lengths as X (or none), as X is ragged"
     if not isinstance(points, tf.RaggedTensor):
         raise InvalidValueError("mask", "it is ragged, but X is not. Give mask.to_tensor() of X's shape")
     if not isinstance(mask, tf.RaggedTensor) or mask.ragged_rank != points.ragged_rank:
         raise InvalidValueError("mask", f"{expected}; got {type(mask).__name__} of shape {tuple(mask.shape)}")
     checks = []
-    for ours, theirs in zip(mask.nested_row_splits, points.nested_row_splits, strict=True):
-        found, wanted = _values(ours), _values(theirs)
-        if found is None or wanted is None:
-            checks.append(tf.debugging.assert_equal(tf.cast(ours, theirs.dtype), theirs, message=f"mask: {expected}"))
-        elif not np.array_equal(found, wanted):
+    for splits, wanted in zip(mask.nested_row_splits, points.nested_row_splits, strict=True):
+        if _values(splits) is None or _values(wanted) is None:
+            checks.append(tf.debugging.assert_equal(tf.cast(splits, wanted.dtype), wanted, message=f"mask: {expected}"))
+        elif not np.array_equal(_values(splits), _values(wanted)):
             raise InvalidValueError("mask", f"{expected}; got rows that differ in length from X's")
     with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.identity(mask.flat_values)
@@ -163,10 +156,9 @@ def _replica_context(across: Any) -> Any:
 
 
 class _Union(NamedTuple):
-    """Clouds with their masks, the number of points that count, and how these become centred and of moderate size.
+    """Clouds with their masks, and count, anchor, length and mean of their points, over all replicas if there are any.
 
-    What is computed with is (x − anchor)/length − mean, of which the mean alone depends on the points where it comes to
-    gradients. With replicas, all are those of the points of all.
+    Centred points are (x − anchor)/length − mean; of these only the mean has gradients.
     """
 
     clouds: Sequence[Tensor]
@@ -179,11 +171,10 @@ class _Union(NamedTuple):
 
 
 def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: Any) -> _Union:
-    """Count the points and find their mean, by differences from an anchor: each coordinate's largest value.
+    """Count the points and compute their mean, by differences from an anchor: each coordinate's largest value.
 
-    Those are exactly zero for identical points and exact for close ones, so that a mean far from zero costs no digits
-    and a cloud without spread has exactly zero scatter. In units of about the largest of them no product leaves the
-    range of floats.
+    Differences are exact for close points, zero for identical ones. In units of about the largest of them no product
+    leaves the range of floats.
     """
     dtype = _compute_dtype(clouds[0])
     count, extremes = _count(clouds, masks, dtype), _extremes(clouds, masks, dtype)
@@ -197,7 +188,7 @@ def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: 
 
 
 def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
-    """Return all points and none, or none and all."""
+    """Return the union and an empty one if there are few points, else an empty one and the union."""
     rows = [_rows([cloud]) for cloud in union.clouds]
     cuts = [tf.where(few, n, 0) for n in rows]
     clouds = [tf.split(cloud, [cut, n - cut]) for cloud, cut, n in zip(union.clouds, cuts, rows, strict=True)]
@@ -210,12 +201,12 @@ def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
 
 
 def _rows(clouds: Sequence[Tensor]) -> Any:
-    """Return the number of rows: an int where the shapes tell it, else a tensor."""
+    """Return the number of rows: an int if the shapes are static, else a tensor."""
     return sum(tf.shape(cloud)[0] if cloud.shape[0] is None else cloud.shape[0] for cloud in clouds)
 
 
 def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Any:
-    """Return m: an int where there is no mask and the shapes tell it, else a tensor."""
+    """Return m: an int without masks and with static shapes, else a tensor."""
     pairs = zip(clouds, masks, strict=True)
     count = sum(
         _rows([cloud]) if mask is None else tf.math.count_nonzero(mask, dtype=tf.int32) for cloud, mask in pairs
@@ -228,18 +219,18 @@ def _at_least(count: Any, least: int) -> Any:
 
 
 def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
-    """Return each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if no point."""
-    found = []
+    """Return each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if empty."""
+    extremes = []
     for cloud, mask in zip(clouds, masks, strict=True):
         cloud = tf.stop_gradient(cloud)
         highest = tf.reduce_max(_in_parts(_kept(cloud, mask, -np.inf), tf.reduce_max), 0)
         lowest = tf.reduce_min(_in_parts(_kept(cloud, mask, np.inf), tf.reduce_min), 0)
-        found.append(tf.cast(tf.stack([highest, -lowest]), dtype))
-    return found[0] if len(found) == 1 else tf.reduce_max(tf.stack(found), 0)
+        extremes.append(tf.cast(tf.stack([highest, -lowest]), dtype))
+    return extremes[0] if len(extremes) == 1 else tf.reduce_max(tf.stack(extremes), 0)
 
 
 def _length(spread: Tensor) -> Tensor:
-    """Return the power of two below an eighth: to divide by it rounds nothing, and its reciprocal is in range, too."""
+    """Return the power of two below an eighth, by which division is exact; its reciprocal is in range too."""
     integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
     least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
     power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
@@ -259,7 +250,7 @@ def _centred(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
 
 
 def _blocks(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Cut rows into blocks of so many, (n, most, ...), and what is left of them."""
+    """Cut rows into blocks, (n, most, ...), and a rest."""
     count = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
     whole = count // most
     blocks = tf.reshape(rows[: whole * most], tf.concat([[whole, most], tf.shape(rows)[1:]], 0))
@@ -267,7 +258,7 @@ def _blocks(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def _in_parts(rows: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Reduce some rows at a time, which is faster than all at once, and of sums more exact."""
+    """Reduce parts of the rows, which is faster than all at once, and more exact for sums."""
     if rows.shape[0] is not None and rows.shape[0] <= _PART:
         return rows
     blocks, rest = _blocks(rows, _PART)
@@ -275,7 +266,7 @@ def _in_parts(rows: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
 
 
 def sum_of_rows(rows: Tensor) -> Tensor:
-    """Sum over the first axis, in float64 what parts have given."""
+    """Sum over the first axis, the sums of parts in float64."""
     return _sum(_in_parts(rows, tf.reduce_sum))
 
 
@@ -284,7 +275,7 @@ def _sum(parts: Tensor) -> Tensor:
 
 
 def own_product(rows: Tensor, dim: int) -> Tensor:
-    """Return rowsᵀ·rows of points in so many dimensions, in float64 what blocks have given."""
+    """Return rowsᵀ·rows, the sum over blocks in float64."""
     most = _BLOCK * dim
     if rows.shape[0] is not None and rows.shape[0] <= most:
         return tf.linalg.matmul(rows, rows, transpose_a=True)
@@ -296,7 +287,7 @@ def own_product(rows: Tensor, dim: int) -> Tensor:
 
 
 def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
-    """Sum the rows before centring, without keeping any of them for the gradient."""
+    """Sum the rows before centring, without keeping them for the gradient."""
 
     @_custom_gradient
     def total(rows: Tensor) -> Any:
@@ -308,8 +299,8 @@ def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tenso
     return total(cloud)
 
 
-# What is the same on all replicas counts as one variable: a sum over them takes its gradient as it is, and where it is
-# used for each one's own points the gradients add up. Each of the two is the gradient of the other.
+# A value that is the same on all replicas is one variable: the gradient of a sum over replicas is the identity, and
+# that of its use on each replica is a sum. So `_summed` and `_shared` are each other's gradient.
 def _summed(value: Tensor, replicas: Any) -> Tensor:
     @_custom_gradient
     def summed(value: Tensor) -> Any:
@@ -327,18 +318,18 @@ def _shared(value: Tensor, replicas: Any) -> Tensor:
 
 
 def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
-    """Return the number of points on all replicas, and the largest of their values."""
+    """Return the number of points on all replicas, and their largest values."""
     own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=extremes.dtype)
-    given = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
-    count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, given)
+    values = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
+    count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, values)
     return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
 
 
 def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
-    """Compute by the form that needs the smaller product, Gram (m × m) or scatter (d × d).
+    """Compute by the form with the smaller product, Gram (m × m) or scatter (d × d).
 
-    While a graph is built that may not be known. Then both are there, one of them with all points and the other with
-    none, nor any dimension: unlike branches of a condition those can be differentiated, compiled and vectorized freely.
+    If that is unknown while a graph is built, both are computed, one with all points, the other with no points and no
+    dimensions: unlike branches of a condition they can be differentiated, compiled and vectorized.
     """
     dim = union.mean.shape[0]
     few = union.replicas is None and _rows(union.clouds) < dim
@@ -361,12 +352,12 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
         largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
         scaled = scaled_target(target, largest, tf.linalg.trace, _squares, tf.where)
         target = scaled.matrix
-    found = []
+    forms = []
     if near is not None:
-        found.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
+        forms.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
     if far is not None:
-        found.append(_scatter_form(far, scatter, width, freedom, divisor, target, fourth_order))
-    t, f, *rest = (sum(parts) for parts in zip(*found, strict=True))
+        forms.append(_scatter_form(far, scatter, width, freedom, divisor, target, fourth_order))
+    t, f, *rest = (sum(parts) for parts in zip(*forms, strict=True))
     q = rest.pop(0) if fourth_order else None
     precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
     invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
@@ -377,13 +368,13 @@ def _squares(array: Tensor) -> Tensor:
     return tf.reduce_sum(array * array)
 
 
-@_custom_gradient  # TensorFlow's own cannot be differentiated under XLA where the shape is not static
+@_custom_gradient  # TensorFlow's own is not differentiable under XLA for a dynamic shape
 def _trace(matrix: Tensor) -> Any:
     return tf.linalg.trace(matrix), lambda g: g * tf.eye(tf.shape(matrix)[0], dtype=matrix.dtype)
 
 
 def _centred_points(union: _Union) -> Tensor:
-    """Return all points, centred. Centring is a symmetric projection, so its gradient is centred too."""
+    """Return all centred points. Centring is a symmetric projection, so its gradient is centred too."""
     keep = None
     if any(mask is not None for mask in union.masks):
         pairs = zip(union.clouds, union.masks, strict=True)
@@ -404,7 +395,7 @@ def _centred_points(union: _Union) -> Tensor:
 
 
 def _gram_form(unit: Tensor, freedom: Any, target: Tensor | None, fourth_order: bool) -> list[Tensor]:
-    """T, F and, as wanted, Q and C from the inner products of points that are centred and in units of their own."""
+    """Compute T, F and optionally Q and C from the inner products of points that are centred and scaled."""
 
     @_custom_gradient
     def inner_products(points: Tensor) -> Any:
@@ -414,16 +405,16 @@ def _gram_form(unit: Tensor, freedom: Any, target: Tensor | None, fourth_order: 
         return tf.linalg.matmul(points, points, transpose_b=True), gradient
 
     squared_norms = tf.reduce_sum(unit * unit, 1)
-    found = [tf.reduce_sum(squared_norms) / freedom, _squares(inner_products(unit) / freedom)]
+    invariants = [tf.reduce_sum(squared_norms) / freedom, _squares(inner_products(unit) / freedom)]
     if fourth_order:
-        found.append(_squares(squared_norms) / freedom)
+        invariants.append(_squares(squared_norms) / freedom)
     if target is not None:
-        found.append(_quadratic_form(unit, target) / freedom)
-    return found
+        invariants.append(_quadratic_form(unit, target) / freedom)
+    return invariants
 
 
 def _quadratic_form(points: Tensor, target: Tensor) -> Tensor:
-    """Σ xᵀΣ_S x, by one product for value and gradient, and one more only where Σ_S itself is differentiated."""
+    """Compute Σ xᵀΣ_S x by one product for value and gradient, and one more for the gradient in Σ_S."""
     mapped = tf.linalg.matmul(points, target)
 
     @_custom_gradient
@@ -438,12 +429,12 @@ def _quadratic_form(points: Tensor, target: Tensor) -> Tensor:
 
 
 def _of_width(width: Any, rows: Tensor) -> Tensor:
-    """Return rows as they are, or no rows another width."""
+    """Reshape rows to a width, which differs from theirs only if there are none."""
     return tf.reshape(rows, [tf.shape(rows)[0], width])
 
 
 def _scatter(union: _Union, width: Any) -> Tensor:
-    """Scatter of the points, in units of the length, without gradient."""
+    """Compute the scatter of the points, in units of the length, without gradient."""
     parts = []
     for pair in zip(union.clouds, union.masks, strict=True):
         centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
@@ -454,7 +445,7 @@ def _scatter(union: _Union, width: Any) -> Tensor:
 def _scatter_form(
     union: _Union, scatter: Tensor, width: Any, freedom: Any, divisor: Tensor, target: Tensor | None, fourth_order: bool
 ) -> list[Tensor]:
-    """T, F and, as wanted, Q and C from S/s²."""
+    """Compute T, F and optionally Q and C from S/s²."""
 
     @_custom_gradient
     def covariance(*clouds: Tensor) -> Any:
@@ -466,22 +457,22 @@ def _scatter_form(
                 parts.append(tf.cast(tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)), cloud.dtype))
             return parts
 
-        # Centred points sum to zero, so there is no gradient for their mean. Differentiating the gradient gives one.
+        # Centred points sum to zero, so there is no gradient for the mean here, only in the gradient's derivative.
         return scatter / (freedom * divisor), gradient
 
     cov = covariance(*union.clouds)
-    found = [_trace(cov), _squares(cov)]
+    invariants = [_trace(cov), _squares(cov)]
     if fourth_order:
         fourth = sum(_fourth_powers(*pair, union, divisor) for pair in zip(union.clouds, union.masks, strict=True))
-        found.append(_summed(fourth, union.replicas) / freedom)
+        invariants.append(_summed(fourth, union.replicas) / freedom)
     if target is not None:
         head, _ = tf.split(target, [width, target.shape[0] - width])
-        found.append(tf.reduce_sum(_of_width(target.shape[0], cov) * head))
-    return found
+        invariants.append(tf.reduce_sum(_of_width(target.shape[0], cov) * head))
+    return invariants
 
 
 def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: Tensor) -> Tensor:
-    """Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
+    """Compute Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
 
     @_custom_gradient
     def fourth(rows: Tensor, mean: Tensor) -> Any:

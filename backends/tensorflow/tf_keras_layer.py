@@ -1,12 +1,11 @@
-"""tf_keras (Keras 2): the layer that a score or penalty of a functional model's placeholder becomes.
+"""tf_keras (Keras 2): the layer that records a score or penalty of a functional model's placeholder.
 
     states = tf_keras.layers.Dense(64)(inputs)
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(10)(states))
     model.add_loss(iso.istar_loss(states, cov, zeta=0.2, lam=1.0))
 
-The layer is saved with the model, Σ_S as a weight of its own. To load the model in another process, import this module
-first. A mask that Keras carries along, from an ``Embedding`` with ``mask_zero=True`` say, counts unless another one is
-given.
+The layer is saved with the model, Σ_S as a weight. To load the model in another process, import this module first. A
+mask that Keras attached to the tensor, as ``Embedding(mask_zero=True)`` does, is used unless another one is given.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         cov_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
-        # Points are taken as they come: a mixed-precision policy would cast them to half precision first.
+        # Without autocast, by which a mixed-precision policy would cast the points to half precision.
         super().__init__(autocast=False, **kwargs)
         self.function, self.arguments = function, arguments
         self.cov_shape, self.cov_dtype = cov_shape, cov_dtype
         self.supports_masking = True
         self.shrinkage_cov: Any = None
         if cov_shape is not None:
-            # NaN until the values are set or loaded: a clone without its weights must not pass for one with Σ_S = 0.
+            # NaN until the values are set or loaded, since a clone without its weights has no Σ_S.
             self.shrinkage_cov = self.add_weight(
                 "shrinkage_cov",
                 tuple(cov_shape),
@@ -78,13 +77,13 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
         function = tf.autograph.experimental.do_not_convert(recorded_function(self.function))
         score = function(inputs, mask=mask, **arguments)
         if arguments.get("across") is not None:
-            # Keras divides every loss by the number of replicas, but each has the gradient of its own points alone.
+            # Keras divides every loss by the number of replicas, but each has only its own points' gradient.
             others = tf.distribute.get_strategy().num_replicas_in_sync - 1
             score += others * (score - tf.stop_gradient(score))
         return score
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """Return none: a score has no points left to mask."""
+        """Return None: a score has no points to mask."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -103,7 +102,7 @@ def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> An
     mask, cov = arguments.pop("mask"), arguments.pop("shrinkage_cov", None)
     for name in {"zeta", "lam"} & set(arguments):
         arguments[name] = _number(name, arguments[name])
-    # Given as None, a mask would not be looked for in what Keras carries along.
+    # With mask=None Keras would not pass on the mask that it attached.
     masks = {} if mask is None else {"mask": mask}
     if cov is None:
         return ScoreLayer(function.__name__, arguments)(X, **masks)

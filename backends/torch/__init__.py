@@ -1,8 +1,8 @@
-"""PyTorch: the backend, and by name what people train with.
+"""PyTorch: the backend, and what people train with.
 
-`backend` computes (`points`, `blocks`, `frame`, `target` and `distributed` are its parts), `moments` streams,
-`modules` holds the losses and Σ_S, `training` what these need around them. The names below are loaded when they are
-first asked for, so that a score of a tensor loads the backend alone.
+`backend` is made of `points`, `blocks`, `frame`, `target`, `score` and `distributed`; `moments` streams; `modules` has
+the losses and Σ_S, `training` their utilities. Names below are loaded on first access, so that a score loads the
+backend alone.
 """
 
 from importlib import import_module
@@ -58,10 +58,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = found
-    return found
+    globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

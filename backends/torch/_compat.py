@@ -1,4 +1,4 @@
-"""Version quirks and private names of torch, each with where it comes from and when it can go."""
+"""Version quirks and private names of torch, each with its source and when it can go."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Errors of a device, which are RuntimeErrors like those of values that do not exist. AcceleratorError came with torch
-# 2.8; the question can go with older ones.
+# Device errors, which are RuntimeErrors like those of values that do not exist. AcceleratorError came with torch 2.8;
+# the check can go with older ones.
 _DEVICE_ERRORS = tuple(
     getattr(torch, name) for name in ("AcceleratorError", "OutOfMemoryError") if hasattr(torch, name)
 )
@@ -19,7 +19,7 @@ _DEVICE_ERRORS = tuple(
 def concrete(scalar: Any) -> float | None:
     """Return the value, which waits for the device; None while tracing, compiling or under vmap.
 
-    There is no question for whether a value exists: vmap, fake tensors and export answer with a RuntimeError (2.13).
+    Nothing says whether a value exists: vmap, fake tensors and export raise a RuntimeError (2.13).
     """
     if not isinstance(scalar, Tensor):
         return float(scalar)
@@ -34,30 +34,29 @@ def concrete(scalar: Any) -> float | None:
 
 
 def transformed() -> bool:
-    """Return whether a transformation of torch.func is at work: grad, vmap, jvp, ...
+    """Return whether a transformation of torch.func (grad, vmap, jvp, ...) is active.
 
-    Private, as torch's own autograd.Function asks it (pytorch/pytorch#134889 lets it be compiled); no public name says
-    so as of 2.13.
+    Private, as in torch's autograd.Function (compilable since pytorch/pytorch#134889); no public name as of 2.13.
     """
     return bool(torch._C._are_functorch_transforms_active())
 
 
 def in_backward_pass() -> bool:
-    """Return whether a backward pass is going on, in which a layer runs only where checkpointing runs it again.
+    """Return whether a backward pass is running, in which only checkpointing runs layers.
 
-    Private, as torch's checkpoint asks it (pytorch/pytorch#90105); no public name says so as of 2.13.
+    Private, as in torch's checkpoint (pytorch/pytorch#90105); no public name as of 2.13.
     """
     return torch._C._current_graph_task_id() != -1
 
 
 def surely_fewer(rows: int, dim: int) -> bool:
-    """Return whether there are fewer rows than dimensions; no, where compiled code is for any number of rows.
+    """Return whether there are fewer rows than dimensions; False where code is compiled for any number of rows.
 
-    The place of the question is still called experimental in 2.13.
+    `statically_known_true` is still experimental in 2.13.
     """
     if not torch.compiler.is_compiling():
         return rows < dim
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # which takes long to import
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # slow to import
 
     return statically_known_true(rows < dim)
 
@@ -65,19 +64,16 @@ def surely_fewer(rows: int, dim: int) -> bool:
 def _has_autocast(device_type: str) -> bool:
     try:
         return torch.amp.is_autocast_available(device_type)
-    except RuntimeError:  # a kind of device that this torch does not know
+    except RuntimeError:  # a device type unknown to this torch
         return False
 
 
-# Found once, since torch.compile cannot trace the question before 2.12 (huggingface/diffusers#14160 met that too).
+# Computed once, since torch.compile cannot trace `_has_autocast` before 2.12 (as in huggingface/diffusers#14160).
 _AUTOCAST = frozenset(filter(_has_autocast, ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "maia", "ipu", "xla")))
 
 
 def without_autocast(device_type: str) -> Any:
-    """Switch autocast off for a while, where it is on: it would run products in half precision.
-
-    Devices that have none refuse even to switch it off.
-    """
+    """Switch autocast, which runs products in half precision, off in a with block, where the device has it."""
     available = device_type in _AUTOCAST if torch.compiler.is_compiling() else _has_autocast(device_type)
     if available and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
@@ -85,6 +81,6 @@ def without_autocast(device_type: str) -> Any:
 
 
 def signed(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
-    """Keep the signature of forward, which torch finds anew at every apply (2.13): as long as a small product takes."""
+    """Store the signature of forward, which torch computes at every apply (2.13), as slow as a small product."""
     function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
     return function

@@ -1,9 +1,9 @@
 """PyTorch: closed-form gradients of any order, on every device, compiled or not.
 
-The points are multiplied in one of two forms. With at least as many points as dimensions it is the scatter form:
-XᵀX, d × d, block by block of rows, so that of more points than a block holds no centred or converted copy is made.
-With fewer it is the Gram form: the m × m matrix of inner products. Either takes one product forward and one backward;
-the backward passes are themselves differentiable, as the auxiliary outputs (mean, covariance, ...) carry gradients.
+With at least as many points as dimensions they are multiplied in the scatter form: XᵀX, d × d, by blocks of rows, so
+that centred or converted copies are never larger than a block. With fewer it is the Gram form: the m × m matrix of
+inner products. Either takes one product forward and one backward; the backward passes are differentiable, as auxiliary
+outputs (mean, covariance, ...) carry gradients.
 """
 
 from __future__ import annotations
@@ -50,15 +50,11 @@ from isoscore_star.core.scaling import Target, mean_variance, sums_in_unit, with
 
 
 class TorchBackend(Backend):
-    """Float64 points and integers are computed in float64, all other ones in float32, or in float64 if they are narrow.
-
-    What comes out has float32's dtype then too.
-    """
+    """Computes float64 and integers in float64, all other dtypes in float32, their products for small d in float64."""
 
     name = "torch"
 
     def owns(self, array: object) -> bool:
-        """Return whether the array is a tensor."""
         return isinstance(array, Tensor)
 
     def dtype_name(self, array: Tensor) -> str:
@@ -79,11 +75,9 @@ class TorchBackend(Backend):
         return flat if flat.is_floating_point() else flat.to(compute_dtype(flat))
 
     def mask(self, mask: Any, like: Tensor) -> Tensor:
-        """Flatten to booleans on the points' device."""
         return torch.as_tensor(mask, device=like.device).reshape(-1) != 0
 
     def constant(self, array: Any, like: Tensor) -> Tensor:
-        """Bring to the dtype of computation and the device."""
         return torch.as_tensor(array).to(device=like.device, dtype=compute_dtype(like))
 
     def invariants(
@@ -95,9 +89,9 @@ class TorchBackend(Backend):
         fourth_order: bool,
         across: Any = None,
     ) -> Invariants:
-        """Compute by the form that needs the smaller product; across ranks by the one whose parts add up."""
+        """Compute by the form with the smaller product; across ranks by the scatter form, whose parts add up."""
         rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
-        if torch.compiler.is_compiling():  # torch.compile takes no tensor twice, not even the mask of two layers
+        if torch.compiler.is_compiling():  # torch.compile takes no tensor twice, not even one mask of two layers
             masks = [None if mask is None else mask.view_as(mask) for mask in masks]
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov, product_dtype(clouds[0]))
@@ -109,42 +103,38 @@ class TorchBackend(Backend):
                     _Gram if surely_fewer(rows, dim) else _Scatter, target, clouds, masks, count, fourth_order
                 )
             unit, t, f, q, cross, *_ = computed
-            found = Invariants(count, unit, t, f, q if fourth_order else None, precision=torch.finfo(t.dtype).eps)
-            return found if target is None else with_target(found, target, cross)
+            invariants = Invariants(count, unit, t, f, q if fourth_order else None, precision=torch.finfo(t.dtype).eps)
+            return invariants if target is None else with_target(invariants, target, cross)
 
     def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute tr C and ‖C‖²_F."""
         variances = cov.diagonal() if cov.ndim == 2 else cov
         return sums_in_unit(variances, cov, torch.sum, self.where, torch.Tensor.detach)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
-        """Choose between scalars without looking at them."""
         return torch.where(condition, a, b)
 
     def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Return IsoScore*, or for ζ = None the unbiased score, as one step of autograd where that may be."""
         return score_in_one_step(invariants, zeta, dim)
 
     def concrete(self, scalar: Any) -> float | None:
-        """Return the value, which waits for the device; None while tracing, compiling or under vmap."""
         return concrete(scalar)
 
     def to_numpy(self, array: Tensor) -> NDArray[Any]:
         """Copy to the host, bfloat16 as float32."""
         array = array.detach()
-        if transformed():  # a tensor inside torch.func's transformations has no memory to share
+        if transformed():  # tensors inside torch.func's transformations have no memory to share
             return np.asarray(array.tolist()).reshape(array.shape)
         return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
 
 
 def _in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Switch autocast off for a backward pass, which may run under another one than its forward pass did."""
+    """Switch autocast off in a backward pass, where it may differ from the forward pass."""
 
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:
-        # Saved tensors would tell the device too, but a checkpoint lets them be unpacked only once.
-        given = [grad for grad in grads if grad is not None]
-        with without_autocast(given[0].device.type if given else "cpu"):
+        # The device of a gradient, since a checkpoint allows only one access to saved tensors.
+        devices = [grad.device.type for grad in grads if grad is not None]
+        with without_autocast(devices[0] if devices else "cpu"):
             return backward(ctx, *grads)
 
     return run
@@ -159,7 +149,7 @@ def _apply(
     fourth_order: bool,
 ) -> Any:
     matrix, divisor = (None, 1.0) if target is None else (target.matrix, target.divisor)
-    # Without gradients the bare forward does; torch.compile also cannot trace such an apply of variable length.
+    # torch.compile cannot trace an apply of variable length without gradients.
     tracked = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (matrix, *clouds))
     run: Any = form.apply if tracked else form.forward
     return run(matrix, divisor, count, fourth_order, len(clouds), *clouds, *masks)
@@ -167,10 +157,7 @@ def _apply(
 
 @signed
 class _Gram(torch.autograd.Function):
-    """Invariants from the inner products of the points, centred and in units of s.
-
-    Those points, K and X·Σ_S are outputs too, so that gradients of the gradient find them.
-    """
+    """Invariants from inner products; centred points in units of s, these products and X·Σ_S carry gradients too."""
 
     generate_vmap_rule = True
 
@@ -186,7 +173,7 @@ class _Gram(torch.autograd.Function):
         squares, inverse = (centred * centred).sum() if on_cpu(centred) else None, None
         if squares is None or not known_to_be_usual(squares):
             inverse = inverse_unit(largest_entry(shifted)) if len(shifted) else None
-            if inverse is not None:  # before the mean is taken, which of subnormal numbers may be none
+            if inverse is not None:  # before the mean, which would lose subnormal numbers
                 shifted = shifted * inverse
                 centred = centred_rows(shifted, keep, shifted.sum(0) / at_least(count, 1))
             squares = (centred * centred).sum()
@@ -227,13 +214,13 @@ class _Gram(torch.autograd.Function):
         count = ctx.count if count is None else count
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         freedom = at_least(count - 1, 1)
-        given: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
-        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+        slopes: list[Any] = [0.0 if g is None else g for g in (gt, gf, g_cross, gq)]
+        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *slopes)
 
         on_gram = gram * (on_cov / freedom)
         if g_gram is not None:
             on_gram = on_gram + g_gram + g_gram.T
-        # Not gram.diagonal(): inductor (torch 2.13) compiles that view of a saved output to a wrong gradient.
+        # Not gram.diagonal(): inductor (torch 2.13) compiles a wrong gradient from that view of a saved output.
         factor = on_points if gq is None else on_points + on_norms * (points * points).sum(1)[:, None]
         result = torch.addmm(points * factor, on_gram, points)
         if target is not None and g_cross is not None:
@@ -243,7 +230,7 @@ class _Gram(torch.autograd.Function):
         if g_points is not None:
             result = result + g_points
         if not (gq is None and g_points is None and g_gram is None and g_mapped is None):
-            # The other terms have columns that sum to zero by themselves.
+            # Only these terms have columns that do not sum to zero.
             keep = all_kept(clouds, masks)
             result = centred_rows(result, keep, centred_rows(result, keep, 0).sum(0) / at_least(count, 1))
         result = result * per_unit
@@ -259,10 +246,7 @@ class _Gram(torch.autograd.Function):
 
 @signed
 class _Scatter(torch.autograd.Function):
-    """Invariants of S/s² from the points in a frame (x in units of u, centred).
-
-    What its unit leaves of the mean, S/s² and z are outputs too, so that gradients of the gradient find them.
-    """
+    """Invariants from S/s² of the points in a frame; the rest of the mean, S/s² and z carry gradients too."""
 
     generate_vmap_rule = True
 
@@ -279,8 +263,7 @@ class _Scatter(torch.autograd.Function):
             return frame.centred(block.rows, block.keep)
 
         cov = symmetric_products(map(centred_block, blocks()))
-        # Converted before the last operation: compiled by torch 2.11, an output that is converted to the dtype which it
-        # has already loses its gradient.
+        # Before the last operation: compiled by torch 2.11, an output loses its gradient in a conversion to its dtype.
         cov = cov.to(first.dtype)
         total = cov.trace() / freedom
         mean, divisor = mean_variance(total, len(cov), torch.where)
@@ -331,13 +314,13 @@ class _Scatter(torch.autograd.Function):
         if g_cross is not None and ctx.needs_input_grad[0]:
             target_grad = (g_cross / ctx.target_divisor) * cov
         frame = Frame(anchor, rest, known(inverse))
-        if frame.inverse is not None:  # points are in the unit, their gradient is in one over it
+        if frame.inverse is not None:  # points are in units, their gradients in its inverse
             scaled = [None if g is None else g * inverse for g in (gt, gf, gq, g_cross, g_rest, g_cov, g_z)]
             gt, gf, gq, g_cross, g_rest, g_cov, g_z = scaled
-        given: list[Any] = [0.0 if g is None else g / divisor for g in (gt, gf, g_cross, gq)]
-        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+        slopes: list[Any] = [0.0 if g is None else g / divisor for g in (gt, gf, g_cross, gq)]
+        on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *slopes)
 
-        # Never more than three d × d matrices at a time: the covariance and two of these.
+        # At most three d × d matrices at a time.
         weight: Tensor = cov * on_cov
         if g_cross is not None and target is not None:
             weight = torch.addcmul(weight, target, torch.as_tensor(on_target / ctx.target_divisor))

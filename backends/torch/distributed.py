@@ -1,8 +1,8 @@
-"""The union over the ranks of a distributed torch run: all-reduces of moments, never of points.
+"""The union over the ranks of a distributed torch run, by all-reduces of moments.
 
-Forward, three exchanges go round: a common anchor and the reach from it (2d + 1 numbers), count and offset from it
-(d + 1), and the centred scatter (d²); with the fourth order also z and Q (d + 1). Backward, the four gradients of the
-invariants are enough, since each rank knows the global mean and covariance: all else is its own points' part.
+Forward these are a common anchor and the reach from it (2d + 1 numbers), count and offset from it (d + 1), the centred
+scatter (d²) and, with the fourth order, z and Q (d + 1). Backward they are the four gradients of the invariants, since
+each rank knows the global mean and covariance.
 """
 
 from __future__ import annotations
@@ -18,27 +18,22 @@ from torch import Tensor
 from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.blocks import Block, row_blocks, rows_of_clouds
 from isoscore_star.backends.torch.frame import Frame, frame_about, sums_about
-from isoscore_star.backends.torch.points import (
-    at_least,
-    count_points,
-    first_point,
-    symmetric_products,
-)
+from isoscore_star.backends.torch.points import at_least, count_points, first_point, symmetric_products
 from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.scaling import Target, mean_variance
 
 
 def initialised() -> bool:
-    """Return whether this process is a rank of a distributed run."""
+    """Return whether torch.distributed is initialised."""
     return dist.is_available() and dist.is_initialized()
 
 
 def process_group(across: Any) -> Any:
-    """Check `across` and give the process group that it means: None, as torch takes it, for all ranks.
+    """Check `across` and return its process group, None for all ranks.
 
-    A graph that kept the default group itself would keep its threads alive beyond `destroy_process_group`, and gloo
-    aborts a process that ends with those.
+    A graph that holds the default group itself keeps its threads alive after `destroy_process_group`, with which gloo
+    aborts the process at its end.
     """
     if isinstance(across, str) and across == "world":
         if not initialised():
@@ -63,22 +58,13 @@ def all_sum(tensor: Tensor, group: Any) -> Tensor:
     return tensor
 
 
-def all_max(tensor: Tensor, group: Any) -> Tensor:
-    """Take the maximum of a contiguous tensor over the ranks, entry by entry, in place."""
-    dist.all_reduce(tensor, dist.ReduceOp.MAX, group)
-    return tensor
-
-
 def common_anchor(own: Tensor, count: Any, reach: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the largest coordinates of the ranks' own anchors, how far these lie apart, and the largest reach.
-
-    Ranks that count no point have no say. Where all points are identical the anchor is that point, so that differences
-    from it are exactly zero.
-    """
+    """Return the largest coordinates of the anchors of ranks with points, their largest difference and reach."""
     some = torch.as_tensor(count > 0, device=own.device)
     ends = torch.where(some, torch.stack([own, -own]), -torch.inf)
-    found = all_max(torch.cat([ends.reshape(-1), reach]), group)
-    anchor, opposite, reach = found.tensor_split([len(own), 2 * len(own)])
+    largest = torch.cat([ends.reshape(-1), reach])
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group)
+    anchor, opposite, reach = largest.tensor_split([len(own), 2 * len(own)])
     any_point = anchor > -torch.inf
     apart = torch.where(any_point, anchor + opposite, 0).amax()
     return torch.where(any_point, anchor, 0), apart, reach
@@ -159,11 +145,11 @@ class _ScatterAcross(torch.autograd.Function):
         _, _, gt, gf, gq, g_cross = grads
         with torch.no_grad(), without_autocast(divisor.device.type):
             summed = all_sum(torch.stack([gt, gf, g_cross, gq]), ctx.group) / divisor
-            if inverse is not None:  # points are in the unit, their gradient is in one over it
+            if inverse is not None:  # points are in units, their gradients in its inverse
                 summed = summed * inverse
             freedom = at_least(count - 1, 1)
-            given: list[Any] = list(summed)
-            on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *given)
+            slopes: list[Any] = list(summed)
+            on_points, on_cov, on_target, on_norms = formulas.point_gradient_factors(freedom + 1, *slopes)
             weight = cov * on_cov
             if target is not None:
                 weight.addcmul_(target, torch.as_tensor(on_target / ctx.target_divisor))
@@ -181,7 +167,7 @@ class _ScatterAcross(torch.autograd.Function):
             whole, n_parts = torch.compiler.is_compiling(), 4 if ctx.fourth_order else 2
             blocks = row_blocks(clouds, masks, whole=whole, n_parts=n_parts)
             cloud_grads = rows_of_clouds(clouds, blocks, gradient)
-            # Σ_S is each rank's own copy, which the other ranks' losses do not depend on.
+            # Other ranks' losses do not depend on this rank's Σ_S.
             target_grad = None
             if target is not None and ctx.needs_input_grad[0]:
                 target_grad = (g_cross / ctx.target_divisor) * cov
@@ -192,7 +178,7 @@ class _ScatterAcross(torch.autograd.Function):
 
 
 class _OnlyOnce(torch.autograd.Function):
-    """A first derivative that refuses to be differentiated."""
+    """A first derivative that raises when differentiated."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *sources: Tensor) -> Tensor:

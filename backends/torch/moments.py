@@ -36,19 +36,19 @@ from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 class StreamingMoments:
     """Count, mean and scatter of points that arrive in batches, in d² memory and without waiting for the device.
 
-    Batches, layers and ranks merge exactly (`isoscore_star.core.formulas`). Blocks of at most a few thousand points are
-    multiplied in the dtype in which torch points are computed (float32 for half precision); sums are kept in float64.
-    It is `isoscore_star.Moments` for training: nothing is copied to the host, and no value is checked.
+    It is `isoscore_star.Moments` for training: nothing is copied to the host, and no value is checked. Blocks of at
+    most a few thousand points are multiplied in the dtype in which torch points are computed (float32 for half
+    precision); sums are kept in float64.
 
     Parameters
     ----------
     dim : int
         Dimensions d.
     device : torch.device or str, optional
-        Where the moments are kept; by default on the device of the first points. Give it in a distributed run where a
-        rank may see none. Apple's devices have no float64, so there it is float32.
+        By default that of the first points; required in a distributed run where a rank may see none. On Apple's
+        devices, without float64, sums are float32.
     fourth_order : bool, default False
-        Keep what the unbiased score needs too, d + 2 more numbers.
+        Also keep what the unbiased score needs, d + 1 more numbers.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class StreamingMoments:
         """Covariance (ddof = 1), shape (d, d); a DegenerateDataError for fewer than two points."""
         count = self.count
         value_checks.enough_points(count)
-        # A processor's product XᵀX may differ from its mirror image by rounding of the points' own, narrower dtype.
+        # XᵀX may be asymmetric by rounding in the points' narrower dtype.
         scatter = self.scatter
         return (scatter + scatter.T) / (2 * (count - 1))
 
@@ -139,7 +139,7 @@ class StreamingMoments:
 
     @torch.no_grad()
     def merge(self, other: StreamingMoments) -> StreamingMoments:
-        """Take in the points that other moments have seen, exactly; the other ones stay as they are.
+        """Take in the points of other moments, which stay unchanged.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class StreamingMoments:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If the other ones are no such moments, of another d, or without the fourth order that is kept here.
+            If they are no such moments, of another d, or lack the fourth order that is kept here.
         """
         if not isinstance(other, StreamingMoments):
             raise InvalidTypeError("other", f"expected StreamingMoments; got {type(other).__name__}")
@@ -165,15 +165,14 @@ class StreamingMoments:
 
     @torch.no_grad()
     def reduce(self, group: Any = None) -> StreamingMoments:
-        """Replace by the moments of what all ranks have seen; every rank has to call it, once.
+        """Replace by the moments of all ranks' points; every rank has to call it.
 
-        It sends d² + 3d + 3 numbers (d + 1 more with the fourth order) and never a point. Without torch.distributed it
-        does nothing.
+        It sends d² + 3d + 3 numbers (d + 1 more with the fourth order). Without torch.distributed it does nothing.
 
         Parameters
         ----------
         group : "world" or torch.distributed.ProcessGroup, optional
-            Which ranks; by default all.
+            By default all ranks.
 
         Returns
         -------
@@ -213,7 +212,7 @@ class StreamingMoments:
         Parameters
         ----------
         shrinkage_cov : Tensor or ndarray of shape (d, d), optional
-            Σ_S, whose values are not looked at.
+            Σ_S, whose values are not checked.
         zeta : float, default 0.0
             ζ in [0, 1], the weight of Σ_S.
 
@@ -225,7 +224,7 @@ class StreamingMoments:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            For a ζ out of range or without its `shrinkage_cov`, and for a matrix of another shape.
+            For ζ out of range, or above 0 without `shrinkage_cov`, and for a matrix of another shape.
         """
         zeta, target = parameters.zeta(zeta, shrinkage_cov), None
         if shrinkage_cov is not None:
@@ -241,8 +240,8 @@ class StreamingMoments:
         Returns
         -------
         Tensor of shape ()
-            0 for fewer than four points or without variance. NaN if a point was not finite, and where there is no
-            unbiased score (`isoscore_star.isoscore_unbiased` raises then).
+            0 for fewer than four points or without variance. NaN if a point was not finite, and where
+            `isoscore_star.isoscore_unbiased` raises.
 
         Raises
         ------
@@ -257,7 +256,7 @@ class StreamingMoments:
         return score
 
     def packed(self) -> Tensor:
-        """Return all as one vector, for `from_packed`; its first entry is n."""
+        """Return the moments as one vector, for `from_packed`; its first entry is n."""
         sums = self._sums
         parts = [sums.count, sums.unit, sums.anchor, sums.offset, sums.scatter]
         parts += [sums.fourth, sums.third] if self.fourth_order else []
@@ -265,12 +264,12 @@ class StreamingMoments:
 
     @classmethod
     def from_packed(cls, vector: Tensor, dim: int, *, fourth_order: bool = False) -> StreamingMoments:
-        """Make moments from what `packed` gave, which is copied.
+        """Return moments from a copy of the vector that `packed` returned.
 
         Raises
         ------
         InvalidValueError
-            If the vector has not the length that belongs to d.
+            If the vector's length does not fit d.
         """
         size = sum(_sizes(dim, fourth_order))
         if vector.shape != (size,):
@@ -280,16 +279,16 @@ class StreamingMoments:
         return moments
 
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
-        """Return the invariants that scores are made of, as tensors, for code that builds on moments."""
+        """Compute the invariants of the points so far."""
         sums = self._sums
         total, squares = sums.scatter.trace(), squared_norm(sums.scatter)
-        found, scale = invariants_of_sums(sums.count, sums.unit, total, squares, sums.fourth, self.dim, torch.where)
+        computed = invariants_of_sums(sums.count, sums.unit, total, squares, sums.fourth, self.dim, torch.where)
         coarsest = product_dtype(sums.scatter.new_empty((0, self.dim), dtype=torch.float32))  # of blocks so far
-        found = found._replace(precision=torch.finfo(coarsest).eps)
+        invariants, scale = computed[0]._replace(precision=torch.finfo(coarsest).eps), computed[1]
         target = target_of(shrinkage_cov, sums.scatter.dtype)
         if target is None:
-            return found
-        return with_target(found, target, (sums.scatter * target.matrix).sum() / scale / target.divisor)
+            return invariants
+        return with_target(invariants, target, (sums.scatter * target.matrix).sum() / scale / target.divisor)
 
     def _place(self, like: Tensor) -> None:
         if not self._placed:
@@ -307,7 +306,7 @@ class StreamingMoments:
         shifted = shifted if inverse is None else shifted * inverse
         offset = shifted.sum(0) / at_least(count, 1)
         centred = centred_rows(shifted, keep, offset)
-        # Converted before anything is added, since a sum may need more digits than either of its parts.
+        # Converted before anything is added, since a sum may need more digits than its parts.
         unit = (largest > 0).to(self._sums.unit)
         unit = unit if inverse is None else unit / inverse
         block = Sums(torch.zeros_like(unit) + count, unit, anchor[0], offset, symmetric_products([centred]))
@@ -318,16 +317,16 @@ class StreamingMoments:
 
 
 _USUAL = 16
-"""Entries between 2⁻ⁿ and 2ⁿ are in units of 1: fourth powers, and sums of them, are in float32's range then."""
+"""Entries between 2⁻ⁿ and 2ⁿ have the unit 1: sums of their fourth powers are in float32's range."""
 
 
 def _sizes(dim: int, fourth_order: bool) -> list[int]:
-    """Return the lengths of what is packed: n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ and z."""
+    """Return the lengths of n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ and z."""
     return [1, 1, dim, dim, dim * dim, *([1, dim] if fourth_order else [])]
 
 
 def _unpacked(vector: Tensor, dim: int, fourth_order: bool) -> Sums:
-    """Return what a packed vector holds, as parts of it."""
+    """Return the sums in a packed vector, as views."""
     count, unit, anchor, offset, scatter, *fourth_and_third = torch.split(vector, _sizes(dim, fourth_order))
     sums = Sums(count[0], unit[0], anchor, offset, scatter.view(dim, dim))
     if fourth_order:
@@ -337,7 +336,7 @@ def _unpacked(vector: Tensor, dim: int, fourth_order: bool) -> Sums:
 
 
 def _beside(sums: Sums, like: Tensor) -> Sums:
-    """Return sums in the dtype and on the device of a tensor."""
+    """Convert sums to the dtype and device of a tensor."""
     return Sums(*(None if part is None else part.to(like) for part in vars(sums).values()))
 
 

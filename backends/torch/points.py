@@ -1,7 +1,4 @@
-"""What the forms of torch's covariance have in common: clouds of points, their counts, blocks, centres and products.
-
-Nothing here knows gradients; `isoscore_star.backends.torch` and its distributed and streaming forms are made of this.
-"""
+"""Counts, centres and products of clouds, for the backend and its distributed and streaming forms."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from torch import Tensor
 from isoscore_star.backends.torch._compat import transformed
 
 _PANEL = 192
-"""Columns below which a product of panels is slower than the work that it saves."""
+"""Columns below which products of panels are slower."""
 
 _NARROW = 128
 """Dimensions below which float32 points are multiplied in float64; see `product_dtype`."""
@@ -23,67 +20,67 @@ _ROWS_PER_DIM = 16
 """Rows, for each dimension, over which products are summed in float32; see `product_dtype`."""
 
 _MOST_ROWS = 8192
-"""Rows over which they are summed in float64: equal rows round the same way each time, up to rows·ε in all."""
+"""Rows over which they are summed in float64: equal rows round the same way, by up to rows·ε in all."""
 
 
 def on_cpu(tensor: Tensor) -> bool:
-    """Return whether looking at a value costs nothing; on devices it has to be waited for."""
+    """Return whether values are known without waiting for a device."""
     return tensor.device.type == "cpu"
 
 
 def may_be_tracked(tensor: Tensor) -> bool:
-    """Return whether something may differentiate by the tensor: torch.func does not say so for its outer levels."""
+    """Return whether the tensor may be differentiated, which torch.func does not say for its outer levels."""
     return tensor.requires_grad or transformed()
 
 
 def compute_dtype(points: Tensor) -> torch.dtype:
-    """Return float64 for float64 and integers, where the device has it, and float32 for all else."""
+    """Return float64 for float64 and integers, if the device has it, and float32 otherwise."""
     wide = points.dtype == torch.float64 or not points.is_floating_point()
     return torch.float64 if wide and points.device.type != "mps" else torch.float32
 
 
 def product_dtype(points: Tensor) -> torch.dtype:
-    """Return the dtype in which points are centred and multiplied: of float32 points of few dimensions float64.
+    """Return the dtype in which points are centred and multiplied: float64 also for few dimensions.
 
-    One far point can make the entries of XᵀX so large that all that other rows add to them is lost in float32. Of the
-    score that is up to 2·rows/(2²⁴·d) then, so that float32 sums run over at most 16·d rows, 2e-6, and sums of those
-    in float64. With few dimensions that would be few rows, and float64 costs little.
+    One far point can make the entries of XᵀX so large that other rows are lost in float32, up to 2·rows/(2²⁴·d) of the
+    score. So float32 sums run over at most 16·d rows, 2e-6, and sums of these in float64. With few dimensions that
+    would be few rows, and float64 costs little.
     """
     narrow = points.shape[-1] < _NARROW and points.device.type != "mps"
     return torch.float64 if narrow else compute_dtype(points)
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Return the dtype for sums of sums: Apple's devices have no float64."""
+    """Return float64, or float32 on Apple's devices, which lack it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
-    """Return m: an int without masks, a tensor with them, since only the device knows it then."""
+    """Return m: an int without masks, else a tensor."""
     total: Any = 0
     for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
         if mask is None:
             total = total + len(cloud)
-        elif index == 0 or mask is not masks[index - 1]:  # often one mask is that of every layer
+        elif index == 0 or mask is not masks[index - 1]:  # layers often share one mask
             own = mask.sum(dtype=dtype)
             total = total + own
         else:
             total = total + own
-    if torch.compiler.is_compiling():  # a number that branches and bounds would tie the compiled code to
+    if torch.compiler.is_compiling():  # to a number the compiled code would be specialised
         return clouds[0].new_full((), total, dtype=dtype) if not isinstance(total, Tensor) else total
     return total
 
 
 def at_least(count: Any, least: int) -> Any:
-    """Bound a count from below, be it an int or a tensor."""
+    """Bound a count, an int or a tensor, from below."""
     return count.clamp(min=least) if isinstance(count, Tensor) else max(count, least)
 
 
 def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
-    """Return the first point that counts, (1, d), without gradient; zero if there is none.
+    """Return the first unmasked point, (1, d), without gradient; zero if there is none.
 
-    Differences from it are exactly zero for identical points and exact for close ones, so that a mean far from zero
-    costs no digits and a cloud without spread has exactly zero scatter.
+    Differences from it are exact for close points and zero for identical ones, so that a mean far from zero costs no
+    digits.
     """
     masked: list[tuple[Tensor, Tensor]] = []
     anchor = None
@@ -91,7 +88,7 @@ def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Ten
         if len(cloud) and mask is None:
             anchor = cloud.detach()[:1].to(product_dtype(cloud))
             break
-        # Where a mask has left out all of one cloud it does so of the next, too.
+        # The same mask selects the same rows of the next cloud.
         if len(cloud) and mask is not None and not (masked and mask is masked[-1][1]):
             masked.append((cloud.detach(), mask))
     if anchor is None:
@@ -104,13 +101,13 @@ def first_point(clouds: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Ten
 
 
 def centred_rows(rows: Tensor, keep: Tensor | None, mean: Tensor | float) -> Tensor:
-    """Subtract the mean, and put zeros where a mask leaves out."""
+    """Subtract the mean; masked rows are zero."""
     centred = rows - mean
     return centred if keep is None else torch.where(keep[:, None], centred, 0)
 
 
 def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
-    """Sum XᵀX over parts, in float64 where one float32 sum would run over too many rows; see `product_dtype`."""
+    """Sum XᵀX over parts, in float64 if there are several products; see `product_dtype`."""
     total: Any = None
     for product in _products(parts):
         total = product if total is None else total.to(widest(product.device)) + product
@@ -120,10 +117,7 @@ def symmetric_products(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _products(parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Return products of some rows: on a CPU by panels of the upper triangle, 5/8 of the work for four.
-
-    (torch has no syrk.)
-    """
+    """Yield products of some rows: on a CPU by panels of the upper triangle, since torch has no syrk."""
     waiting: Tensor | None = None
     rows = 0
     for part in parts:
@@ -157,7 +151,7 @@ def _mirrored(upper: Tensor) -> Tensor:
 
 
 def _product(part: Tensor) -> Tensor:
-    """Return XᵀX; of many rows as a sum of products, made together."""
+    """Return XᵀX; for many rows as a sum of batched products."""
     rows, dim = part.shape
     most = _ROWS_PER_DIM * dim if part.dtype == torch.float32 else _MOST_ROWS
     if torch.compiler.is_compiling() or rows <= most:
@@ -168,7 +162,7 @@ def _product(part: Tensor) -> Tensor:
 
 
 def squared_lengths(rows: Tensor) -> Tensor:
-    """Return ‖xᵢ‖²; where nothing is differentiated without writing the squares."""
+    """Return ‖xᵢ‖², without gradients without storing the squares."""
     if torch.is_grad_enabled():
         return rows.square().sum(1)
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1)

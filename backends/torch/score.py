@@ -1,8 +1,8 @@
-"""The last steps of a score as one step of autograd, whose slopes are written by hand.
+"""A score as one autograd function with closed-form derivatives.
 
-Values are those of `isoscore_star.core.score`, called on Python's numbers where looking at them is free (a CPU), and on
-0-d tensors elsewhere. Only `score_in_one_step` is for use outside. It is not measured on a GPU since it got this form;
-on one CPU thread it buys .80 against .82 ms for 32 points of 768 dimensions, forward and backward.
+Values are those of `isoscore_star.core.score`, computed on floats on a CPU and on 0-d tensors elsewhere. On one CPU
+thread it takes .80 against .82 ms for 32 points of 768 dimensions, forward and backward; unmeasured on a GPU in this
+form.
 """
 
 from __future__ import annotations
@@ -24,21 +24,18 @@ _Slopes = tuple[Any, ...]
 
 
 def score_in_one_step(invariants: Invariants, zeta: Any, dim: int) -> Any:
-    """Return IsoScore*, or for ζ = None the unbiased score with its floor.
-
-    NotImplemented where autograd has to see every operation.
-    """
+    """Return IsoScore*, or for ζ = None the floored unbiased score; NotImplemented where autograd needs all steps."""
     names: tuple[str, ...] = ("t", "f")
     score: Any = _shrunk
-    given = [invariants.t0, invariants.f0]
+    constants = [invariants.t0, invariants.f0]
     if zeta is None:
-        score, names, given = _unbiased, ("t", "f", "q"), [invariants.count]
+        score, names, constants = _unbiased, ("t", "f", "q"), [invariants.count]
     elif not isinstance(zeta, float):
         return NotImplemented
     elif invariants.cross is not None and zeta != 0:
         names = ("t", "f", "cross")
     tensors = [getattr(invariants, name) for name in names]
-    if not _may_be_one_step(*tensors[:2], *given):
+    if not _may_be_one_step(*tensors[:2], *constants):
         return NotImplemented
     known = Invariants(*map(_number, invariants))
 
@@ -48,17 +45,18 @@ def score_in_one_step(invariants: Invariants, zeta: Any, dim: int) -> Any:
     return _OneStep.apply(compute, *tensors)  # type: ignore[no-untyped-call]
 
 
-def _may_be_one_step(t: Tensor, f: Tensor, *given: Any) -> bool:
-    """Return whether autograd may see one step: not while something is traced, nor where it differentiates the rest."""
-    if torch.compiler.is_compiling() or transformed() or any(isinstance(a, Tensor) and a.requires_grad for a in given):
+def _may_be_one_step(t: Tensor, f: Tensor, *constants: Any) -> bool:
+    """Return whether one function may compute the score: nothing is traced, and the constants have no gradient."""
+    tracked = any(isinstance(a, Tensor) and a.requires_grad for a in constants)
+    if torch.compiler.is_compiling() or transformed() or tracked:
         return False
-    if not on_cpu(t):  # where nothing is differentiated slopes would be computed for nobody
+    if not on_cpu(t):  # only where the slopes are needed
         return torch.is_grad_enabled() and (t.requires_grad or f.requires_grad)
-    return all(concrete(a) is not None for a in (f, *given) if a is not None)  # which fake tensors do not have
+    return all(concrete(a) is not None for a in (f, *constants) if a is not None)  # None for fake tensors
 
 
 def _number(scalar: Any) -> Any:
-    """Return a number for a tensor that nobody has to wait for."""
+    """Return the value of a tensor on the CPU, anything else unchanged."""
     return scalar.item() if isinstance(scalar, Tensor) and on_cpu(scalar) else scalar
 
 
@@ -67,7 +65,7 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
 
 
 class _OneStep(torch.autograd.Function):
-    """A score and its slopes in the invariants that are differentiated, computed together."""
+    """A score and its slopes in the invariants, computed together."""
 
     @staticmethod
     def forward(ctx: Any, compute: Callable[..., Any], *invariants: Tensor) -> Tensor:
@@ -83,21 +81,21 @@ class _OneStep(torch.autograd.Function):
 
 
 def _shrunk(invariants: Invariants, zeta: float, dim: int) -> tuple[Any, _Slopes]:
-    """Return IsoScore* and its slopes in T, F and, where it counts, C of the points."""
-    found = mixed(invariants, zeta, _where)
-    a, b = found.a, found.b
+    """Return IsoScore* and its slopes in T, F and, with Σ_S, C of the points."""
+    sigma = mixed(invariants, zeta, _where)
+    a, b = sigma.a, sigma.b
     # Where F of Σ is zero so is T, and so are the slopes.
-    on_t, on_f = formulas.score_slopes(found.t, not_zero(found.f, _where), dim)
+    on_t, on_f = formulas.score_slopes(sigma.t, not_zero(sigma.f, _where), dim)
     slopes = (on_t * a, on_f * (a * a), on_f * (2 * a * b))
-    return found.score(dim, _where), slopes if invariants.cross is not None and zeta != 0 else slopes[:2]
+    return sigma.score(dim, _where), slopes if invariants.cross is not None and zeta != 0 else slopes[:2]
 
 
 def _unbiased(invariants: Invariants, _: None, dim: int) -> tuple[Any, _Slopes]:
-    """Return the unbiased score with its floor and its slopes in T, F and Q."""
-    found = unbiased_estimates(invariants, dim, _where, floored=True)
-    m, denominator = invariants.count, _where(found.defined, found.denominator, 1.0)
-    rho = found.squared_trace / denominator
-    rho_dB_dF = _where(found.at_floor, rho * formulas.unbiased_floor(1.0, m, dim), rho * ((m - 1) * (m - 2)))
-    per_B = _where(found.defined, 1 / ((dim - 1) * denominator), 0.0)
-    slopes = formulas.unbiased_slopes(invariants.t, _where(found.at_floor, 0.0, rho), rho_dB_dF, per_B, m)
-    return found.score(dim, _where), slopes
+    """Return the floored unbiased score and its slopes in T, F and Q."""
+    estimates = unbiased_estimates(invariants, dim, _where, floored=True)
+    m, denominator = invariants.count, _where(estimates.defined, estimates.denominator, 1.0)
+    rho = estimates.squared_trace / denominator
+    rho_dB_dF = _where(estimates.at_floor, rho * formulas.unbiased_floor(1.0, m, dim), rho * ((m - 1) * (m - 2)))
+    per_B = _where(estimates.defined, 1 / ((dim - 1) * denominator), 0.0)
+    slopes = formulas.unbiased_slopes(invariants.t, _where(estimates.at_floor, 0.0, rho), rho_dB_dF, per_B, m)
+    return estimates.score(dim, _where), slopes

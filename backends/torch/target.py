@@ -1,4 +1,4 @@
-"""Σ_S as the forms of torch's covariance take it: in the dtype of their products, and in range."""
+"""Σ_S in the dtype of the products, and in range."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from isoscore_star.backends.torch.points import may_be_tracked, on_cpu
 from isoscore_star.core.scaling import Target, scaled_target, usual_target
 
 _USUAL = {torch.float32: 2.0**40, torch.float64: 2.0**400}
-"""Mean variances up to this, and down to one over it, leave every square in range."""
+"""For mean variances up to this, and down to its inverse, every square is in range."""
 
 
 def target_of(shrinkage_cov: Tensor | None, dtype: torch.dtype) -> Target | None:
-    """Bring Σ_S to the dtype of the products, and into range: without a copy where looking at a value is free."""
+    """Convert Σ_S to the dtype of the products and scale it, without a copy if its values are known without waiting."""
     if shrinkage_cov is None:
         return None
     matrix = shrinkage_cov.to(dtype)

@@ -14,7 +14,7 @@ from rich.table import Table
 from isoscore_star import available_backends, get_backend
 from isoscore_star.cli.options import AsJson
 from isoscore_star.cli.printable import printable
-from isoscore_star.validation import Check
+from isoscore_star.validation import ADAPTERS, Check
 from isoscore_star.validation import validate as run_checks
 
 
@@ -33,6 +33,10 @@ def validate(as_json: AsJson = False) -> None:
         console.print(_table(checks))
         cases = max(check.cases for check in checks)
         console.print(f"Largest errors over up to {cases} clouds, against Algorithm 1 in float64 on the same points.")
+        for name in sorted(set(available_backends()) - set(ADAPTERS)):
+            console.print(
+                f"Not validated: {printable(name)}, which has no adapter in isoscore_star.validation.ADAPTERS."
+            )
     for check in failed:
         where = " ".join(filter(None, (check.backend, check.device, check.dtype)))
         text = f"{where}: {check.failure or f'out of tolerance, worst in the case {check.worst!r}'}"

@@ -1,4 +1,4 @@
-"""Points of a cloud as they stream, without any check: count, mean and scatter in d² memory or less (NumPy)."""
+"""Streaming points, unchecked: count, mean and scatter in d² memory or less (NumPy)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from isoscore_star.core.spread import FewPoints, Scatter, Spread, largest_entry
 
 FloatArray = NDArray[np.float64]
 
-# Rows that are centred and multiplied at a time: enough that the d² work of merging is small beside the product.
 BLOCK_ROWS = 8192
+"""Rows that are centred and multiplied at a time: the product outweighs the d² work of merging."""
 
 _FARTHEST = 2.0**1021
-"""Points nearer to zero than this, an eighth of the range of floats, have differences of means that do not overflow."""
+"""For points nearer to zero than this, an eighth of the range of floats, differences of means do not overflow."""
 
 
 class Accumulator:
-    """What `isoscore_star.Moments` and the NumPy backend collect points in."""
+    """Base of `isoscore_star.Moments` and accumulator of the NumPy backend."""
 
     def __init__(self) -> None:
         self.dim: int | None = None
         self._scatter: Scatter | None = None
-        # Rows that are too few to be multiplied yet.
-        self._waiting: list[NDArray[Any]] = []
-        self._few: FewPoints | None = None  # all of them, once a score was asked for
+        self._waiting: list[NDArray[Any]] = []  # rows that are not multiplied yet
+        self._few: FewPoints | None = None  # the same, once a score was computed without a scatter
 
     @property
     def count(self) -> int:
@@ -39,19 +38,19 @@ class Accumulator:
         return (self._scatter.count if self._scatter else 0) + sum(map(len, self._waiting))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
-        """Return the invariants that scores are made of, for code that builds on moments (backends, `measure`)."""
+        """Compute the invariants of the points so far."""
         spread = self.spread()
         fourth = np.float64(spread.fourth) if fourth_order else None
         total, squares, dim = np.float64(spread.total), np.float64(spread.squares), len(spread.anchor)
-        found, scale = invariants_of_sums(spread.count, spread.unit, total, squares, fourth, dim, where_known)
-        found = found._replace(precision=spread.precision)
+        invariants, scale = invariants_of_sums(spread.count, spread.unit, total, squares, fourth, dim, where_known)
+        invariants = invariants._replace(precision=spread.precision)
         if shrinkage_cov is None:
-            return found
+            return invariants
         target = target_of(shrinkage_cov)
-        return with_target(found, target, spread.inner(target.matrix) / scale / target.divisor)
+        return with_target(invariants, target, spread.inner(target.matrix) / scale / target.divisor)
 
     def spread(self) -> Spread:
-        """Return the points about their mean, for code that builds on moments (the standard error)."""
+        """Return the centred points so far, in the form for their number."""
         if self._scatter is not None:
             if self._waiting:
                 self._scatter.merge(Scatter(_joined(self._waiting)))
@@ -62,7 +61,7 @@ class Accumulator:
         return self._few
 
     def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
-        """Take in an (m, d) array without any check or copy, block by block; a memory-mapped one is read as it goes."""
+        """Take in an (m, d) array block by block, without check or copy; a memory-mapped one is read blockwise."""
         self.dim = rows.shape[1]
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
@@ -72,7 +71,7 @@ class Accumulator:
                 self._wait(block)
 
     def add(self, other: Accumulator) -> None:
-        """Take in the points of another one, which is left as it is."""
+        """Take in the points of another accumulator, which stays unchanged."""
         self.dim = other.dim
         if other._scatter is not None:
             self._merge(other._scatter)
@@ -80,18 +79,18 @@ class Accumulator:
             self._wait(rows)
 
     def own(self) -> None:
-        """Copy what is still the caller's, who may change it later."""
+        """Copy rows that are views of the caller's arrays."""
         self._waiting = [rows.copy() for rows in self._waiting]
 
     def is_finite(self) -> bool:
-        """Return whether all points are, and near enough to zero for their differences to be."""
-        done = self._scatter
-        if done is not None and not (math.isfinite(done.total) and largest_entry(done.anchor) < _FARTHEST):
+        """Return whether all points and their differences are finite."""
+        scatter = self._scatter
+        if scatter is not None and not (math.isfinite(scatter.total) and largest_entry(scatter.anchor) < _FARTHEST):
             return False
         return all(largest_entry(rows) < _FARTHEST for rows in self._waiting)
 
     def _wait(self, rows: NDArray[Any]) -> None:
-        """Keep rows until there are enough to be worth a product: of d rows, or fewer once d × d numbers are kept."""
+        """Keep rows until a product is worth it: d rows, or fewer once there is a scatter."""
         waiting, width = [*self._waiting, rows], rows.shape[1]
         if sum(map(len, waiting)) >= (width if self._scatter is None else width // 4 + 1):
             self._merge(Scatter(_joined(waiting)), own=True)
@@ -107,7 +106,7 @@ class Accumulator:
 
 
 def target_of(shrinkage_cov: FloatArray, bound: float = 2.0**400) -> Target:
-    """Bring Σ_S into range; one of usual size, between one over the bound and the bound, is not copied."""
+    """Scale Σ_S; one whose mean variance lies between 1/bound and bound is not copied."""
     with np.errstate(over="ignore"):
         trace = shrinkage_cov.trace()
     usual = usual_target(shrinkage_cov, trace, _squares, bound)
@@ -125,15 +124,11 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def covariance(spread: Spread) -> FloatArray:
-    """Return the covariance (ddof = 1), d × d numbers."""
+    """Return the covariance (ddof = 1), requiring that it is in range."""
     with np.errstate(over="ignore"):
-        # In two steps, since the square of a unit may leave the range where a variance does not.
+        # By the unit twice, since its square may leave the range where a variance does not.
         cov = spread.matrix() / (spread.count - 1) * spread.unit * spread.unit
-    _require_range(spread, float(cov.diagonal().max()))
-    return cov
-
-
-def _require_range(spread: Spread, largest: float) -> None:
+    largest = float(cov.diagonal().max())
     if not math.isfinite(largest) or (largest < 2.0**-1022 and spread.total):
         leave = "underflow" if largest < 1 else "overflow"
         raise InvalidValueError(
@@ -141,3 +136,4 @@ def _require_range(spread: Spread, largest: float) -> None:
             f"variances of these values {leave}, so there is no covariance to give. Scores do not need one; for the "
             "covariance itself divide X by its largest value",
         )
+    return cov

@@ -1,13 +1,15 @@
-"""Static checks of arrays, and their messages: each names the argument, what came, what is allowed, what to do.
+"""Static checks of arrays, by type, dtype and shape.
 
-They look at types, dtypes and shapes; they cost nothing, never wait for a device and hold everywhere, also inside a
-traced or compiled function. `isoscore_star.core.value_checks` has those that need values.
+They never wait for a device, and run inside a traced or compiled function too. `isoscore_star.core.value_checks` has
+those that need values.
 """
 
 from __future__ import annotations
 
 from numbers import Real
 from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.parameters import FLOATS, number
@@ -18,16 +20,21 @@ _INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16
 
 
 class Points(NamedTuple):
-    """A checked union of clouds, flattened and in the hands of its backend."""
+    """A checked union of clouds, flattened by its backend."""
 
     backend: Backend
     clouds: list[Array]
     masks: list[Array | None]
     dim: int
 
+    def rows(self) -> list[NDArray[Any]]:
+        """Return the unmasked points of each cloud in NumPy."""
+        to_numpy, pairs = self.backend.to_numpy, zip(self.clouds, self.masks, strict=True)
+        return [to_numpy(cloud) if keep is None else to_numpy(cloud)[to_numpy(keep)] for cloud, keep in pairs]
+
 
 def points(X: Any, mask: Any = None, backend: Backend | None = None) -> Points:
-    """Check X and its mask statically, and bring them to the form that its backend (X's, if it is known) takes."""
+    """Check X and its mask, and flatten them; `backend` is X's, if known."""
     backend = backend or backend_of(X)
     is_union = isinstance(X, (list, tuple))
     arrays = list(X) if is_union else [X]
@@ -47,7 +54,7 @@ def points(X: Any, mask: Any = None, backend: Backend | None = None) -> Points:
 
 
 def check_array(name: str, array: Array, backend: Backend) -> None:
-    """Require points as rows: dtype and shape."""
+    """Require the dtype and shape of points as rows."""
     check_dtype(name, backend.dtype_name(array))
     shape = shape_of(name, array)
     if len(shape) < 2:
@@ -70,10 +77,10 @@ def check_array(name: str, array: Array, backend: Backend) -> None:
 
 
 def shape_of(name: str, array: Array) -> tuple[Any, ...]:
-    """Return the shape, in which a size that only a later call will know is None."""
+    """Return the shape, with None for a size that is not known while tracing."""
     try:
         return tuple(array.shape)
-    except ValueError:  # what TensorFlow's shapes answer if not even their length is known
+    except ValueError:  # of TensorFlow, for an unknown rank
         raise InvalidValueError(
             name,
             "the number of axes has to be known; got a tensor of unknown rank. "
@@ -113,7 +120,7 @@ def _masks(mask: Any, arrays: list[Array], names: list[str], is_union: bool, bac
     for index, (given, array, name) in enumerate(zip(masks, arrays, names, strict=True)):
         shape = tuple(array.shape)
         if index and given is masks[index - 1] and shape == tuple(arrays[index - 1].shape) and None not in shape:
-            checked.append(checked[-1])  # the same object, which backends look through once
+            checked.append(checked[-1])  # the same object, which backends count once
         else:
             checked.append(_mask(given, array, name, backend))
     return checked
@@ -138,13 +145,13 @@ def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
 
 
 def same_shape(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    """Compare shapes; None is a size that only a later call will know, and fits any."""
+    """Compare shapes, in which None matches any size."""
     pairs = zip(shape, expected, strict=False)
     return len(shape) == len(expected) and all(a is None or b is None or a == b for a, b in pairs)
 
 
 def own_or_constant(name: str, array: Any, backend: Backend) -> tuple[Backend, Array]:
-    """Require an array of X's own framework or of NumPy; return it with the backend that it belongs to."""
+    """Require an array of X's framework or NumPy; return its backend and the array."""
     if isinstance(array, (list, tuple)):
         raise InvalidTypeError(
             name,
@@ -163,12 +170,12 @@ def own_or_constant(name: str, array: Any, backend: Backend) -> tuple[Backend, A
 
 
 def owner_of(name: str, array: Any, backend: Backend) -> Backend:
-    """Return the backend of an array that is most likely one of the given backend's own."""
+    """Return the backend of an array, which is most likely the given one."""
     return backend if backend.owns(array) else backend_of(array, name)
 
 
 def scalar(name: str, value: Any) -> Any:
-    """Require a finite number, or an array of real numbers, whose values are not looked at."""
+    """Require a finite number, or an array of real numbers, whose values are not checked."""
     if isinstance(value, Real):
         return number(name, value)
     check_dtype(name, backend_of(value, name).dtype_name(value))
@@ -176,7 +183,7 @@ def scalar(name: str, value: Any) -> Any:
 
 
 def width(name: str, array: Any, dim: int) -> None:
-    """Require points of a width that was agreed before."""
+    """Require points of the loss's dim."""
     shape = tuple(getattr(array, "shape", ()))
     if shape and shape[-1] != dim:
         raise InvalidValueError(
@@ -185,7 +192,7 @@ def width(name: str, array: Any, dim: int) -> None:
 
 
 def square_matrix(name: str, matrix: Any, backend: Backend, dim: int | None = None) -> Any:
-    """Check a covariance statically: framework, dtype, shape (d, d). Returns it, as an ndarray if it is array-like."""
+    """Require a covariance's framework, dtype and shape (d, d); return it, as an ndarray if it is array-like."""
     owner, matrix = own_or_constant(name, matrix, backend)
     check_dtype(name, owner.dtype_name(matrix))
     shape = shape_of(name, matrix)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 class IsoScoreError(Exception):
     """Base of all errors of this library.
 
-    Made of a reason alone, or of the name of an argument and a reason; the message is ``"argument: reason"``.
+    Constructed from a reason, or from the name of an argument and a reason; the message is ``"argument: reason"``.
 
     Attributes
     ----------
     argument : str or None
-        What was wrong: an argument, an entry of one (``"X[1]"``), a file. None where no single one was, and for errors
-        that TensorFlow raises anew from inside a traced function, which keep the message alone.
+        The argument, entry of one (``"X[1]"``) or file. None where several are involved, and for errors that
+        TensorFlow raises again from a traced function, which keep only the message.
     reason : str
-        What was expected, what came, and what to do.
+        What was expected, what was given, and what to do.
 
     Examples
     --------
@@ -29,15 +29,14 @@ class IsoScoreError(Exception):
     ('X', 'all 3 points are identical (zer')
     """
 
-    # TensorFlow's AutoGraph raises an error from inside a traced function anew, with more context, and keeps its class
-    # only if that is made by this very function (the other bases bring equal ones of their own). So the two parts are
-    # the exception's own arguments.
+    # AutoGraph raises an error of a traced function again, with more context, and keeps its class only if __init__ is
+    # this very function (ValueError's and TypeError's are equal, but others). So both parts stand in `args`.
     if not TYPE_CHECKING:
         __init__ = Exception.__init__
 
     @property
     def argument(self) -> str | None:
-        """Name of what was wrong, or None."""
+        """Name of the argument, or None."""
         return str(self.args[0]) if len(self.args) > 1 else None
 
     @property
@@ -46,7 +45,7 @@ class IsoScoreError(Exception):
         return str(self.args[-1]) if self.args else ""
 
     def about(self, argument: str) -> IsoScoreError:
-        """Return the same error, of a file, say, whose points were given as X; the name of another argument stays."""
+        """Return the same error about `argument`, such as the file that X was read from; other names are kept."""
         return type(self)(argument, self.reason if self.argument == "X" else str(self))
 
     def __str__(self) -> str:
@@ -58,7 +57,7 @@ class InvalidValueError(IsoScoreError, ValueError):
 
 
 class DegenerateDataError(InvalidValueError):
-    """The points carry no answer: too few, identical, or an estimate whose denominator is not positive."""
+    """The points define no score: too few, identical, or an estimate whose denominator is not positive."""
 
 
 class InvalidTypeError(IsoScoreError, TypeError):
@@ -66,4 +65,4 @@ class InvalidTypeError(IsoScoreError, TypeError):
 
 
 class MissingDependencyError(IsoScoreError, ImportError):
-    """Something optional is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""

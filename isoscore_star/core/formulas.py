@@ -8,69 +8,69 @@ Notation, for m points xᵢ in d dimensions, centred to their mean, with scatter
     Σ = (1−ζ)·S + ζ·Σ_S      shrunk covariance              C = ⟨S, Σ_S⟩ = tr(S·Σ_S)
     PR = T²/F                participation ratio            score = (PR − 1)/(d − 1)
 
-T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends hand over the
-invariants of S/s² and Σ_S/s₀², each in units of its own (s² = tr S/d, s₀² = tr Σ_S/d), which keeps squares in range
-whatever the two scales are; s and s₀ count as constants in every derivative, because nothing that is returned depends
-on them. Points are divided by a length of about their largest entry before any product, for the same reason.
+T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends return the
+invariants of S/s² and Σ_S/s₀² (s² = tr S/d; s₀² is the mean or the largest variance of Σ_S), whose squares are in
+range at any scale; s and s₀ are constants in every derivative, since the score does not depend on them. For the same
+reason points are divided by a length of about their largest entry before any product.
 
 Source: Rudman & Eickhoff, *Stable Anisotropic Regularization*, ICLR 2024 (arXiv 2305.19358), Algorithm 1. There
 λ̂ = √d·λ/‖λ‖, so Σλ̂ = √d·T/√F and ‖λ̂ − 1‖² = 2d − 2√d·T/√F; put into its last steps, all but T/√F cancels.
 
-Every ``float`` below may also be a 0-d array or tensor of any framework: only operators are used. Fractions are
-returned as numerator and denominator where the denominator may vanish, so that each caller guards it its own way.
+Every ``float`` below may also be a 0-d array of any framework: only operators are used. Fractions whose denominator may
+vanish are returned as numerator and denominator, for the caller to guard.
 """
 
 
 def shrinkage_weights(zeta: float, ratio: float, target_ratio: float) -> tuple[float, float]:
-    """Weights a and b of S/s² and Σ_S/s₀² in Σ, up to a factor: (1−ζ)·s² and ζ·s₀², from s and s₀ in a common unit."""
+    """Return a = (1−ζ)·s² and b = ζ·s₀², the weights of S/s² and Σ_S/s₀² in Σ, from s and s₀ in a common unit."""
     return (1 - zeta) * ratio * ratio, zeta * target_ratio * target_ratio
 
 
 def mixed(a: float, b: float, sample: float, target: float) -> float:
-    """T of Σ = a·S + b·Σ_S from T and T₀."""
+    """Return T of Σ = a·S + b·Σ_S from T and T₀."""
     return a * sample + b * target
 
 
 def mixed_squares(a: float, b: float, sample: float, cross: float, target: float) -> float:
-    """F of Σ from F, C and F₀: ‖a·S + b·Σ_S‖² = a²F + 2abC + b²F₀, a sum without cancellation."""
+    """Return F of Σ from F, C and F₀: ‖a·S + b·Σ_S‖² = a²F + 2abC + b²F₀, a sum without cancellation."""
     return a * a * sample + 2 * a * b * cross + b * b * target
 
 
 def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:
-    """IsoScore* = (T²/F − 1)/(d − 1), as (T² − F, (d − 1)·F); the first part is zero where Σ is zero."""
+    """Return IsoScore* = (T²/F − 1)/(d − 1) as (T² − F, (d − 1)·F); the numerator is zero where Σ is."""
     return t * t - f, (dim - 1) * f
 
 
 def score_slopes(t: float, f: float, dim: int) -> tuple[float, float]:
-    """∂IsoScore*/∂T and ∂IsoScore*/∂F: 2T/((d − 1)·F) and −T²/((d − 1)·F²)."""
+    """Return ∂IsoScore*/∂T = 2T/((d − 1)·F) and ∂IsoScore*/∂F = −T²/((d − 1)·F²)."""
     ratio = t / f
     return ratio * (2 / (dim - 1)), ratio * ratio * (-1 / (dim - 1))
 
 
 def participation_ratio(score: float, dim: int) -> float:
-    """PR = 1 + (d − 1)·score, the effective number of dimensions."""
+    """Return PR = 1 + (d − 1)·score, the effective number of dimensions."""
     return 1 + (dim - 1) * score
 
 
 def score_from_participation_ratio(ratio: float, dim: int) -> float:
-    """IsoScore* = (PR − 1)/(d − 1)."""
+    """Return IsoScore* = (PR − 1)/(d − 1)."""
     return (ratio - 1) / (dim - 1)
 
 
 def dimensions_ratio(score: float, target: float, dim: int) -> float:
-    """PR/PR* of a score and a wanted score: how many times too many or too few effective dimensions there are.
+    """Return PR/PR*, the ratio of the effective dimensions of a score to those of a target score.
 
-    The square of its logarithm pulls towards the target from either side, by relative change: of d = 384 dimensions,
-    from a score of 0.003 to one of 0.05 as from 0.05 to 0.5. PR ≥ 1 keeps it finite at both ends.
+    The square of its logarithm measures relative change in both directions: in d = 384 dimensions 0.003 is as far from
+    0.05 as that from 0.5. PR ≥ 1 keeps it finite.
     """
     return participation_ratio(score, dim) / participation_ratio(target, dim)
 
 
 def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, float]:
-    """Unbiased estimates of (tr Σ)² and tr(Σ²), both divided by `unbiased_factor`.
+    """Return unbiased estimates of (tr Σ)² and tr(Σ²), both divided by `unbiased_factor`.
 
-    They are the U-statistics of order four, exact for any distribution with fourth moments and m ≥ 4. The factor
-    cancels in their ratio PR, so it is left out and nothing here is singular at m = 2 or 3.
+    They are the U-statistics of order four, exact for any distribution with fourth moments and m ≥ 4. Without the
+    factor, which cancels in their ratio PR, nothing is singular at m = 2 or 3.
     """
     squared_trace = 2 * f + (m * m - 3 * m + 1) * t * t - m * q
     trace_of_square = (m - 1) * (m - 2) * f + t * t - m * q
@@ -78,67 +78,66 @@ def unbiased_squares(t: float, f: float, q: float, m: float) -> tuple[float, flo
 
 
 def unbiased_terms(t: float, f: float, q: float, m: float) -> float:
-    """Sum of the terms of which `unbiased_squares` makes tr(Σ²): it errs by their rounding."""
+    """Return the sum of the terms in `unbiased_squares`' tr(Σ²), which bounds its rounding error."""
     return (m - 1) * (m - 2) * f + t * t + m * q
 
 
 def unbiased_slopes(t: float, rho: float, rho_dB_dF: float, per_B: float, m: float) -> tuple[float, float, float]:
-    """Slopes in T, F and Q of (A/B − 1)/(d − 1), for A and B from `unbiased_squares`: (∂A − ρ·∂B)·per_B.
+    """Return ∂/∂T, ∂/∂F and ∂/∂Q of (A/B − 1)/(d − 1) for A and B of `unbiased_squares`: (∂A − ρ·∂B)·per_B.
 
-    ρ is A/B, but 0 where B is the floor and so follows F alone; rho_dB_dF is (A/B)·∂B/∂F; per_B is 1/((d − 1)·B).
+    ρ is A/B, but 0 where B is the floor, which depends on F alone; rho_dB_dF is (A/B)·∂B/∂F; per_B is 1/((d − 1)·B).
     """
     return 2 * t * (m * m - 3 * m + 1 - rho) * per_B, (2 - rho_dB_dF) * per_B, m * (rho - 1) * per_B
 
 
 def unbiased_factor(m: float) -> float:
-    """Factor c = (m−1)/(m(m−2)(m−3)) that `unbiased_squares` leaves out."""
+    """Return the factor c = (m−1)/(m(m−2)(m−3)) that `unbiased_squares` leaves out."""
     return (m - 1) / (m * (m - 2) * (m - 3))
 
 
 def unbiased_floor(f: float, m: float, dim: int) -> float:
-    """Smallest tr(Σ²), without the factor c, that the training path divides by.
+    """Return the smallest tr(Σ²), without the factor c, that training divides by.
 
-    By Cauchy-Schwarz tr(Σ²) ≥ (tr Σ)²/d, and E[F] ≈ tr(Σ²) + (tr Σ)²/(m−1); hence tr(Σ²)/F is about
-    (m−1)/(m−1+d) at the least, reached by isotropic points. A quarter of that is only met by chance (for d = 768
-    and m = 16 it lies more than four standard deviations away), and it keeps the score below about four.
+    By Cauchy-Schwarz tr(Σ²) ≥ (tr Σ)²/d, and E[F] ≈ tr(Σ²) + (tr Σ)²/(m−1); hence tr(Σ²)/F is at least about
+    (m−1)/(m−1+d), reached by isotropic points. A quarter of that keeps the score below about four and is rarely reached
+    (for d = 768 and m = 16 it is more than four standard deviations away).
     """
     return (m - 1) * (m - 2) * f * (m - 1) / (4 * (m - 1 + dim))
 
 
 def point_gradient_factors(m: float, gt: float, gf: float, gc: float, gq: float) -> tuple[float, float, float, float]:
-    """Factors of the gradient for the centred points, from the gradients for T, F, C and Q.
+    """Return k₁ to k₄ of ∂L/∂xᵢ = k₁·xᵢ + k₂·S·xᵢ + k₃·Σ_S·xᵢ + k₄·(aᵢxᵢ − z/m), from ∂L/∂T, ∂L/∂F, ∂L/∂C and ∂L/∂Q.
 
-    ∂L/∂xᵢ = k₁·xᵢ + k₂·S·xᵢ + k₃·Σ_S·xᵢ + k₄·(aᵢxᵢ − z/m). Every column sums to zero over the points, so centring
-    adds no term of its own.
+    Every column sums to zero over the points, so centring adds no term.
     """
     per_point = 2 / (m - 1)
     return gt * per_point, gf * (2 * per_point), gc * per_point, gq * (2 * per_point)
 
 
 def merged_mean(n1: float, mean1: float, n2: float, mean2: float) -> float:
-    """Mean of the union of two clouds, from their counts and means."""
+    """Return the mean of the union of two clouds."""
     return mean1 + (mean2 - mean1) * (n2 / (n1 + n2))
 
 
 def merged_outer_factor(n1: float, n2: float) -> float:
-    """n₁n₂/n, the factor of δδᵀ in A = A₁ + A₂ + δδᵀ·n₁n₂/n, with δ = μ₂ − μ₁ and n = n₁ + n₂ (Chan et al. 1983)."""
+    """Return n₁n₂/n of A = A₁ + A₂ + δδᵀ·n₁n₂/n, with δ = μ₂ − μ₁ and n = n₁ + n₂ (Chan et al. 1983)."""
     return n1 * n2 / (n1 + n2)
 
 
 def recentred_fourth(q: float, n: float, t: float, hh: float, hah: float, hz: float) -> float:
-    """Σ‖xᵢ − h‖⁴ of centred points, from Σ‖xᵢ‖⁴, n, tr A, ‖h‖², hᵀAh and h·z."""
+    """Return Σ‖xᵢ − h‖⁴ of centred points, from Σ‖xᵢ‖⁴, n, tr A, ‖h‖², hᵀAh and h·z."""
     return q + 4 * hah + n * hh * hh - 4 * hz + 2 * hh * t
 
 
 def recentred_third(z: float, n: float, t: float, h: float, ah: float, hh: float) -> float:
-    """Σ‖xᵢ − h‖²(xᵢ − h) of centred points, from z, n, tr A, h, A·h and ‖h‖² (z, h and A·h are vectors)."""
+    """Return Σ‖xᵢ − h‖²(xᵢ − h) of centred points, from z, n, tr A, h, A·h and ‖h‖² (z, h and A·h are vectors)."""
     return z - t * h - 2 * ah - n * hh * h
 
 
 def leave_one_out(m: int, t: float, f: float, q: float, a: float, b: float, g: float) -> tuple[float, float, float]:
-    """Return tr A, ‖A‖²_F and Σaⱼ² of the m − 1 points that remain without point i, about their own mean.
+    """Return tr A, ‖A‖²_F and Σaⱼ² of all points but point i, about their mean.
 
-    t, f and q are those sums with it; aᵢ = ‖xᵢ‖², bᵢ = xᵢᵀAxᵢ, gᵢ = xᵢ·z (arrays over i: all points at once).
+    t, f and q are those sums over all; aᵢ = ‖xᵢ‖², bᵢ = xᵢᵀAxᵢ, gᵢ = xᵢ·z (arrays over i).
     """
     n = m - 1
     r = m / n

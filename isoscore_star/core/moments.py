@@ -21,13 +21,13 @@ class Moments(Accumulator):
 
     Batches, layers, devices and files merge exactly (`isoscore_star.core.formulas`), so a dataset of any size is
     measured in d² memory, and two processes exchange d² numbers instead of points. Fewer points than dimensions are
-    kept as they are, so that a few very wide ones need little more memory than their own. Blocks of float32 of 128
-    dimensions and more are multiplied in float32, all else in float64; sums are kept in float64.
+    stored unchanged, so that few very wide points need no d² memory. Blocks of float32 of 128 dimensions and more are
+    multiplied in float32, all others in float64; sums are kept in float64.
 
     Attributes
     ----------
     count : int
-        Points seen so far, without those that a mask leaves out.
+        Unmasked points so far.
     dim : int or None
         Dimensions d; None before the first update.
     mean : ndarray of shape (d,), float64
@@ -38,9 +38,9 @@ class Moments(Accumulator):
     Raises
     ------
     DegenerateDataError
-        By ``mean`` before any point, by ``cov`` and the scores for fewer than two points.
+        From ``mean`` before any point, from ``cov`` and the scores for fewer than two points.
     InvalidValueError
-        By ``cov`` if variances leave the range of floats (the scores do not).
+        From ``cov`` if variances leave the range of floats (the scores do not).
 
     Examples
     --------
@@ -69,8 +69,7 @@ class Moments(Accumulator):
         return covariance(self.spread())
 
     def __copy__(self) -> Moments:
-        twin = Moments()
-        return twin.merge(self)
+        return Moments().merge(self)
 
     def __repr__(self) -> str:
         return f"Moments(count={self.count}, dim={self.dim})"
@@ -81,9 +80,9 @@ class Moments(Accumulator):
         Parameters
         ----------
         X : array of shape (m, d) or (..., d), or a list of such arrays
-            Of any installed framework; brought to NumPy, detached.
+            Of any installed framework; converted to NumPy, detached.
         mask : array of shape ``X.shape[:-1]``, optional
-            1 or true for points, 0 or false for padding, which counts for nothing.
+            1 or true for points, 0 or false for padding.
 
         Returns
         -------
@@ -93,7 +92,7 @@ class Moments(Accumulator):
         Raises
         ------
         InvalidValueError
-            If the values are not finite, or d differs from that of earlier batches; nothing was taken in then.
+            If the values are not finite, or d differs from that of earlier batches; then the moments are unchanged.
         """
         cloud = checks.points(X, mask)
         if self.dim not in (None, cloud.dim):
@@ -114,12 +113,12 @@ class Moments(Accumulator):
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """Take in the points that other moments have seen, exactly.
+        """Take in the points of other moments.
 
         Parameters
         ----------
         other : Moments
-            Left as it is.
+            Stays unchanged.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Checks of numbers and words, and their messages; they hold everywhere, also inside a traced or compiled function."""
+"""Checks of numbers and words; they also run inside a traced or compiled function."""
 
 from __future__ import annotations
 
@@ -34,17 +34,14 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
-    """Require finite numbers in a list."""
+    """Require a list of finite numbers."""
     if any(isinstance(value, Sequence) or getattr(value, "shape", ()) for value in values):
         raise InvalidValueError(name, "expected a list of numbers or an array of shape (d,); got a list of lists")
     return np.array([number(f"{name}[{i}]", value) for i, value in enumerate(values)], dtype=np.float64)
 
 
 def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Require a finite real number in [low, high], or a 0-d array of X's framework, whose value is not looked at.
-
-    Such an array is how a schedule changes λ or ζ without compiling anew.
-    """
+    """Require a number in [low, high], or (for schedules) a 0-d array of X's framework, whose value is not checked."""
     if isinstance(value, (Real, np.ndarray)) or not backend.owns(value):
         return number(name, value[()] if isinstance(value, np.ndarray) and value.shape == () else value, low, high)
     dtype, shape = backend.dtype_name(value), tuple(value.shape)
@@ -56,7 +53,7 @@ def weight(name: str, value: Any, backend: Backend, low: float = -math.inf, high
 
 
 def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
-    """Require ζ in [0, 1], and Σ_S where ζ > 0 or, as a scalar of the given backend, not known."""
+    """Require ζ in [0, 1], and Σ_S unless ζ is known to be 0."""
     weighted = number("zeta", value, 0.0, 1.0) if backend is None else weight("zeta", value, backend, 0.0, 1.0)
     if shrinkage_cov is None and not (isinstance(weighted, float) and weighted == 0):
         raise InvalidValueError(
@@ -68,8 +65,16 @@ def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
     return weighted
 
 
+def decay(name: str, value: Any) -> float:
+    """Require a decay of an exponential average, in [0, 1)."""
+    checked = number(name, value, 0.0, 1.0)
+    if checked == 1:
+        raise InvalidValueError(name, "expected a number in [0, 1); 1 would never take a batch in")
+    return checked
+
+
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """Require one of some words."""
+    """Require one of the allowed words."""
     if not isinstance(value, str) or value not in allowed:
         raise InvalidValueError(name, f"expected one of {', '.join(map(repr, allowed))}; got {shown(value)}")
     return str(value)

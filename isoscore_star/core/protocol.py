@@ -1,8 +1,8 @@
-"""What a backend is: the few operations that differ between frameworks.
+"""The interface of a backend: the operations that differ between frameworks.
 
-A new one is a class that inherits `Backend`, writes its ten operations, and has an instance named ``BACKEND``;
-CONTRIBUTING.md shows one on a page. A third party announces its own by an entry point in the group
-``isoscore_star.backends`` whose name is the backend's and whose value is that instance.
+A backend inherits `Backend`, implements its ten operations, and has an instance named ``BACKEND``; CONTRIBUTING.md
+shows one on a page. A third party registers its own by an entry point in the group ``isoscore_star.backends`` whose
+name is the backend's and whose value is that instance.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.messages import shown
 
 Array = Any
-"""An array of some framework; which one is known by the backend alone."""
+"""An array of the backend's framework."""
 
 
 class Invariants(NamedTuple):
-    """All that the score needs of the points (and of Σ_S), in units of their own; see `isoscore_star.core.formulas`.
+    """What a score depends on, scale-normalised; see `isoscore_star.core.formulas`.
 
     Attributes
     ----------
     count : int or 0-d array
-        m, the number of points that no mask leaves out.
+        m, the number of unmasked points.
     unit : 0-d array
-        s = √(tr S/d), a length; zero where S is. Without gradient.
+        s = √(tr S/d); zero where S is. Without gradient.
     t, f : 0-d array
         tr S/s² and ‖S/s²‖²_F; zero for fewer than two points and for identical ones.
     q : 0-d array or None
-        Σ‖xᵢ‖⁴/((m−1)s⁴), only when the fourth order was asked for.
+        Σ‖xᵢ‖⁴/((m−1)s⁴), with `fourth_order` only.
     cross, t0, f0 : 0-d array or None
-        ⟨S, Σ_S⟩/(s²s₀²), tr Σ_S/s₀² and ‖Σ_S/s₀²‖²_F, only when a shrinkage covariance was given.
+        ⟨S, Σ_S⟩/(s²s₀²), tr Σ_S/s₀² and ‖Σ_S/s₀²‖²_F, with a shrinkage covariance only.
     target_unit : 0-d array or None
-        s₀, the root of a unit of variance: of the mean, √(tr Σ_S/d), or of the largest. Without gradient.
+        s₀: the root of Σ_S's mean variance, √(tr Σ_S/d), or of its largest. Without gradient.
     precision : float
-        Machine epsilon of the numbers that the products were made of.
+        Machine epsilon of the dtype in which points are multiplied.
     """
 
     count: Any
@@ -55,21 +55,22 @@ class Invariants(NamedTuple):
 
 @runtime_checkable
 class Backend(Protocol):
-    """The interface that each framework implements natively: ten operations to write, the others have a default.
+    """The interface that each framework implements natively: ten abstract operations, the others have a default.
 
-    Everything is given as arrays of the backend's own framework, except where NumPy is named; shapes and dtypes were
-    checked before (`isoscore_star.core.checks`).
+    Arrays are the backend's own, except where NumPy is named, and their shapes and dtypes have been checked
+    (`isoscore_star.core.checks`). They have a ``shape`` and NumPy's indexing, ``matrix[0, 0]`` and ``matrix[:1, :1]``.
+    A scalar is a float or a 0-d array, with the operators of arithmetic and comparison.
     """
 
     name: str
-    """How the backend is called: ``get_backend(name)``, the extra, the file."""
+    """Name in ``get_backend(name)``, of the extra and of the file."""
 
     takes: tuple[str, ...] = ()
-    """Backends whose arrays may stand beside this one's own, in a union too: autograd's constants are NumPy's, a Keras
-    model's tensors those of the framework it runs on."""
+    """Backends whose arrays may be mixed with its own, also in a union: NumPy's with autograd's, those of the framework
+    that Keras runs on with Keras variables."""
 
     constants_for_all: bool = False
-    """Whether its arrays may be a mask or Σ_S beside points of every other backend, as NumPy's are."""
+    """Whether its arrays may be a mask or Σ_S for points of every other backend, as NumPy's are."""
 
     flushes_subnormals: bool = False
     """Whether the framework takes subnormal numbers for zero, as XLA does."""
@@ -88,7 +89,7 @@ class Backend(Protocol):
 
     @abstractmethod
     def constant(self, array: Array, like: Array) -> Array:
-        """Bring an array (NumPy or native) to the dtype in which `like` is computed, and to its device."""
+        """Bring Σ_S, ζ, λ or a score (NumPy or native) to the dtype in which `like` is computed, and to its device."""
 
     @abstractmethod
     def invariants(
@@ -102,20 +103,16 @@ class Backend(Protocol):
     ) -> Invariants:
         """Compute the invariants of the union of the clouds, (m₁, d), (m₂, d), ...
 
-        With `across` it is also the union over the devices which that names in the framework's own terms; each device
-        gets the same invariants, and the part of the gradient that is its own points'. A backend that cannot sum over
-        devices calls `refuse_across`.
+        `across` extends the union over devices, named in the framework's own terms; each device gets the same
+        invariants, and the gradient of its own points. A backend that cannot sum over devices calls `refuse_across`.
 
-        Sums and products accumulate in float32 or better. What stands behind a mask, NaN included, reaches neither
-        the values nor the gradients. Nothing is raised for values, and the host never waits for the device.
+        Sums and products accumulate in float32 or better. Masked points, NaN included, affect neither values nor
+        gradients. Nothing is raised for values, and the host never waits for the device.
         """
 
     @abstractmethod
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
-        """Compute tr C and ‖C‖²_F of a covariance (d, d), or of the eigenvalues (d,) of one, in a unit of their own.
-
-        `isoscore_star.core.scaling.sums_in_unit` does that, given how the framework sums.
-        """
+        """Compute tr C and ‖C‖²_F of a covariance (d, d) or of its eigenvalues (d,), by `scaling.sums_in_unit`."""
 
     @abstractmethod
     def where(self, condition: Array, a: Any, b: Any) -> Array:
@@ -123,14 +120,14 @@ class Backend(Protocol):
 
     @abstractmethod
     def concrete(self, scalar: Any) -> float | None:
-        """Return a scalar's value, or None while the function is being traced or compiled and there is none yet."""
+        """Return a scalar's value, or None while the function is traced or compiled."""
 
     @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Copy to a NumPy array, detached (bfloat16 as float32)."""
 
     def accept(self, name: str, array: Any) -> Array:
-        """Return what was given for an argument as an array that the operations take; raise where it is none."""
+        """Convert an argument to an array that the operations take; raise if that is impossible."""
         return array
 
     def dtype_name(self, array: Array) -> str:
@@ -138,26 +135,20 @@ class Backend(Protocol):
         return str(getattr(array.dtype, "name", array.dtype))
 
     def recorder(self, X: Any) -> str | None:
-        """Return the module whose ``record(function, X, arguments)`` takes calls on X, if X is a model's placeholder.
-
-        None where X has values, or will have some once traced code runs.
-        """
+        """Return the module whose ``record(function, X, arguments)`` records calls, if X is a model's placeholder."""
         return None
 
     def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score, in fewer steps than core's.
-
-        Returns NotImplemented where `isoscore_star.core.score` is to do it.
-        """
+        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score; NotImplemented leaves it to the core."""
         return NotImplemented
 
     def result(self, score: Array) -> Any:
-        """Return what the caller gets for a computed score: a float for NumPy, else the 0-d array as it is."""
+        """Convert a computed score to what the caller gets: a float for NumPy, else the 0-d array."""
         return score
 
 
 def refuse_across(backend: Backend, across: Any) -> None:
-    """Raise for an `across`, in a backend that cannot sum over devices."""
+    """Require no `across`, in a backend that cannot sum over devices."""
     if across is not None:
         raise InvalidValueError(
             "across",

@@ -1,7 +1,4 @@
-"""Public functions whose calls can be recorded in a model that is being built, and are made when there are values.
-
-A layer that was saved knows its function by name; this table, which `isoscore_star.functions` fills, gives it back.
-"""
+"""Public functions whose calls a functional model can record as layers; a saved layer finds its function by name."""
 
 from __future__ import annotations
 
@@ -17,19 +14,19 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def recordable(function: _Function) -> _Function:
-    """Enter a function of points into the table."""
+    """Register a function of points."""
     _FUNCTIONS[function.__name__] = function
     return function
 
 
 def recorded_function(name: str) -> Callable[..., Any]:
-    """Return the function of this name."""
+    """Return the function registered under a name."""
     if name not in _FUNCTIONS:
         raise InvalidValueError("function", f"expected one of {', '.join(map(repr, _FUNCTIONS))}; got {name!r}")
     return _FUNCTIONS[name]
 
 
 def record(function: Callable[..., Any], backend: Backend, X: Any, arguments: Mapping[str, Any]) -> Any:
-    """Record a call in the model that is being built, if X is a placeholder of one; else return NotImplemented."""
+    """Record a call as a layer if X is a placeholder of a functional model; else return NotImplemented."""
     recorder = backend.recorder(X)
     return NotImplemented if recorder is None else import_module(recorder).record(function, X, arguments)

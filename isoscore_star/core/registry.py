@@ -1,10 +1,9 @@
-"""The one place that knows which backends exist. Nothing else imports a framework by name."""
+"""The known backends. Nothing else imports a framework by name."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
@@ -15,55 +14,16 @@ ENTRY_POINT_GROUP = "isoscore_star.backends"
 
 
 class _BuiltIn(NamedTuple):
-    """A backend of this package: how it is loaded, the framework it needs, the classes of that framework's arrays."""
+    """A backend of this package: the framework it needs, and that framework's array classes."""
 
-    load: Callable[[], Backend]
     framework: str
     arrays: tuple[tuple[str, str], ...]
 
 
-# Import statements, since torch.compile can follow those, but not importlib.
-def _load_keras() -> Backend:
-    from isoscore_star.backends.keras.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_tensorflow() -> Backend:
-    from isoscore_star.backends.tensorflow.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_jax() -> Backend:
-    from isoscore_star.backends.jax import BACKEND
-
-    return BACKEND
-
-
-def _load_torch() -> Backend:
-    from isoscore_star.backends.torch.backend import BACKEND
-
-    return BACKEND
-
-
-def _load_autograd() -> Backend:
-    from isoscore_star.backends.autograd import BACKEND
-
-    return BACKEND
-
-
-def _load_numpy() -> Backend:
-    from isoscore_star.backends.numpy import BACKEND
-
-    return BACKEND
-
-
-# In the order of the question "whose array is this?": autograd's box wraps an ndarray, so it is asked before NumPy.
+# In the order of look-up: autograd's box wraps an ndarray, so it comes before NumPy.
 _BUILT_IN = {
-    "torch": _BuiltIn(_load_torch, "torch", (("torch", "Tensor"),)),
+    "torch": _BuiltIn("torch", (("torch", "Tensor"),)),
     "tensorflow": _BuiltIn(
-        _load_tensorflow,
         "tensorflow",
         (
             ("tensorflow", "Tensor"),
@@ -72,10 +32,10 @@ _BUILT_IN = {
             ("tf_keras.__internal__", "KerasTensor"),
         ),
     ),
-    "jax": _BuiltIn(_load_jax, "jax", (("jax", "Array"),)),
-    "keras": _BuiltIn(_load_keras, "keras", (("keras", "KerasTensor"), ("keras", "Variable"))),
-    "autograd": _BuiltIn(_load_autograd, "autograd", (("autograd.numpy.numpy_boxes", "ArrayBox"),)),
-    "numpy": _BuiltIn(_load_numpy, "numpy", (("numpy", "ndarray"),)),
+    "jax": _BuiltIn("jax", (("jax", "Array"),)),
+    "keras": _BuiltIn("keras", (("keras", "KerasTensor"), ("keras", "Variable"))),
+    "autograd": _BuiltIn("autograd", (("autograd.numpy.numpy_boxes", "ArrayBox"),)),
+    "numpy": _BuiltIn("numpy", (("numpy", "ndarray"),)),
 }
 
 _loaded: dict[str, Backend] = {}
@@ -83,12 +43,12 @@ _name_of_type: dict[type, str] = {}
 
 
 def available_backends() -> tuple[str, ...]:
-    """Name the backends whose framework is installed, without importing any of them.
+    """Return the names of the backends whose framework is installed, without importing any.
 
     Returns
     -------
     tuple of str
-        This package's own first, then those that others registered by an entry point.
+        This package's own, then those registered by an entry point.
 
     Examples
     --------
@@ -106,8 +66,8 @@ def get_backend(name: str) -> Backend:
     Parameters
     ----------
     name : str
-        ``"numpy"``, ``"autograd"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, ``"keras"``, or a name that another
-        package registered.
+        ``"numpy"``, ``"autograd"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, ``"keras"``, or one registered by another
+        package.
 
     Returns
     -------
@@ -117,7 +77,7 @@ def get_backend(name: str) -> Backend:
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If there is no backend of that name, or it is no string.
+        If there is no such backend, or the name is no string.
     MissingDependencyError
         If its framework is not installed; the message names the extra to install.
 
@@ -138,29 +98,21 @@ def get_backend(name: str) -> Backend:
         if name not in third_party:
             known = ", ".join((*_BUILT_IN, *third_party))
             raise InvalidValueError("name", f"there is no backend {name!r}; the known ones are {known}")
-        backend = third_party[name].load()
-        if not isinstance(backend, Backend):
-            raise InvalidTypeError(
-                f"the entry point {name!r} of {ENTRY_POINT_GROUP} gives {type(backend).__name__}, which lacks members "
-                "of isoscore_star.Backend; it has to name an instance that has them all"
-            )
+        backend = _load_third_party(third_party[name])
     _loaded[name] = backend
     return backend
 
 
 def backend_of(X: object, name: str = "X") -> Backend:
-    """Find the backend of an array, or of a list or tuple of arrays, from its type.
-
-    Only frameworks that are already loaded are looked at, since nobody can hold an array of another.
+    """Return the backend of an array, or of a list or tuple of arrays, by its type; nothing is imported for that.
 
     Parameters
     ----------
     X : array or sequence of arrays
-        Of any supported framework. Whatever has ``__array__`` (a DataFrame, say) counts as NumPy. In a sequence
-        NumPy arrays may stand beside autograd's, of which they are the constants, and the tensors of the framework
-        that Keras runs on beside Keras' variables.
+        Of any supported framework. Whatever has ``__array__`` (such as a DataFrame) counts as NumPy. A sequence may mix
+        NumPy arrays with autograd's, and tensors of the framework that Keras runs on with Keras variables.
     name : str, default "X"
-        What an error calls it: the argument that it was given for.
+        The argument's name in errors.
 
     Returns
     -------
@@ -170,7 +122,7 @@ def backend_of(X: object, name: str = "X") -> Backend:
     Raises
     ------
     InvalidTypeError
-        If this is no array of a known framework, or the sequence mixes frameworks.
+        If X is no array of a known framework, or mixes frameworks.
 
     Examples
     --------
@@ -181,47 +133,72 @@ def backend_of(X: object, name: str = "X") -> Backend:
     """
     if not isinstance(X, (list, tuple)):
         return get_backend(_backend_name(X, name))
-    found = {_backend_name(item, name): None for item in X}
-    for one in found if len(found) > 1 else ():
-        backend = get_backend(one)
-        if set(found) <= {one, *backend.takes}:
-            return backend
-    if len(found) > 1:
-        raise InvalidTypeError(
-            name,
-            f"the clouds of one union have to be of one framework; got {' and '.join(found)}. "
-            "Convert them to one of the two first",
-        )
-    if not found:
+    names = {_backend_name(item, name): None for item in X}
+    if not names:
         raise InvalidValueError(name, "expected at least one array; got an empty list")
-    return get_backend(next(iter(found)))
+    if len(names) == 1:
+        return get_backend(next(iter(names)))
+    for candidate in names:
+        backend = get_backend(candidate)
+        if set(names) <= {candidate, *backend.takes}:
+            return backend
+    raise InvalidTypeError(
+        name,
+        f"the clouds of one union have to be of one framework; got {' and '.join(names)}. "
+        "Convert them to one of the two first",
+    )
 
 
 def _installed(framework: str) -> bool:
-    # A mere folder of that name, in the folder where Python was started, has a specification without an origin.
+    # A mere folder of that name in the working directory has a specification without an origin.
     spec = importlib.util.find_spec(framework)
     return spec is not None and spec.origin is not None
 
 
 def _load_built_in(name: str) -> Backend:
-    entry = _BUILT_IN[name]
+    framework = _BUILT_IN[name].framework
     try:
-        return entry.load()
+        return _import(name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != entry.framework:
+        if error.name is None or error.name.split(".")[0] != framework:
             raise
         raise MissingDependencyError(
-            f'the {name} backend needs {entry.framework}, which is not installed: pip install "isoscore-star[{name}]"'
+            f'the {name} backend needs {framework}, which is not installed: pip install "isoscore-star[{name}]"'
         ) from None
 
 
+def _import(name: str) -> Backend:
+    # By statements, which torch.compile traces, unlike importlib.
+    if name == "torch":
+        from isoscore_star.backends.torch.backend import BACKEND as TORCH
+
+        return TORCH
+    if name == "tensorflow":
+        from isoscore_star.backends.tensorflow.backend import BACKEND as TENSORFLOW
+
+        return TENSORFLOW
+    if name == "jax":
+        from isoscore_star.backends.jax import BACKEND as JAX
+
+        return JAX
+    if name == "keras":
+        from isoscore_star.backends.keras.backend import BACKEND as KERAS
+
+        return KERAS
+    if name == "autograd":
+        from isoscore_star.backends.autograd import BACKEND as AUTOGRAD
+
+        return AUTOGRAD
+    from isoscore_star.backends.numpy import BACKEND as NUMPY
+
+    return NUMPY
+
+
 def _backend_name(array: object, argument: str) -> str:
-    kind = type(array)
-    if kind in _name_of_type:
-        return _name_of_type[kind]
-    name = _look_up(array, argument)
-    _name_of_type[kind] = name
-    return name
+    cls = type(array)
+    if cls not in _name_of_type:
+        _name_of_type[cls] = _look_up(array, argument)
+    return _name_of_type[cls]
 
 
 def _look_up(array: object, argument: str) -> str:
@@ -241,6 +218,22 @@ def _look_up(array: object, argument: str) -> str:
         f"{type(array).__module__}.{type(array).__qualname__} is no array of a known framework "
         f"(installed: {installed}). Give an array of one of them, a list of such arrays, or convert by numpy.asarray",
     )
+
+
+def _load_third_party(point: EntryPoint) -> Backend:
+    where = f"the entry point {point.name!r} of {ENTRY_POINT_GROUP}"
+    try:
+        backend = point.load()
+    except Exception as error:  # whatever the import of somebody's package raises
+        raise MissingDependencyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    if isinstance(backend, type) or not isinstance(backend, Backend):
+        raise InvalidTypeError(
+            f"{where} gives {getattr(backend, '__name__', type(backend).__name__)}, which lacks members of "
+            "isoscore_star.Backend; it has to name an instance that has them all"
+        )
+    if backend.name != point.name:
+        raise InvalidValueError(f"{where} gives a backend of another name, {backend.name!r}; use one name for both")
+    return backend
 
 
 def _third_party() -> dict[str, EntryPoint]:

@@ -1,7 +1,6 @@
-"""Scale normalisation: the units in which S and Σ_S are handed over, so that their squares stay in range.
+"""Scale normalisation of S and Σ_S, which keeps their squares in range, by operators and the framework's ``where``.
 
-Only operators and ``where`` are used, which each framework brings along. Units are constants in every derivative:
-whoever has gradients gives them sums without.
+Units are constants in every derivative: callers pass sums without gradient for them.
 """
 
 from __future__ import annotations
@@ -15,21 +14,17 @@ Where = Callable[[Any, Any, Any], Any]
 
 
 class Target(NamedTuple):
-    """Σ_S/s₀² in two parts, its matrix and its divisor, with those invariants that are its own."""
+    """Σ_S/s₀² as matrix/divisor (without a copy where Σ_S needs no scaling), its unit s₀, and its invariants."""
 
     matrix: Array
-    """(d, d): Σ_S itself where its values are known to be of usual size, which saves a copy."""
-
     divisor: Any
     unit: Any
-    """s₀."""
-
     t0: Any
     f0: Any
 
 
 def where_known(condition: Any, a: Any, b: Any) -> Any:
-    """Choose by a condition whose value is known."""
+    """Choose by a known condition."""
     return a if condition else b
 
 
@@ -39,18 +34,18 @@ def larger(a: Any, b: Any, where: Where) -> Any:
 
 
 def not_zero(denominator: Any, where: Where) -> Any:
-    """Return what to divide by: 1 instead of zero."""
+    """Return the denominator, or 1 where it is zero."""
     return where(denominator != 0, denominator, 1.0)
 
 
 def mean_variance(total: Any, dim: int, where: Where) -> tuple[Any, Any]:
-    """Return tr S/d, and what to divide by: 1 where that is zero."""
+    """Return tr S/d, and the same as a divisor: 1 where it is zero."""
     mean = total / dim
     return mean, not_zero(mean, where)
 
 
 def usual_target(matrix: Array, trace: float, squares: Callable[[Array], float], bound: float) -> Target | None:
-    """Take Σ_S as it is, in units of its mean variance, if that lies between one over the bound and the bound."""
+    """Return Σ_S with its mean variance as divisor, if that lies between 1/bound and bound."""
     variance = trace / len(matrix)
     if not 1 / bound <= variance <= bound:
         return None
@@ -60,9 +55,9 @@ def usual_target(matrix: Array, trace: float, squares: Callable[[Array], float],
 def scaled_target(
     matrix: Array, largest: Any, trace: Callable[[Array], Any], squares: Callable[[Array], Any], where: Where
 ) -> Target:
-    """Divide Σ_S by its largest variance before anything is squared or summed; no covariance is larger than that.
+    """Divide Σ_S by its largest variance, its largest entry, before anything is squared or summed.
 
-    In two steps, since XLA divides by multiplying with a reciprocal, which for a small variance is not in range.
+    In two steps, since XLA divides by multiplying with the reciprocal, which for a small variance is out of range.
     """
     unit = largest**0.5
     inverse = 1 / not_zero(unit, where)
@@ -71,7 +66,7 @@ def scaled_target(
 
 
 def with_target(invariants: Invariants, target: Target, cross: Any) -> Invariants:
-    """Add what depends on Σ_S, given ⟨S, Σ_S⟩/(s²s₀²)."""
+    """Return the invariants with those of Σ_S, given ⟨S, Σ_S⟩/(s²s₀²)."""
     return invariants._replace(cross=cross, t0=target.t0, f0=target.f0, target_unit=target.unit)
 
 
@@ -82,10 +77,10 @@ def sums_in_unit(
     where: Where,
     constant: Callable[[Any], Any] = lambda a: a,
 ) -> tuple[Array, Array]:
-    """Compute tr C and ‖C‖²_F in units of about a mean variance, which counts as a constant.
+    """Compute tr C and ‖C‖²_F in units of about the mean variance, a constant in derivatives.
 
-    By roots, in two steps: sums of variances leave the range of floats where no variance does, and what divides by a
-    large number as XLA does, times its reciprocal, gives zero.
+    By roots, in two steps: a sum of variances may leave the range of floats where no variance does, and so may the
+    reciprocal of a variance, by which XLA divides.
     """
     root = total(abs(constant(variances)) ** 0.5) / int(variances.shape[0])
     inverse = 1.0 / where(root > 0, root, 1.0)

@@ -1,8 +1,7 @@
-"""From invariants to scores: the last step of the flow, the same for every backend and for streaming moments.
+"""From invariants to scores, the same for every backend and for streaming moments.
 
-`isoscore_star.core.formulas` has the mathematics; here its fractions are guarded, so that neither the value nor the
-gradient can become NaN: the condition of every ``where`` keeps the chosen branch's own denominator away from zero.
-Points that are not finite give NaN, which differs from 0, so that no guard hides it.
+The fractions of `isoscore_star.core.formulas` are guarded, so that neither value nor gradient becomes NaN: every
+``where`` keeps both branches' denominators away from zero. Points that are not finite give NaN, which no guard hides.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from isoscore_star.core.protocol import Array, Invariants
 from isoscore_star.core.scaling import Where, larger, not_zero
 
 _SMALL = 2.0**-10
-"""A ζ that is no nearer to 0 or 1 leaves the larger of the two weights far from zero."""
+"""For ζ no nearer to 0 or 1 than this the larger of the two weights is far from zero."""
 
 _LARGE = 2.0**40
-"""More than any scale's ratio to the larger of two is, unless its weight is zero; its square is in range of float32."""
+"""Above every ratio of a scale to the larger one, unless its weight is zero; its square is in range of float32."""
 
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
@@ -40,7 +39,7 @@ class Mixed(NamedTuple):
 
 
 def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
-    """Mix S with Σ_S, if there is one and it counts."""
+    """Mix S with Σ_S, if there is one and ζ is not known to be 0."""
     t, f = invariants.t, invariants.f
     if invariants.target_unit is None or (isinstance(zeta, float) and zeta == 0):
         return Mixed(t, f, 1.0, 0.0)
@@ -50,10 +49,10 @@ def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
 
 
 def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
-    """Weights of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range whatever s and s₀ are.
+    """Return the weights of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range for all s and s₀.
 
-    They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the only one that counts, so that the other one
-    cannot drive it out of range; the other's ratio is bounded there, since 0·∞ would be NaN.
+    They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the one with weight 1, so that the other cannot
+    drive it out of range; the other's ratio is bounded there, since 0·∞ is NaN.
     """
     known = isinstance(zeta, float)
     if known and zeta in (0, 1):
@@ -72,19 +71,12 @@ def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> t
 
 
 def unbiased_score(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Array:
-    """Return the score from the unbiased PR; 0 with zero gradient below four points or without spread.
-
-    ``floored`` keeps the denominator up, for the training path and wherever values are not known; otherwise it has to
-    be known to be positive.
-    """
+    """Return the score from the unbiased PR, or 0 with zero gradient below four points or without variance."""
     return unbiased_estimates(invariants, dim, where, floored=floored).score(dim, where)
 
 
 class Unbiased(NamedTuple):
-    """Unbiased estimates of (tr Σ)² and tr(Σ²), up to a common factor, and F.
-
-    `defined` says whether there are any, `at_floor` whether the second one is its floor.
-    """
+    """Unbiased estimates of (tr Σ)² and tr(Σ²), up to a common factor, whether they are defined and floored, and F."""
 
     squared_trace: Any
     denominator: Any
@@ -94,13 +86,13 @@ class Unbiased(NamedTuple):
 
     def score(self, dim: int, where: Where) -> Array:
         """Return (PR − 1)/(d − 1)."""
-        # 0·F, which is NaN for points that are not finite, however few they are.
+        # 0·F, which is NaN for points that are not finite.
         numerator = where(self.defined, self.squared_trace - self.denominator, 0.0 * self.f)
         return numerator / where(self.defined, (dim - 1) * self.denominator, 1.0)
 
 
 def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floored: bool) -> Unbiased:
-    """Compute what the unbiased score is made of."""
+    """Compute the estimates; the second one, unless `floored`, has to be known to be positive."""
     m, f = invariants.count, invariants.f
     squared_trace, denominator = _unbiased_squares(invariants)
     at_floor: Any = False
@@ -112,7 +104,7 @@ def unbiased_estimates(invariants: Invariants, dim: int, where: Where, *, floore
 
 
 def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> Array:
-    """Unbiased score for code that measures and may not raise: 0 below four points, NaN where there is none."""
+    """Return the unbiased score without raising: 0 below four points, NaN where it is undefined."""
     score = unbiased_score(invariants, dim, where, floored=False)
     m, f = invariants.count, invariants.f
     rounding = rounding_of_margin(m, invariants.precision)
@@ -120,18 +112,17 @@ def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> A
 
 
 def rounding_of_margin(count: Any, precision: float) -> Any:
-    """Bound what rounding makes of `unbiased_margin`.
+    """Return a bound on the rounding error of `unbiased_margin`.
 
-    Its three terms are sums over m points, which err by √m·ε relative to their size (with probability 1 − 2·exp(−λ²/2)
-    by λ√m·ε/2: Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019),
-    and their coefficients by a few ε: λ = 8, and 8ε more. Equal rows all round the same way, which makes m·ε of it, by
-    float64's ε, since longer sums are kept in that.
+    Its three terms are sums over m points, with relative errors of λ√m·ε/2 (with probability 1 − 2·exp(−λ²/2): Higham &
+    Mary, *A New Approach to Probabilistic Rounding Error Analysis*, SIAM J. Sci. Comput. 2019) and coefficients with
+    errors of a few ε: λ = 8, and 8ε more. Equal rows round the same way: m·ε, of float64, in which long sums are kept.
     """
     return 8 * precision * (1 + count**0.5) + count * 2.0**-52
 
 
 def unbiased_margin(invariants: Invariants) -> Array:
-    """Estimate of tr(Σ²) relative to the terms it is made of; up to some ε of these it is nothing but rounding."""
+    """Return the estimate of tr(Σ²) relative to the sum of its terms."""
     q: Any = invariants.q
     terms = formulas.unbiased_terms(invariants.t, invariants.f, q, invariants.count)
     return _unbiased_squares(invariants)[1] / terms
@@ -143,5 +134,5 @@ def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
 
 
 def bounded(score: Any) -> Any:
-    """Cut a number to [0, 1], which rounding can leave by a little; cutting off a tensor would cut off its gradient."""
+    """Clip a float to [0, 1], which rounding can leave; clipping a tensor would cut off its gradient."""
     return min(max(score, 0.0), 1.0) if isinstance(score, float) else score

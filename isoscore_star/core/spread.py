@@ -1,9 +1,9 @@
-"""Points about their mean, with every sum that a score is made of, in one of two forms (NumPy).
+"""Centred points, with every sum that a score needs, in one of two forms (NumPy).
 
-`Scatter` is for many points: d × d numbers, of blocks that merge. `FewPoints` is for fewer points than dimensions: the
-points themselves and their m × m products, so that three points of 20,000 dimensions need no 20,000 × 20,000 numbers.
+`Scatter` is for many points: d × d numbers, merged over blocks. `FewPoints` is for fewer points than dimensions: the
+points themselves and their m × m products.
 
-The unit is a power of two that is 1 unless the points are extremely large or small.
+The unit is a power of two, 1 unless the points are extremely large or small.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterator
 from copy import copy
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,36 +25,34 @@ from isoscore_star.core.scaling import where_known
 
 FloatArray = NDArray[np.float64]
 
-# Bytes of rows that are handled at a time between the products; some caches hold less, none that matters much less.
 _CACHE = 2**19
+"""Bytes of rows that stay in a processor's cache from one operation to the next."""
 
 _NARROW = 128
 """Dimensions below which float32 points are multiplied in float64.
 
-One far point can make the entries of a scatter so large that all other rows of a float32 sum are lost in them. That
-takes entries 2²⁴ times as large as a row's own, a far point of squared length d·2²⁴ in units of the others' variance,
-beside which they make up a fraction 2/(d·2²⁴) of the score each: at most 8·10⁻⁶ for the 8,192 rows of a block and
-d = 128.
+One far point can make the entries of a scatter so large that float32 loses all other rows: 2²⁴ times as large as a
+row's own, for a far point of squared length d·2²⁴ in units of the others' variance. Each other row then is a fraction
+2/(d·2²⁴) of the score: at most 8·10⁻⁶ for the 8,192 rows of a block and d = 128.
 """
 
 _STEP = 64
 _STEPS = 15
-"""Units are powers of 2⁶⁴ up to the 15th, so that points within 2³² of 1 need none, and all lengths stay in range."""
+"""Units are powers of 2⁶⁴ up to the 15th: 1 for points within 2³² of 1, and all lengths stay in range."""
 
 
 class Spread(Protocol):
-    """What both forms have of m points about their mean, with scatter A; see `isoscore_star.core.merging.Sums`."""
+    """The interface of both forms; see `isoscore_star.core.merging.Sums`, and `Invariants` for the precision."""
 
     count: int
     anchor: FloatArray
     unit: float
     offset: FloatArray
     precision: float
-    """Machine epsilon of the numbers that were multiplied."""
 
     @property
     def total(self) -> float:
-        """Trace of A, tr A."""
+        """Trace of A."""
 
     @property
     def squares(self) -> float:
@@ -62,11 +60,11 @@ class Spread(Protocol):
 
     @property
     def third(self) -> FloatArray:
-        """Vector Σaᵢxᵢ, with aᵢ = ‖xᵢ‖²."""
+        """Vector z."""
 
     @property
     def fourth(self) -> float:
-        """Σaᵢ²."""
+        """Σ‖x‖⁴."""
 
     def times(self, rows: FloatArray) -> FloatArray:
         """Return rows·A."""
@@ -84,16 +82,7 @@ class Spread(Protocol):
         """Return A, d × d numbers."""
 
     def copy(self) -> Spread:
-        """Return what stays as it is when more points come."""
-
-
-class _Centred(NamedTuple):
-    """Rows of a block about their mean; see `Spread`."""
-
-    rows: NDArray[Any]
-    anchor: FloatArray
-    unit: float
-    offset: FloatArray
+        """Return a copy that merging leaves unchanged."""
 
 
 class Scatter(Sums):
@@ -104,7 +93,7 @@ class Scatter(Sums):
         self.precision = float(np.finfo(rows.dtype).eps)
         third, fourth = np.zeros(rows.shape[1]), 0.0
         with np.errstate(invalid="ignore", over="ignore"):
-            # X.T @ X of one and the same array is the symmetric product (syrk), half the work of a general one.
+            # NumPy computes X.T @ X of the same array by a symmetric product (syrk), half the work of a general one.
             scatter = np.asarray(rows.T @ rows, np.float64)
             for part in _parts(rows):
                 squared_norms = np.einsum("ij,ij->i", rows[part], rows[part])
@@ -115,43 +104,35 @@ class Scatter(Sums):
 
     @property
     def total(self) -> float:
-        """Trace of A, tr A."""
         return float(self.scatter.trace())
 
     @property
     def squares(self) -> float:
-        """‖A‖²_F."""
         return float(np.vdot(self.scatter, self.scatter))
 
     def times(self, rows: FloatArray) -> FloatArray:
-        """Return rows·A."""
         return np.asarray(rows @ self.scatter)
 
     def inner(self, matrix: FloatArray) -> float:
-        """Return ⟨A, matrix⟩."""
         return float(np.vdot(self.scatter, matrix))
 
     def diagonal(self) -> FloatArray:
-        """Return the diagonal of A."""
         return np.asarray(self.scatter.diagonal())
 
     def eigenvalues(self) -> FloatArray:
-        """Return the eigenvalues of A, largest first."""
         return np.asarray(np.maximum(eigvalsh(self.scatter)[::-1], 0.0))
 
     def matrix(self) -> FloatArray:
-        """Return A, d × d numbers."""
         return np.asarray(self.scatter)
 
     def copy(self) -> Scatter:
-        """Return what stays as it is when more points come."""
         twin = copy(self)
         twin.scatter = self.scatter.copy()
         return twin
 
     @np.errstate(over="ignore", invalid="ignore")  # as in `_centre`
     def merge(self, other: Scatter) -> None:
-        """Take in the points of another one, exactly; it stays as it is."""
+        """Merge another scatter, which stays unchanged, into this."""
         merge(self, other, _OPERATIONS)
         self.precision = max(self.precision, other.precision)
 
@@ -171,62 +152,52 @@ class FewPoints:
 
     @property
     def total(self) -> float:
-        """Trace of A, tr A."""
         return float(self._products.trace())
 
     @property
     def squares(self) -> float:
-        """‖A‖²_F."""
         return float(np.vdot(self._products, self._products))
 
     @property
     def third(self) -> FloatArray:
-        """Vector Σaᵢxᵢ."""
         return np.asarray(self._products.diagonal() @ self._rows.astype(np.float64, copy=False))
 
     @property
     def fourth(self) -> float:
-        """Σaᵢ²."""
         squared_norms = self._products.diagonal()
         return float(squared_norms @ squared_norms)
 
     def times(self, rows: FloatArray) -> FloatArray:
-        """Return rows·A."""
         own = self._rows.astype(np.float64, copy=False)
         return np.asarray((rows @ own.T) @ own)
 
     def inner(self, matrix: FloatArray) -> float:
-        """Return ⟨A, matrix⟩."""
         rows = self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
         return float(np.vdot(rows @ matrix, rows))
 
     def diagonal(self) -> FloatArray:
-        """Return the diagonal of A."""
         return np.asarray(np.einsum("ij,ij->j", self._rows, self._rows), np.float64)
 
     def eigenvalues(self) -> FloatArray:
-        """Return the eigenvalues of A, largest first."""
-        found = np.zeros(self._rows.shape[1])
+        eigenvalues = np.zeros(self._rows.shape[1])
         if self.count:
-            found[: self.count] = np.maximum(eigvalsh(self._products)[::-1], 0.0)
-        return found
+            eigenvalues[: self.count] = np.maximum(eigvalsh(self._products)[::-1], 0.0)
+        return eigenvalues
 
     def matrix(self) -> FloatArray:
-        """Return A, d × d numbers."""
         return np.asarray(self._rows.T @ self._rows, np.float64)
 
     def copy(self) -> FewPoints:
-        """Return what stays as it is when more points come."""
         return self
 
 
 def mean_of(spread: Spread) -> FloatArray:
-    """Return the mean, in absolute lengths."""
+    """Return the mean of the points."""
     return spread.anchor + spread.offset * spread.unit
 
 
 def differences_overflow() -> InvalidValueError:
-    """Say that points are too far apart."""
+    """Return the error for points that are too far apart."""
     return InvalidValueError(
         "X",
         "the differences of these values overflow. The score does not change with scale: divide X by its largest "
@@ -236,20 +207,18 @@ def differences_overflow() -> InvalidValueError:
 
 def largest_entry(rows: NDArray[Any]) -> float:
     """Return the largest absolute value, or NaN."""
-    # Numbers first, since the negative of an integer may be none of its kind.
+    # Floats first, since the negative of an integer may overflow.
     return float(np.maximum(float(rows.max()), -float(rows.min()))) if rows.size else 0.0
 
 
-def _centre(block: NDArray[Any]) -> _Centred:
-    """Subtract the mean, in float32 where that is good enough and in float64 elsewhere."""
+def _centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray, float, FloatArray]:
+    """Return centred rows, anchor, unit and offset, in float32 for wide float32 points, else in float64."""
     dim = block.shape[1]
     if not len(block):
-        return _Centred(np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim))
+        return np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim)
     precision: Any = np.float32 if block.dtype == np.float32 and dim >= _NARROW else np.float64
-    # Values that are not finite give NaN here, which whoever asked for the score explains.
+    # Values that are not finite give NaN, which value checks explain.
     with np.errstate(invalid="ignore", over="ignore"):
-        # Differences from a point of the cloud are exactly zero for equal points and exact for close ones: identical
-        # points have no scatter at all, and a mean far from zero costs no digits.
         anchor = block[0].astype(precision)
         rows = np.empty(block.shape, precision)
         total, largest = np.zeros(dim), 0.0
@@ -265,11 +234,11 @@ def _centre(block: NDArray[Any]) -> _Centred:
             total = _sum(rows)
         offset = (total / len(block)).astype(precision)
         rows -= offset
-        return _Centred(rows, anchor.astype(np.float64), unit, offset.astype(np.float64))
+        return rows, anchor.astype(np.float64), unit, offset.astype(np.float64)
 
 
 def _unit_of(length: float) -> float:
-    """Round a length to a power of 2⁶⁴ whose reciprocal is a float too: for zero the least, for what is no number 1."""
+    """Round a length to a power of 2⁶⁴ whose reciprocal is in range: the least for zero, 1 for inf and NaN."""
     if not length < math.inf:
         return 1.0
     steps = round(math.log2(length) / _STEP) if length else -_STEPS
@@ -281,7 +250,6 @@ def _sum(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _parts(rows: NDArray[Any]) -> Iterator[slice]:
-    """Cut rows into parts that stay in a processor's cache from one operation to the next."""
     step = max(1, _CACHE // rows[:1].nbytes)
     return (slice(start, start + step) for start in range(0, len(rows), step))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ FloatArray = NDArray[np.float64]
 
 
 class _Sums:
-    """tr A, ‖A‖²_F, Σaᵢ² and what leaving points out needs, all in units of the standard deviation."""
+    """tr A, ‖A‖²_F, z and Σaᵢ², in units of the standard deviation."""
 
     def __init__(self, moments: Moments) -> None:
         self.spread = spread = moments.spread()
@@ -36,30 +36,19 @@ class _Sums:
         return self.spread.times(rows) / self.unit**2
 
     def score(self, count: Any, t: Any, f: Any, q: Any) -> FloatArray:
-        """Unbiased score from the sums of `count` points; NaN where there is none."""
+        """Return the unbiased score from the sums of `count` points; NaN where it is undefined."""
         freedom = count - 1
-        found = Invariants(count, 1.0, t / freedom, f / freedom**2, q / freedom)
-        # What is no more than rounding of the terms that it is made of says nothing.
+        invariants = Invariants(count, 1.0, t / freedom, f / freedom**2, q / freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
-            defined = unbiased_margin(found) > rounding_of_margin(self.count, self.spread.precision)
-            return np.where(defined, unbiased_score(found, self.dim, np.where, floored=False), np.nan)
+            defined = unbiased_margin(invariants) > rounding_of_margin(self.count, self.spread.precision)
+            return np.where(defined, unbiased_score(invariants, self.dim, np.where, floored=False), np.nan)
 
 
 def jackknife(moments: Moments, rows: NDArray[Any]) -> float | None:
-    """Estimate the standard error by leaving out single points.
+    """Estimate the standard error by leaving out each of the points, or of a random sample of them.
 
-    Parameters
-    ----------
-    moments : Moments
-        Of all m points.
-    rows : ndarray of shape (s, d)
-        All the points, or a random sample of them: the variance is that of the leave-one-out scores times
-        (m − 1)²/m, and a sample estimates it.
-
-    Returns
-    -------
-    float or None
-        None where leaving a point out leaves no estimate (m < 5, or a denominator that is not positive).
+    It is the root of (m − 1)²/m times the variance of the leave-one-out scores; None where one of these is undefined
+    (m < 5, or a denominator that is not positive).
     """
     if moments.count < 5:
         return None
@@ -75,48 +64,22 @@ def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
     centred = sums.centred(rows)
     a = np.einsum("ij,ij->i", centred, centred)
     b = np.einsum("ij,ij->i", sums.times(centred), centred)
-    left: Any = formulas.leave_one_out(sums.count, sums.t, sums.f, sums.q, a, b, centred @ sums.z)  # type: ignore[arg-type]
-    return sums.score(sums.count - 1, *left)
+    sums_left: Any = formulas.leave_one_out(sums.count, sums.t, sums.f, sums.q, a, b, centred @ sums.z)  # type: ignore[arg-type]
+    return sums.score(sums.count - 1, *sums_left)
 
 
-class GroupedJackknife(NamedTuple):
-    """What leaving out groups says of the unbiased score.
+def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]) -> tuple[float | None, float | None]:
+    """Estimate standard error and bias by leaving out each group of points (of one sentence), which `groups` labels.
 
-    Attributes
-    ----------
-    error, bias : float
-        Its standard error; and its bias, which comes of points that belong together being taken for independent.
-    """
-
-    error: float
-    bias: float
-
-
-def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]) -> GroupedJackknife | None:
-    """Estimate standard error and bias by leaving out whole groups of points that belong together (of one sentence).
-
-    For groups of unequal size by the pseudo-values of Busing, Meijer & van der Leeden, *Delete-m Jackknife for
-    Unequal m* (Statistics and Computing 9, 1999); for equal sizes that is the usual jackknife.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of all points.
-    rows : ndarray of shape (m, d)
-        All the points.
-    groups : ndarray of shape (m,)
-        A label for each point.
-
-    Returns
-    -------
-    GroupedJackknife or None
-        None for fewer than two groups, or where leaving one out leaves no estimate.
+    By the pseudo-values of Busing, Meijer & van der Leeden, *Delete-m Jackknife for Unequal m* (Statistics and
+    Computing 9, 1999), which for groups of equal size is the usual jackknife. The bias comes from dependence within
+    groups. Both are None for fewer than two groups, or where leaving one out leaves no estimate.
     """
     labels, index = np.unique(groups, return_inverse=True)
     order = np.argsort(index, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(index))[:-1])
     if len(labels) < 2 or moments.count - max(map(len, members)) < 4:
-        return None
+        return None, None
     sums = _Sums(moments)
     full = float(sums.score(sums.count, sums.t, sums.f, sums.q))
     left_out = np.array([float(_leave_group_out(sums, sums.centred(rows[part]))) for part in members])
@@ -124,7 +87,7 @@ def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]
     mean = len(labels) * full - float(np.sum((1 - 1 / inverse_fraction) * left_out))
     pseudo = inverse_fraction * full - (inverse_fraction - 1) * left_out
     error = math.sqrt(float(np.mean((pseudo - mean) ** 2 / (inverse_fraction - 1))))
-    return GroupedJackknife(error, full - mean) if math.isfinite(error) else None
+    return (error, full - mean) if math.isfinite(error) else (None, None)
 
 
 def _leave_group_out(sums: _Sums, group: FloatArray) -> FloatArray:
@@ -138,6 +101,6 @@ def _leave_group_out(sums: _Sums, group: FloatArray) -> FloatArray:
     t = sums.t - float(inner.trace())
     f = sums.f - 2 * float(np.vdot(mapped, lost)) + float(np.vdot(inner, inner))
     hah = float(mapped[-1] @ h) / math.sqrt(remaining)
-    everyone = formulas.recentred_fourth(sums.q, sums.count, sums.t, float(h @ h), hah, float(h @ sums.z))
-    gone = float(np.sum(np.einsum("ij,ij->i", group - h, group - h) ** 2))
-    return sums.score(remaining, t, f, everyone - gone)
+    q_of_all = formulas.recentred_fourth(sums.q, sums.count, sums.t, float(h @ h), hah, float(h @ sums.z))
+    q_of_group = float(np.sum(np.einsum("ij,ij->i", group - h, group - h) ** 2))
+    return sums.score(remaining, t, f, q_of_all - q_of_group)

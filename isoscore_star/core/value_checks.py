@@ -1,7 +1,7 @@
-"""Checks that need values, and their messages: covariances, spectra, and points behind computed invariants.
+"""Checks of values: covariances, spectra, and the points of computed invariants.
 
-The measuring functions make them whenever there are numbers to look at, the training path only when asked, since
-looking makes the host wait for the device. `isoscore_star.core.checks` has those that need none.
+Measuring functions make them wherever values are known, training only with ``check_values``, since the host waits for
+the device then. `isoscore_star.core.checks` has those that need no values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from isoscore_star.core import checks, parameters
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
-from isoscore_star.core.messages import count_of
 from isoscore_star.core.protocol import Array, Backend, Invariants
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin
@@ -27,10 +26,9 @@ from isoscore_star.core.spread import differences_overflow, largest_entry
 def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
     """Require finite, symmetric values with variances that are not negative and not all zero, if values are known.
 
-    Also ‖C‖²_F ≤ (tr C)², which Σλ² ≤ (Σλ)² says of eigenvalues that are not negative: a matrix that violates it has
-    others, and a score below 0. Either is held to √ε of the dtype, symmetry relative to the largest entry: summing m
-    products in another order changes an entry by at most m·ε, and nobody's m·ε exceeds √ε, while a matrix that is no
-    covariance misses by far.
+    Also ‖C‖²_F ≤ (tr C)², since Σλ² ≤ (Σλ)² for eigenvalues that are not negative; otherwise the score is below 0. Both
+    to √ε of the dtype, symmetry relative to the largest entry: summing m products in another order changes an entry by
+    at most m·ε, which is below √ε in practice.
     """
     owner = checks.owner_of(name, matrix, backend)
     if owner.concrete(matrix[0, 0]) is None:
@@ -43,16 +41,16 @@ def covariance_values(name: str, matrix: Any, backend: Backend) -> None:
 
 
 def _plainly_a_covariance(values: NDArray[Any], tolerance: float) -> bool:
-    """Return whether nothing is wrong, in less time than a small product; else `_explain_covariance` decides.
+    """Return whether all checks surely hold, in less time than a small product; else `_explain_covariance` decides.
 
     Symmetry by C·v = Cᵀ·v for a random v: an entry that differs from its mirror image by e changes two components by
-    e times a normal number, so that it is overlooked by chance only if it hardly matters.
+    e times a normal number.
     """
     if values.dtype not in (np.float32, np.float64):
         return False
     variances = values.diagonal().astype(np.float64)
     trace, squares, largest = float(variances.sum()), float(np.vdot(values, values)), float(variances.max())
-    # Squares below this may have lost digits, or all of themselves.
+    # Squares below this may have lost digits to underflow.
     least = float(np.finfo(values.dtype).tiny) / np.finfo(values.dtype).eps
     if not (variances.min() >= 0 and least < squares < math.inf and squares <= (1 + tolerance) * trace * trace):
         return False
@@ -68,7 +66,7 @@ def _probe(dim: int) -> NDArray[np.float64]:
 
 def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float, least: float) -> None:
     if not np.isfinite(values).all():
-        raise InvalidValueError(name, f"every entry has to be finite; got {count_of(~np.isfinite(values))} NaN or inf")
+        raise InvalidValueError(name, f"every entry has to be finite; got {_not_finite(values)} NaN or inf")
     variances = np.diagonal(values)
     if (variances < 0).any():
         i = int(np.argmin(variances))
@@ -100,11 +98,15 @@ def _explain_covariance(name: str, values: NDArray[np.float64], tolerance: float
         )
 
 
-def _least_variance(backend: Backend, dtype: str) -> float:
-    """Return the largest variance below which the other entries of a covariance are not known well enough.
+def _not_finite(values: NDArray[Any]) -> int:
+    return int(np.count_nonzero(~np.isfinite(values)))
 
-    They are known to half the least number that counts: in float32 to 2⁻¹⁶ of this, in float64 to 2⁻⁴⁴, or 2⁻²⁰ where
-    subnormal numbers count as zero (what is as small as that has no part in a score that matters).
+
+def _least_variance(backend: Backend, dtype: str) -> float:
+    """Return the smallest value allowed for a covariance's largest variance.
+
+    Entries are known to half the smallest positive number: 2⁻¹⁶ of the returned value in float32, 2⁻⁴⁴ in float64, or
+    2⁻²⁰ where subnormal numbers count as zero.
     """
     info, flushes = np.finfo(dtype), backend.flushes_subnormals
     digits = 16 if info.bits <= 32 else 20 if flushes else 44
@@ -119,14 +121,14 @@ def _covariance_tolerance(dtype: str) -> float:
 
 
 def zeta_value(name: str, zeta: Any, backend: Backend) -> None:
-    """Require a number in [0, 1] of a scalar of some framework, if its value is known."""
+    """Require a ζ in [0, 1] that is an array, if its value is known."""
     value = None if isinstance(zeta, float) else backend.concrete(zeta)
     if value is not None:
         parameters.number(name, value, 0.0, 1.0)
 
 
-def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
-    """Check Σ_S wholly, values too, and give it in float64 (for code that works in NumPy)."""
+def shrinkage_target(cov: Any, dim: int | None) -> NDArray[np.float64]:
+    """Check Σ_S, values too, and return it as a float64 ndarray."""
     owner = backend_of(cov, "shrinkage_cov")
     matrix = checks.square_matrix("shrinkage_cov", cov, owner, dim)
     covariance_values("shrinkage_cov", matrix, owner)
@@ -134,7 +136,7 @@ def shrinkage_target(cov: Any, dim: int) -> NDArray[np.float64]:
 
 
 def spectrum(eigenvalues: Any, backend: Backend) -> Any:
-    """Check eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
+    """Require eigenvalues: shape (d,), and if values are known, finite, not negative, not all zero."""
     name = "eigenvalues"
     eigenvalues = backend.accept(name, eigenvalues)
     checks.check_dtype(name, backend.dtype_name(eigenvalues))
@@ -145,9 +147,7 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
         with np.errstate(over="ignore"):
             values = backend.to_numpy(eigenvalues).astype(np.float64)
         if not np.isfinite(values).all():
-            raise InvalidValueError(
-                name, f"every value has to be finite; got {count_of(~np.isfinite(values))} NaN or inf"
-            )
+            raise InvalidValueError(name, f"every value has to be finite; got {_not_finite(values)} NaN or inf")
         if (values < 0).any():
             raise InvalidValueError(
                 name, f"those of a covariance are not negative; got {values.min():g}. If that is rounding, cut at 0"
@@ -164,13 +164,13 @@ def spectrum(eigenvalues: Any, backend: Backend) -> Any:
 
 
 def enough_points(count: int, least: int = 2, why: str = "a covariance") -> None:
-    """Require a number of points."""
+    """Require at least so many points."""
     if count < least:
         raise DegenerateDataError("X", f"{why} needs at least {least} points; got {count} (masked points do not count)")
 
 
 def identical_points(count: int) -> DegenerateDataError:
-    """Say that there is no variance."""
+    """Return the error for points without variance."""
     return DegenerateDataError(
         "X",
         f"all {count} points are identical (zero variance), so there is no direction to compare. "
@@ -187,7 +187,7 @@ def unbiased_estimate(cloud: Points, invariants: Invariants) -> None:
 
 
 def positive_margin(margin: float, count: int, precision: float) -> None:
-    """Require more than rounding."""
+    """Require an estimate of tr(Σ²) above its rounding error."""
     if not margin > rounding_of_margin(count, precision):
         raise DegenerateDataError(
             "X",
@@ -198,7 +198,7 @@ def positive_margin(margin: float, count: int, precision: float) -> None:
 
 
 def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int, why: str) -> None:
-    """Check the values behind computed invariants; does nothing where they are not known yet."""
+    """Require finite values, enough points and variance, if values are known."""
     count, spread, unit = map(cloud.backend.concrete, (invariants.count, invariants.t, invariants.unit))
     if count is None or spread is None or unit is None:
         return
@@ -206,7 +206,7 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
     enough_points(int(count), least, why)
     if not (math.isfinite(spread) and math.isfinite(unit)):
         explain_non_finite(cloud)
-    if unit < _least_unit(cloud.backend, invariants.f) and _differ(cloud):
+    if unit < _least_unit(cloud.backend, invariants.f) and _differ(np.concatenate(cloud.rows())):
         raise InvalidValueError(
             "X",
             f"the differences of these values are too small for the digits of {cloud.backend.name}'s numbers (their "
@@ -218,10 +218,10 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
 
 
 def _least_unit(backend: Backend, invariant: Array) -> float:
-    """Return the standard deviation below which digits are missing, if only where subnormal numbers count as zero.
+    """Return the standard deviation below which digits are lost.
 
-    What that makes of a difference is up to `tiny`, some fraction δ of the standard deviation; and so small a
-    difference is one of about δ of them: δ² of the score, 10⁻¹² in float64 and 10⁻⁶ in float32.
+    Where subnormal numbers count as zero a difference errs by up to `tiny`, a fraction δ of the standard deviation. So
+    small differences are about a fraction δ of all, so the score errs by δ²: 10⁻¹² in float64, 10⁻⁶ in float32.
     """
     if not backend.flushes_subnormals:
         return 5e-324
@@ -229,15 +229,12 @@ def _least_unit(backend: Backend, invariant: Array) -> float:
     return float(info.tiny) * (1e6 if info.bits > 32 else 1e3)
 
 
-def _differ(cloud: Points) -> bool:
-    rows = [cloud.backend.to_numpy(array) for array in cloud.clouds]
-    masks = [None if mask is None else cloud.backend.to_numpy(mask) for mask in cloud.masks]
-    kept = np.concatenate([part if mask is None else part[mask] for part, mask in zip(rows, masks, strict=True)])
-    return bool((kept != kept[:1]).any())
+def _differ(points: NDArray[Any]) -> bool:
+    return bool((points != points[:1]).any())
 
 
 def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> None:
-    """Require that Σ_S, whose values were found right, kept them in the dtype in which X is computed."""
+    """Require that Σ_S, whose values were checked, is in range in the dtype in which X is computed."""
     total, unit = backend.concrete(invariants.t0), backend.concrete(invariants.target_unit)
     if total is None or unit is None:
         return
@@ -250,7 +247,7 @@ def target_in_range(backend: Backend, target: Array, invariants: Invariants) -> 
 
 
 def mask_values(mask: Any, backend: Backend | None = None) -> None:
-    """Require zeros and ones."""
+    """Require a mask, or masks, of zeros and ones."""
     for part in mask if isinstance(mask, (list, tuple)) else [mask]:
         if part is None:
             continue
@@ -266,22 +263,20 @@ def mask_values(mask: Any, backend: Backend | None = None) -> None:
 
 
 def explain_non_finite(cloud: Points) -> None:
-    """Raise for a cloud whose invariants came out NaN or infinite, saying which of two causes it was."""
-    for array, mask in zip(cloud.clouds, cloud.masks, strict=True):
-        values = cloud.backend.to_numpy(array)
-        rows = values if mask is None else values[cloud.backend.to_numpy(mask)]
+    """Raise for a cloud whose invariants are NaN or infinite: a value is, or a difference overflows."""
+    for rows in cloud.rows():
         bad = ~np.isfinite(rows)
         if bad.any():
             raise InvalidValueError(
                 "X",
-                f"every value has to be finite; got {count_of(bad)} NaN or inf, the first in row "
+                f"every value has to be finite; got {np.count_nonzero(bad)} NaN or inf, the first in row "
                 f"{int(np.argmax(bad.any(axis=1)))} of those that count. Remove them or mask their rows",
             )
     raise differences_overflow()
 
 
 def reference_points(X: Any) -> NDArray[np.float64]:
-    """Check one NumPy cloud wholly, values too, without any of the backends' arithmetic."""
+    """Check one NumPy cloud, values too, without the backends' arithmetic; return it in float64."""
     X = as_numpy("X", X)
     checks.check_array("X", X, backend_of(X))
     if X.ndim != 2:
@@ -290,9 +285,9 @@ def reference_points(X: Any) -> NDArray[np.float64]:
         )
     enough_points(len(X))
     if not np.isfinite(X).all():
-        raise InvalidValueError("X", f"every value has to be finite; got {count_of(~np.isfinite(X))} NaN or inf")
+        raise InvalidValueError("X", f"every value has to be finite; got {_not_finite(X)} NaN or inf")
     points: NDArray[np.float64] = X.astype(np.float64)
-    if not (points[0] != points).any():
+    if not _differ(points):
         raise identical_points(len(X))
     if largest_entry(points) >= 2.0**1023:
         raise differences_overflow()

@@ -129,11 +129,14 @@ def _has(adapter: Adapter, dtype: str, device: str) -> bool:
 
 
 def _check(backend: Backend, device: str, dtype: str) -> Check:
-    try:
-        measured = ((case.name, _errors(case, backend, device, dtype)) for case in all_cases())
-        errors = {name: pair for name, pair in measured if pair is not None}
-    except Exception as error:
-        return _failed(backend.name, device, dtype, error)
+    errors: dict[str, tuple[float, float | None]] = {}
+    for case in all_cases():
+        try:
+            pair = _errors(case, backend, device, dtype)
+        except Exception as error:
+            return _failed(backend.name, device, dtype, error, f" (case: {case.name})")
+        if pair is not None:
+            errors[case.name] = pair
     tolerance = TOLERANCES[dtype]
     values = [value for value, _ in errors.values()]
     gradients = [gradient for _, gradient in errors.values() if gradient is not None]
@@ -173,6 +176,6 @@ def _strain(errors: tuple[float, float | None], tolerance: Tolerance) -> float:
     return np.inf if np.isnan(strain) else strain
 
 
-def _failed(name: str, device: str, dtype: str, error: Exception) -> Check:
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
+def _failed(name: str, device: str, dtype: str, error: Exception, case: str = "") -> Check:
+    text = f"{type(error).__name__}: {error}".splitlines()[0] + case
     return Check(name, device, dtype, 0, np.inf, None, TOLERANCES.get(dtype, TOLERANCES["float64"]), failure=text)

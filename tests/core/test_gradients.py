@@ -24,6 +24,7 @@ def closed_form(points: np.ndarray, cov: np.ndarray, zeta: float) -> np.ndarray:
 SHAPES = [(20, 64), (64, 64), (700, 64), (50, 700), (900, 600), (60, 1024), (1100, 1024)]
 
 
+@pytest.mark.sampled("zeta")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("zeta", [0.0, 0.3, 1.0])
 def test_closed_form(differentiable: Adapter, rng: np.random.Generator, shape: tuple[int, int], zeta: float) -> None:
@@ -80,6 +81,7 @@ def cases() -> list[object]:
     return [pytest.param(shapes[s], kind, k, id=f"{s}-{kind}-{'mask' if k else 'all'}") for s, kind, k in grid]
 
 
+@pytest.mark.sampled("kind")
 @pytest.mark.parametrize(("lengths", "kind", "masked"), cases())
 def test_torch_gradcheck_and_gradgradcheck(
     rng: np.random.Generator, lengths: list[int], kind: str, masked: bool

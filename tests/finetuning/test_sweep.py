@@ -194,6 +194,7 @@ def test_json_is_all_that_is_printed(
     assert err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_sweep_goes_on_and_a_pipe_gets_no_bar(home: SimpleNamespace, tmp_path: Path) -> None:
     words = arguments(home, tmp_path, "--sweep", "lam=1,2,3,4", "estimator=unbiased")

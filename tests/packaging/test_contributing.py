@@ -58,6 +58,19 @@ def test_the_unbiased_score_and_the_loss(toy: ModuleType, rng: np.random.Generat
     assert penalty == pytest.approx(3 * (1 - iso.reference.isoscore_star(points, np.eye(5), 0.2)), abs=1e-12)
 
 
+def test_its_own_arrays_as_covariances_and_any_scale(toy: ModuleType, rng: np.random.Generator) -> None:
+    points, cov = rng.normal(size=(20, 5)), random_cov(rng, 5)
+    expected = iso.reference.isoscore_star(points, cov, 0.4)
+    assert iso.isoscore_star(toy.Rows(points), toy.Rows(cov), 0.4) == pytest.approx(expected, abs=1e-12)
+    assert iso.istar_loss(toy.Rows(points), toy.Rows(cov), 0.4, check_values=True) == pytest.approx(
+        1 - expected, abs=1e-12
+    )
+    assert iso.isoscore_from_cov(toy.Rows(cov)) == pytest.approx(iso.isoscore_from_cov(cov), abs=1e-12)
+    for scale in (1e200, 1e-200):
+        assert iso.isoscore(toy.Rows(points * scale)) == pytest.approx(iso.reference.isoscore_star(points), abs=1e-12)
+    assert iso.istar_loss(toy.Rows(points), 0 * cov, 0.3) == pytest.approx(1 - iso.isoscore(points), abs=1e-12)
+
+
 def test_what_is_wrong_is_refused_as_elsewhere(toy: ModuleType) -> None:
     with pytest.raises(iso.DegenerateDataError, match="identical"):
         iso.isoscore(toy.Rows([[1.0, 2.0]] * 3))

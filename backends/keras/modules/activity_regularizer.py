@@ -17,10 +17,10 @@ from isoscore_star.functions import istar_loss
 class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[misc]
     """The I-STAR penalty λ·(1 − IsoScore*) of a layer's output: ``Dense(64, activity_regularizer=...)``.
 
-    Keras divides what an activity regularizer gives by the batch size (since 3.14); this multiplies by it before, so
-    that λ means the same as in `IStarRegularizer`. That layer does more: masks, unions of layers, a ``val_loss``
-    without the penalty, schedules, and a Σ_S that is refreshed. Here Keras hands over no mask, adds the penalty in
-    evaluation too, and Σ_S is a constant that is saved in the model's configuration.
+    λ has the same scale as in `IStarRegularizer`, although Keras (since 3.14) divides an activity regularizer's value
+    by the batch size. That layer also takes masks, unions of layers, schedules and a refreshed Σ_S, and keeps
+    ``val_loss`` free of the penalty. Here Keras passes no mask, adds the penalty in evaluation too, and Σ_S is a
+    constant, saved in the model's configuration.
 
     Parameters
     ----------
@@ -51,17 +51,16 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
     def __init__(
         self, lam: float = 1.0, zeta: float = 0.2, estimator: str = "shrinkage", shrinkage_cov: Any = None
     ) -> None:
-        dim: Any = None  # not known before the first call
         self.lam = parameters.number("lam", lam)
         self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
-        self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
+        self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)
         self.zeta = parameters.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
             parameters.zeta(self.zeta, self.shrinkage_cov)
-        _compat.divides_by_batch_size()  # finds out now, not first while a graph is being built
+        _compat.divides_by_batch_size()  # cached here, outside of any graph
 
     def __call__(self, x: Any) -> Any:
-        """Compute the penalty, times what Keras will divide it by."""
+        """Compute the penalty, times the batch size if Keras divides by it."""
         penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator)
         return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _compat.divides_by_batch_size() else penalty
 
@@ -76,6 +75,6 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Make one from its configuration, where Σ_S is a list."""
+        """Construct from a configuration, in which Σ_S is a list."""
         cov = config["shrinkage_cov"]
         return cls(**{**config, "shrinkage_cov": None if cov is None else np.asarray(cov)})

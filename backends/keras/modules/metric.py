@@ -1,4 +1,4 @@
-"""`IsoScoreStar`: the score of everything a Keras model puts out, as a metric."""
+"""`IsoScoreStar`: the score of a Keras model's outputs, as a metric."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from isoscore_star.core.score import measured_unbiased_score, shrunk_score
 
 @keras.saving.register_keras_serializable(package="isoscore_star")
 class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
-    """IsoScore* of all points of an epoch, exact however they are split into batches.
+    """IsoScore* of all points of an epoch, independent of their batches.
 
-    It measures ``y_pred``, so in ``compile`` it belongs to an output that gives embeddings; on its own,
-    ``metric.update_state(None, states)``. Points that a Keras mask leaves out do not count.
+    It measures ``y_pred``, so in ``compile`` it belongs to an output of embeddings; alone, call
+    ``metric.update_state(None, states)``. Points that a Keras mask excludes do not count.
 
     Parameters
     ----------
     dim : int, optional
-        Dimensions d, the last axis. Found out at the first update if left out.
+        Dimensions d, the last axis; by default that of the first update.
     zeta : float, default 0.0
         ζ in [0, 1], the weight of Σ_S.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither: it takes away the bias of few points, for the price of d + 2 more numbers.
+        ``"unbiased"`` needs neither, and d + 1 more numbers.
     name, dtype : str, optional
-        As every metric has. State is float32, or float64 if that is asked for.
+        As for every metric. State is float32, or float64 with a float64 `dtype`.
 
     Raises
     ------
@@ -46,8 +46,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     Notes
     -----
-    The result is 0 before there are two points (four for the unbiased estimator) or any variance. Replicas of a
-    ``tf.distribute`` strategy each keep a state of their own, which Keras would add up: that is refused.
+    The result is 0 for fewer than two points (four for the unbiased estimator) or without variance. Replicas of a
+    ``tf.distribute`` strategy are refused, since Keras would add up their states.
 
     Examples
     --------
@@ -73,10 +73,9 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         if wide:
             _require_float64()
         super().__init__(name=name, dtype="float64" if wide else "float32")
-        unknown: Any = dim
         self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
         self.zeta = parameters.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
-        self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, unknown)
+        self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
         self.dim: int | None = None
         if dim is not None:
             self._build(parameters.dimensions(dim, "dim"))
@@ -87,7 +86,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         Parameters
         ----------
         y_true : ignored
-            Whatever Keras gives.
+            Not used.
         y_pred : tensor of shape (m, d) or (..., d)
             Points as rows.
         sample_weight : tensor, optional
@@ -121,14 +120,13 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             return ops.zeros((), self.dtype)
         sums = self._sums()
         scatter = sums.scatter.total
-        given = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
-        invariants, scale = invariants_of_sums(*given, self.dim, ops.where)
+        parts = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
+        invariants, scale = invariants_of_sums(*parts, self.dim, ops.where)
         if self.estimator == "unbiased":
             return measured_unbiased_score(invariants, self.dim, ops.where)
         if self.shrinkage_cov is not None:
-            target = Target(
-                *(ops.convert_to_tensor(part, self.dtype) for part in target_of(self.shrinkage_cov, 2.0**40))
-            )
+            target = target_of(self.shrinkage_cov, 2.0**40)
+            target = Target(*(ops.convert_to_tensor(part, self.dtype) for part in target))
             cross = ops.sum(scatter * target.matrix) / scale / target.divisor
             invariants = with_target(invariants, target, cross)
         return shrunk_score(invariants, self.zeta, self.dim, ops.where)
@@ -145,7 +143,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Make one from its configuration, where Σ_S is a list."""
+        """Construct from a configuration, in which Σ_S is a list."""
         cov = config["shrinkage_cov"]
         return cls(**{**config, "shrinkage_cov": None if cov is None else np.asarray(cov)})
 
@@ -163,7 +161,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         }
 
     def _sums(self) -> Sums:
-        # Not .value, which on TensorFlow is a variable again, and lacks what `keras.ops` ask of a tensor.
+        # Not .value, which on TensorFlow is a variable, and lacks methods that `keras.ops` call.
         state = {name: ops.cast(variable, variable.dtype) for name, variable in self._states.items()}
         offset = Compensated(state.pop("mean"), state.pop("mean_rest"))
         return Sums(offset=offset, scatter=Compensated(state.pop("scatter"), state.pop("scatter_rest")), **state)
@@ -179,7 +177,7 @@ def _tensor(name: str, array: Any, dtype: str) -> Any:
     if not ops.is_tensor(array):
         array = as_numpy(name, array)
         checks.check_dtype(name, array.dtype.name)
-        return ops.convert_to_tensor(array, dtype)  # Keras would make float32 of NumPy's float64
+        return ops.convert_to_tensor(array, dtype)  # by default Keras converts NumPy's float64 to float32
     checks.check_dtype(name, keras.backend.standardize_dtype(array.dtype))
     return array
 
@@ -211,7 +209,7 @@ def _refuse_replicas() -> None:
 
 
 def _keep(points: Any, mask: Any, sample_weight: Any, dtype: str) -> Any:
-    """Return the mask of the points, from the one that Keras carries along and from weights."""
+    """Combine Keras' attached mask with weights."""
     if sample_weight is None:
         return mask
     expected = tuple(points.shape[:-1])

@@ -1,4 +1,4 @@
-"""`IStarRegularizer`: the I-STAR penalty of a Keras model, as a layer that passes its input through unchanged."""
+"""`IStarRegularizer`: the I-STAR penalty as a Keras layer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from isoscore_star.functions import istar_loss
 
 @keras.saving.register_keras_serializable(package="isoscore_star")
 class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
-    """Adds the I-STAR penalty λ·(1 − IsoScore*) of its input to the loss of the model, and passes the input through.
+    """Adds the I-STAR penalty λ·(1 − IsoScore*) of its input to the model's loss, and returns the input unchanged.
 
-    It has to stand on the way to the model's outputs: Keras leaves out a layer that nothing depends on, and its loss
-    with it. The penalty is the same whatever the batch size. Rows that a Keras mask (as that of
-    ``Embedding(mask_zero=True)``) leaves out do not count.
+    The model's outputs have to depend on it, since Keras drops other layers with their losses. The penalty does not
+    depend on the batch size. Rows that a Keras mask (such as that of ``Embedding(mask_zero=True)``) excludes do not
+    count.
 
     Parameters
     ----------
@@ -34,40 +34,39 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
         ``"unbiased"`` needs neither ζ nor Σ_S.
     shrinkage_cov : array of shape (d, d) or "later", optional
-        Σ_S; its values are checked here. With ζ > 0 it may also come later, but before the first training step: by
-        `set_shrinkage_cov`, by an `IStarCallback` that has data, or with loaded weights. With ζ = 0, ``"later"`` says
-        that it will, so that a schedule can raise ζ.
+        Σ_S, whose values are checked. With ζ > 0 it may also be set before the first training step, by
+        `set_shrinkage_cov`, an `IStarCallback` with data, or loaded weights. With ζ = 0, ``"later"`` announces it, so
+        that a schedule can raise ζ.
     running_average : float, optional
-        Take Σ_S from the batches themselves: the average of their covariances, in which each batch counts this
-        many times what the next one does (0.99, say; below 1).
+        Decay in [0, 1), such as 0.99, of an exponential average of the batches' covariances, which then is Σ_S.
     in_evaluation : bool, default False
-        Add the penalty when the model is evaluated, too. By default ``val_loss`` is the task's alone.
+        Add the penalty in evaluation too. By default ``val_loss`` is the task's alone.
     **kwargs
-        ``name`` and ``dtype``, as every layer has.
+        ``name`` and ``dtype``, as for every layer.
 
     Attributes
     ----------
     lam, zeta : keras.Variable
-        λ and ζ, scalars. To change one while the model trains, ``assign`` to it: nothing is compiled anew. Where
-        there is no Σ_S to mix in, ``zeta`` is 0.0.
+        λ and ζ, scalars. ``assign`` to them while the model trains; nothing is recompiled. Without Σ_S ``zeta`` is the
+        number 0.0.
     shrinkage_cov : keras.Variable of shape (d, d) or None
-        Σ_S, a weight that is not trained: it is saved with the model. In float32, or float64 under a float64 policy.
+        Σ_S, a weight that is not trained, in float32, or float64 under a float64 policy.
 
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For a parameter out of range, or a `shrinkage_cov` that is no covariance; when called, if ζ > 0 and Σ_S never
-        came, or if the input belongs to a tf_keras model, which would leave out the loss.
+        For a parameter out of range, or a `shrinkage_cov` that is no covariance; when called, if ζ > 0 and Σ_S was not
+        set, or in a tf_keras model, which would drop the loss.
 
     Notes
     -----
-    The loss is added unless Keras says ``training=False``. A subclassed model whose ``call`` has no argument
-    ``training`` passes none on, so its evaluation includes the penalty.
+    The loss is added unless Keras passes ``training=False``. A subclassed model whose ``call`` has no argument
+    ``training`` passes none, so its evaluation includes the penalty.
 
-    Under a `tf.distribute` strategy each replica takes the score (and the running average) of its own part of a batch;
-    under a `keras.distribution` on JAX it is that of the global batch.
+    Under a `tf.distribute` strategy each replica computes the score (and the running average) of its own part of a
+    batch; under a `keras.distribution` on JAX it is that of the global batch.
 
-    To load a saved model, import this module before.
+    Import this module before loading a saved model.
 
     Examples
     --------
@@ -94,15 +93,16 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self._initial_lam = parameters.number("lam", lam)
         self._initial_zeta = parameters.number("zeta", zeta, 0.0, 1.0)
         self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
-        self.running_average = _decay(running_average)
+        self.running_average = None if running_average is None else parameters.decay("running_average", running_average)
         self.in_evaluation = in_evaluation
         self.supports_masking = True
-        # Whoever sets this sees inputs and masks instead of a loss being added.
+        # Called with inputs and masks, instead of adding a loss.
         self.observer: Callable[[Any, Any], Any] | None = None
 
         announced = isinstance(shrinkage_cov, str) and parameters.choice("shrinkage_cov", shrinkage_cov, ("later",))
         self._dim: Any = None
-        self._initial_cov = None if announced or shrinkage_cov is None else _covariance(shrinkage_cov)
+        given = None if announced or shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)
+        self._initial_cov = given
         self._has_cov = self._initial_cov is not None or running_average is not None
         self.mixes = estimator == "shrinkage" and bool(announced or self._has_cov or self._initial_zeta > 0)
 
@@ -113,10 +113,10 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self._score_rows = self._weight("score_rows", (), "zeros", "sum")
 
     def build(self, input_shape: Any) -> None:
-        """Make the weight Σ_S, once d is known."""
+        """Create the weight Σ_S."""
         self._dim = _width(input_shape)
         if self._initial_cov is not None:
-            _covariance(self._initial_cov, self._dim)
+            value_checks.shrinkage_target(self._initial_cov, self._dim)
         if self.mixes:
             averages = None if self.running_average is None else "mean"
             first = "zeros" if self._initial_cov is None else _constantly(self._initial_cov)
@@ -130,7 +130,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         Parameters
         ----------
         cov : array of shape (d, d)
-            Of any installed framework, for example ``isoscore_star.Moments().update(points).cov``.
+            Of any installed framework, such as ``isoscore_star.Moments().update(points).cov``.
         """
         if not self.mixes:
             raise InvalidValueError(
@@ -138,7 +138,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
                 f"the layer {self.name!r} mixes none in (zeta=0 or the unbiased estimator). "
                 'Make it with zeta > 0, or with shrinkage_cov="later" if a schedule raises zeta',
             )
-        matrix, self._has_cov = _covariance(cov, self._dim), True
+        matrix, self._has_cov = value_checks.shrinkage_target(cov, self._dim), True
         if self.shrinkage_cov is None:
             self._initial_cov = matrix
             return
@@ -147,16 +147,16 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             self._averaged.assign(1.0)
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Add the penalty and give the input back.
+        """Add the penalty and return the input.
 
         Parameters
         ----------
         inputs : tensor of shape (batch, ..., d), or a list or tuple of such tensors
-            A list means the union of its clouds, and comes back as it is.
+            A list means the union of its clouds.
         mask : tensor of shape (batch, ...), or a list, optional
-            Keras gives the mask that the input carries.
+            Keras passes the one attached to the input.
         training : bool, optional
-            Keras gives it; without it the penalty is added.
+            Unless it is False the penalty is added.
 
         Returns
         -------
@@ -170,7 +170,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         return inputs
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Pass the mask on."""
+        """Return the mask."""
         return mask
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -182,7 +182,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), inputs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor; Σ_S comes with the weights."""
+        """Return the arguments of the constructor, without Σ_S, a weight."""
         config = {
             "lam": self._initial_lam,
             "zeta": self._initial_zeta,
@@ -200,29 +200,41 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             self._has_cov = self._has_cov or bool(get_backend("keras").to_numpy(self.shrinkage_cov).any())
 
     def mean_score(self) -> float | None:
-        """Return the mean score of the batches since `reset_score`, weighted by their rows as Keras weights losses."""
+        """Return the mean score of the batches since `reset_score`, weighted by their rows, like Keras' losses."""
         total, rows = map(get_backend("keras").to_numpy, (self._score_total, self._score_rows))
         return float(total / rows) if rows else None
 
     def reset_score(self) -> None:
-        """Forget the scores of past batches."""
+        """Reset the mean score."""
         self._score_total.assign(0.0)
         self._score_rows.assign(0.0)
 
     def _add_penalty(self, inputs: Any, mask: Any, *, averages: bool) -> None:
         clouds = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        _refuse_tf_keras(clouds)
+        if _compat.inside_tf_keras(clouds):  # which would train without the layer's loss
+            raise InvalidTypeError(
+                "inputs",
+                "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
+                "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model",
+            )
         if _compat.only_finding_shapes(clouds):
             return
         cov, zeta = None, self.zeta
         if self.mixes:
             if not self._has_cov:
-                raise self._missing_cov()
+                raise InvalidValueError(
+                    "shrinkage_cov",
+                    f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
+                    f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback "
+                    "with data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
+                    'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
+                )
             if self.running_average is not None and averages:
                 checks.points(inputs, mask)
                 masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(clouds)
-                self._follow(clouds, list(masks), 1 - self.running_average)
-            narrow = all(keras.backend.standardize_dtype(cloud.dtype) in _NARROW for cloud in clouds)
+                self._average(clouds, list(masks), 1 - self.running_average)
+            dtypes = {keras.backend.standardize_dtype(cloud.dtype) for cloud in clouds}
+            narrow = dtypes <= {"float32", "float16", "bfloat16"}
             zeta = ops.cast(self.zeta, "float32" if narrow else "float64")
             cov = self.shrinkage_cov.value
         penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator)
@@ -232,8 +244,8 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self._score_total.assign(self._score_total + rows * score)
         self._score_rows.assign(self._score_rows + rows)
 
-    def _follow(self, clouds: list[Any], masks: list[Any], weight: float) -> None:
-        """Take the batch into the running average by its weight, unless it has no covariance."""
+    def _average(self, clouds: list[Any], masks: list[Any], weight: float) -> None:
+        """Add the batch to the running average, unless it has fewer than two points."""
         batch = batch_sums(clouds, masks, self.shrinkage_cov.dtype)
         step = ops.cast(batch.count > 1, batch.count.dtype) * weight
         averaged = self._averaged * (1 - step) + step
@@ -242,22 +254,13 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self.shrinkage_cov.assign(self.shrinkage_cov + step * (cov - self.shrinkage_cov))
         self._averaged.assign(averaged)
 
-    def _missing_cov(self) -> InvalidValueError:
-        return InvalidValueError(
-            "shrinkage_cov",
-            f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
-            f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback with "
-            "data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
-            'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
-        )
-
     def _weight(self, name: str, shape: tuple[int, ...], initializer: Any, assigned: str | None = None) -> Any:
-        """Make a weight that is not trained; if a call assigns to it, say how replicas' values become one.
+        """Create a weight that is not trained; `assigned` is the aggregation over replicas, if calls assign to it.
 
-        Replicas of a tf.distribute strategy then each keep a value of their own (on_read): waiting for each other
-        inside a call would mix up their losses, as Keras keeps those of all replicas in one list.
+        Each replica of a tf.distribute strategy then has its own value (on_read): synchronising inside a call would mix
+        up their losses, which Keras keeps in one list.
         """
-        of_its_own = {"synchronization": "on_read"} if assigned and keras.backend.backend() == "tensorflow" else {}
+        on_read = {"synchronization": "on_read"} if assigned and keras.backend.backend() == "tensorflow" else {}
         with keras.name_scope(self.name):
             return keras.Variable(
                 initializer,
@@ -267,28 +270,12 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
                 autocast=False,
                 aggregation=assigned,
                 name=name,
-                **of_its_own,
+                **on_read,
             )
-
-
-_NARROW = ("float32", "float16", "bfloat16")
 
 
 def _constantly(value: Any) -> Callable[..., Any]:
     return lambda shape, dtype=None: ops.broadcast_to(ops.convert_to_tensor(value, dtype), shape)
-
-
-def _covariance(cov: Any, dim: Any = None) -> Any:
-    return value_checks.shrinkage_target(cov, dim)
-
-
-def _decay(running_average: float | None) -> float | None:
-    if running_average is None:
-        return None
-    decay = parameters.number("running_average", running_average, 0.0, 1.0)
-    if decay == 1:
-        raise InvalidValueError("running_average", "expected a number in [0, 1); 1 would never take a batch in")
-    return decay
 
 
 def _width(input_shape: Any) -> int:
@@ -307,13 +294,3 @@ def _width(input_shape: Any) -> int:
             "Use one layer for each width",
         )
     return parameters.dimensions(int(shapes[0][-1]), "inputs")
-
-
-def _refuse_tf_keras(clouds: list[Any]) -> None:
-    """Raise inside a tf_keras model: it would take the layer, and train without its loss."""
-    if _compat.inside_tf_keras(clouds):
-        raise InvalidTypeError(
-            "inputs",
-            "a layer of Keras 3 in a tf_keras model would be trained without its loss. In tf_keras, call "
-            "model.add_loss(isoscore_star.istar_loss(states, ...)) on the symbolic tensor of a functional model",
-        )

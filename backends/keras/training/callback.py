@@ -1,4 +1,4 @@
-"""`IStarCallback`: refreshes the Σ_S of a Keras model's regularizers from data, and logs their scores."""
+"""`IStarCallback`: refreshes Σ_S of a Keras model's regularizers, and logs their scores."""
 
 from __future__ import annotations
 
@@ -19,32 +19,29 @@ from isoscore_star.core.moments import Moments
 class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Refreshes Σ_S from a dataset, and logs ``isoscore_star`` at the end of every epoch.
 
-    The log goes into ``history`` and to every callback that comes after this one in the list (`TensorBoard`,
-    `CSVLogger`): the mean score of the epoch's batches, weighted by their rows as Keras weights the loss. Where the
-    layers add their penalty in evaluation too, ``val_isoscore_star`` is logged beside it. A metric that is called
-    ``isoscore_star`` keeps its name.
+    It logs the mean score of the epoch's batches, weighted by their rows like Keras' loss, to ``history`` and to later
+    callbacks in the list (`TensorBoard`, `CSVLogger`). If the layers add their penalty in evaluation too, it also logs
+    ``val_isoscore_star``. A metric named ``isoscore_star`` takes precedence.
 
     Parameters
     ----------
     data : optional
-        What `keras.Model.predict` takes (arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch
-        `DataLoader`): all states that the layers see when the model runs over it, in evaluation mode and without
-        those behind masks, give the covariance Σ_S. Batches stream through; only d² numbers are kept. Without data,
-        Σ_S stays as it is.
+        As for `keras.Model.predict` (arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch `DataLoader`).
+        Σ_S is the covariance of all unmasked states of the layers on it, in evaluation mode, computed in d² memory.
+        Without data Σ_S is not refreshed.
     every : "epoch" or int, default "epoch"
         Refresh before every epoch, or before the first step and then after so many steps.
     layer : IStarRegularizer or sequence of them, optional
-        All of the model by default, nested ones too.
+        By default all of the model, nested ones too.
     batch_size, steps : int, optional
-        As `keras.Model.predict` takes them: ``steps`` bounds how many batches are read. The paper reads 250,000 token
-        states.
+        As for `keras.Model.predict`: ``steps`` bounds the number of batches. The paper reads 250,000 token states.
     per_layer : bool, default False
-        Log ``isoscore_star/<name>`` for each layer, too.
+        Also log ``isoscore_star/<name>`` for each layer.
 
     Attributes
     ----------
     moments : dict of str to isoscore_star.Moments
-        What the last refresh saw, by the name of the layer (with its number, where several have one name).
+        Those of the last refresh, by the layer's name (with its number, if several share one).
 
     Raises
     ------
@@ -85,7 +82,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._evaluation: dict[str, float] = {}
 
     def refresh(self) -> None:
-        """Run the model over the data now, and set Σ_S."""
+        """Run the model over the data, and set Σ_S."""
         model = self.model
         if model is None or self.data is None:
             raise InvalidValueError(
@@ -93,7 +90,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
         observed = {name: layer for name, layer in self._layers.items() if layer.mixes}
         self.moments = {name: Moments() for name in observed}
-        with _kept_in_mode(model), contextlib.ExitStack() as stack:
+        with _preserved_mode(model), contextlib.ExitStack() as stack:
             for name, layer in observed.items():
                 layer.observer = self.moments[name].update
                 stack.callback(setattr, layer, "observer", None)
@@ -102,9 +99,9 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
             layer.set_shrinkage_cov(self.moments[name].cov)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Find the layers."""
-        found = [layer for layer in _compat.all_layers(self.model) if isinstance(layer, IStarRegularizer)]
-        layers = self._given or found
+        """Collect the layers."""
+        every = [layer for layer in _compat.all_layers(self.model) if isinstance(layer, IStarRegularizer)]
+        layers = self._given or every
         names = [layer.name for layer in layers]
         unique = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
         self._layers = dict(zip(unique, layers, strict=True))
@@ -117,14 +114,14 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin new means of the scores, and refresh."""
+        """Reset the mean scores, and refresh."""
         self._in_epoch, self._training, self._evaluation = True, None, {}
         self._reset()
         if self.data is not None and self.every == "epoch":
             self.refresh()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Refresh, if it is time."""
+        """Refresh after every so many steps."""
         if self.data is None or self.every == "epoch":
             return
         self._steps_left -= batch - self._last_batch if batch > self._last_batch else 1
@@ -134,13 +131,13 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._steps_left = int(self.every)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Put the scores of training aside."""
+        """Store the scores of training."""
         if self._in_epoch:
             self._training = self._read()
             self._reset()
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Keep the scores of evaluation."""
+        """Store the scores of evaluation."""
         if self._in_epoch:
             self._evaluation = self._read()
 
@@ -155,7 +152,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
                     logs.update({f"{prefix}isoscore_star/{name}": score for name, score in scores.items()})
 
     def _reset(self) -> None:
-        model = self.model  # asking for it brings the state of a JAX model up to date
+        model = self.model  # access updates the state of a JAX model
         for layer in self._layers.values():
             if model is not None and layer.built:
                 layer.reset_score()
@@ -166,7 +163,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _Probe(keras.Model):  # type: ignore[misc]
-    """Runs a model in evaluation mode for what its layers see, without compiling it, so that they see values."""
+    """Runs a model in evaluation mode, uncompiled, so that its layers get values."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(autocast=False, name="probe")
@@ -180,8 +177,8 @@ class _Probe(keras.Model):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _kept_in_mode(model: Any) -> Iterator[None]:
-    # On torch, predicting leaves every module in evaluation mode; training goes on after this.
+def _preserved_mode(model: Any) -> Iterator[None]:
+    # On torch, predict leaves every module in evaluation mode.
     training = keras.backend.backend() == "torch" and model.training
     yield
     if training:

@@ -1,1 +1,1 @@
-"""What people train with: a loss, a baseline, and the covariance that the loss mixes in."""
+"""The I-STAR loss, its baseline, and its shrinkage covariance."""

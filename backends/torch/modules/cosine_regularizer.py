@@ -1,4 +1,4 @@
-"""`CosineRegularizer`, the mean cosine similarity of hidden states as a penalty: the baseline of I-STAR's paper."""
+"""`CosineRegularizer`, the mean cosine similarity of hidden states as a penalty: I-STAR's baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.distributed import all_sum, process_group
-from isoscore_star.backends.torch.modules.istar_loss import REDUCTIONS
 from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import TrainingLog
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
@@ -19,31 +18,30 @@ from isoscore_star.core import checks, parameters
 class CosineRegularizer(nn.Module):
     """CosReg: λ times the mean cosine similarity of all pairs of hidden states, to be added to a task loss.
 
-    The mean is (‖Σᵢ x̂ᵢ‖² − m)/m², with x̂ᵢ = xᵢ/‖xᵢ‖ and m points: the sum of cosᵢⱼ over i ≠ j, divided by m². That
-    divisor is the one of the paper [1]_ and of the authors of I-STAR, who compare with it [2]_; the mean over the
-    m(m − 1) pairs themselves is larger by m/(m − 1). In time O(m·d), without the m × m matrix of similarities.
+    The mean is (‖Σᵢ x̂ᵢ‖² − m)/m², with x̂ᵢ = xᵢ/‖xᵢ‖ and m points: the sum of cosᵢⱼ over i ≠ j, divided by m² as in
+    the paper [1]_ and by the authors of I-STAR [2]_; the mean over the m(m − 1) pairs is larger by m/(m − 1). It takes
+    O(m·d) time, without the m × m matrix of similarities.
 
     Parameters
     ----------
     lam : float, default 1.0
         λ. Above 0 drives directions apart, below 0 together.
     reduction : {"union", "mean", "none"}, default "union"
-        What several layers give: the loss of the union of their states, the mean of the layers' losses, or all of
-        them, shape (layers,).
+        For several layers: the loss of the union of their states, the mean of the layers' losses, or all of these,
+        shape (layers,).
     skip_embeddings : bool, default False
-        Leave out the first entry of `hidden_states`, which for transformers is the embedding layer's. Has no say where
-        `layers` are chosen.
+        Without `layers`, leave out the first entry of `hidden_states`, the embedding layer of transformers.
     layers : sequence of int, optional
-        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default; the authors
-        of I-STAR take the last one, ``layers=[-1]``.
+        Distinct indices of the layers in `hidden_states`; negative ones count from the end. All by default; the
+        authors of I-STAR take the last one, ``layers=[-1]``.
     sync : {"auto", True, False}, default "auto"
-        Take the mean over the pairs of the global batch, all ranks' states together, whenever `torch.distributed` is
-        initialised (True: it has to be); False takes each rank's own. Ranks exchange d + 2 numbers, not points.
+        Compute the mean over the pairs of the global batch, all ranks' states together, whenever `torch.distributed`
+        is initialised (True requires that); False computes each rank's own. Ranks exchange d + 2 numbers.
 
     Attributes
     ----------
     lam : float
-        May be assigned while training; `isoscore_star.LambdaSchedule` gives a λ for each step.
+        May be assigned while training; `isoscore_star.LambdaSchedule` computes λ for each step.
 
     Raises
     ------
@@ -52,13 +50,11 @@ class CosineRegularizer(nn.Module):
 
     Notes
     -----
-    A zero vector has no direction: its cosine with anything counts as 0, and it gets no gradient. One point or none
-    gives 0 with zero gradient. The points are kept for the backward pass in their own precision; sums are taken in
-    float32 or better, also under autocast.
+    A zero vector has cosine 0 with every other, and no gradient. For one point or none the penalty is 0 with zero
+    gradient. Sums are taken in float32 or better, also under autocast.
 
-    Gao et al. apply the penalty to a table of word embeddings, and that works too:
-    ``CosineRegularizer()(model.get_input_embeddings().weight)``. The mean of a cosine is not isotropy: it only asks
-    for a mean direction near zero, and a cloud on one line through the origin can satisfy it.
+    Gao et al. apply the penalty to word embeddings: ``CosineRegularizer()(model.get_input_embeddings().weight)``. It is
+    no measure of isotropy: a cloud on one line through the origin can have mean cosine 0.
 
     References
     ----------
@@ -91,7 +87,7 @@ class CosineRegularizer(nn.Module):
     ) -> None:
         super().__init__()
         self.lam = parameters.number("lam", lam)
-        self.reduction = parameters.choice("reduction", reduction, REDUCTIONS)
+        self.reduction = parameters.choice("reduction", reduction, ("union", "mean", "none"))
         self.skip_embeddings = skip_embeddings
         self.layers = checked_layers(layers)
         self.sync = checked_sync(sync)
@@ -103,9 +99,9 @@ class CosineRegularizer(nn.Module):
         Parameters
         ----------
         hidden_states : Tensor of shape (batch, tokens, d) or (..., d), or a sequence of such tensors
-            One layer, or what a model returns for ``output_hidden_states=True``; entries that are None are skipped.
+            One layer, or a model's ``hidden_states``; entries that are None are skipped.
         attention_mask : Tensor of shape (batch, tokens), optional
-            1 for tokens, 0 for padding; for all layers alike, or a sequence with one for each entry.
+            1 for tokens, 0 for padding; for all layers, or a sequence with one for each entry.
 
         Returns
         -------
@@ -132,7 +128,7 @@ class CosineRegularizer(nn.Module):
         return losses if self.reduction == "none" else loss
 
     def collect(self) -> dict[str, float]:
-        """Return the means of similarity and loss since the last call, for a log; waits for the device once.
+        """Return the means of similarity and loss since the last call, for a log; waits for the device.
 
         Returns
         -------
@@ -151,22 +147,22 @@ class CosineRegularizer(nn.Module):
         parts = [_summed(points, mask) for points, mask in zip(cloud.clouds, cloud.masks, strict=True)]
         sums = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         if is_distributed(self.sync):
-            sums = _sum_over_ranks(sums)
+            sums = _SumOverRanks.apply(sums, process_group("world"))  # type: ignore[no-untyped-call]
         direction, directed, count = sums[:-2], sums[-2], sums[-1]
         off_diagonal = direction.square().sum() - directed
-        # The difference is rounding, not zero, where there is a single point.
+        # For a single point the difference is rounding.
         return torch.where(count > 1, off_diagonal / count.clamp(min=1).square(), 0)
 
 
 def _summed(points: Tensor, mask: Tensor | None) -> Tensor:
-    """Return Σ x̂ with, behind it, the number of points that have a direction and the number of points."""
+    """Return Σ x̂, the number of points that are not zero, and the number of points, in one vector."""
     direction, directed = _UnitVectors.apply(points, mask)  # type: ignore[no-untyped-call]
     count = direction.new_full((), len(points)) if mask is None else mask.sum(dtype=direction.dtype)
     return torch.cat([direction, torch.stack([directed, count])])
 
 
 def _units(points: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return x̂ and 1/‖x‖, both zero where there is no direction or no point."""
+    """Return x̂ and 1/‖x‖, both zero for zero vectors and masked points."""
     rows = points if points.dtype == torch.float64 else points.float()
     if mask is not None:
         rows = torch.where(mask[:, None], rows, 0)
@@ -177,10 +173,7 @@ def _units(points: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 class _UnitVectors(torch.autograd.Function):
-    """Σ x̂ and how many x̂ it has, which keeps nothing but the points as they came.
-
-    No matrix product stands here, so that autocast finds nothing to lower, forward or backward.
-    """
+    """Σ x̂ and its number of terms, keeping only the points; without matrix products, which autocast would lower."""
 
     generate_vmap_rule = True
 
@@ -202,17 +195,12 @@ class _UnitVectors(torch.autograd.Function):
         return (inverse * (gradient - units * along)).to(points.dtype), None
 
 
-def _sum_over_ranks(sums: Tensor) -> Tensor:
-    result: Tensor = _SumOverRanks.apply(sums, process_group("world"))  # type: ignore[no-untyped-call]
-    return result
-
-
 class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is that of the sum of all ranks' losses, as `IStarLoss` has it."""
+    """All-reduce with the gradient of the sum of all ranks' losses, as for `IStarLoss`."""
 
     @staticmethod
     def forward(sums: Tensor, group: Any) -> Tensor:
-        # Cloned once more, since torch.compile (2.11) takes what was written in place for another output.
+        # Cloned twice, since torch.compile (2.11) returns another output for a tensor that was written in place.
         return all_sum(sums.clone(), group).clone()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""`IStarLoss`, the I-STAR penalty as a module: stored arguments, one score, one penalty."""
+"""`IStarLoss`, the I-STAR penalty as a module."""
 
 from __future__ import annotations
 
@@ -32,40 +32,39 @@ class IStarLoss(nn.Module):
     zeta : float, default 0.2
         ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
-        Σ_S, NumPy or torch; its values are checked here. It can be set later, by assignment to ``shrinkage_cov`` or by
-        `load_state_dict`, but with ζ > 0 not after the first call. A `ShrinkageCovariance` makes and refreshes it.
+        Σ_S, NumPy or torch, whose values are checked; or what computes and refreshes it. With ζ > 0 it has to be set
+        before the first call, here, by assignment or by `load_state_dict`.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
         ``"unbiased"`` needs neither ζ nor Σ_S.
     reduction : {"union", "mean", "none"}, default "union"
-        What several layers give: the loss of the union of their states (as in the paper), the mean of the layers'
-        losses, or all of them, shape (layers,).
+        For several layers: the loss of the union of their states (as in the paper), the mean of the layers' losses, or
+        all of these, shape (layers,).
     skip_embeddings : bool, default False
-        Leave out the first entry of `hidden_states`, which for transformers is the embedding layer's (as in the
-        paper). Has no say where `layers` are chosen.
+        Without `layers`, leave out the first entry of `hidden_states`, the embedding layer of transformers (as in the
+        paper).
     layers : sequence of int, optional
-        Places in `hidden_states` of the layers to take; negative ones count from the end. All by default. No place may
-        be named twice, be it as 1 and as -1.
+        Distinct indices of the layers in `hidden_states`; negative ones count from the end. All by default.
     target : float, optional
-        A wanted score in [0, 1]. The loss is then λ·(log PR/PR*)², with PR the effective dimensions of the score and
-        PR* those of the target: it pulls from either side and rests at the target, with zero gradient there. λ > 0.
+        A target score in [0, 1]. The loss is then λ·(log PR/PR*)², with PR the effective dimensions of the score and
+        PR* those of the target: it has its minimum at the target. λ > 0.
     floor : float, optional
-        For λ < 0, a score in [0, 1] below which the pull stops: the gradient is zero there.
+        For λ < 0, a score in [0, 1] below which the gradient is zero.
     sync : {"auto", True, False}, default "auto"
-        Take the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
-        (True: it has to be); False takes each rank's own.
+        Compute the score of the global batch, all ranks' states together, whenever `torch.distributed` is initialised
+        (True requires that); False computes each rank's own.
     log_layers : bool, default False
-        Let `collect` return each layer's score, too, which costs a product more for each.
+        Also log each layer's score, at the cost of one product each; see `collect`.
     check_values : bool, default False
-        Check values too, at each call; see `isoscore_star.istar_loss`.
+        Check values at each call; see `isoscore_star.istar_loss`.
 
     Attributes
     ----------
     shrinkage_cov : Tensor of shape (d, d) or None
-        Σ_S if it was given as an array: a buffer, which moves and saves with the module, and is no parameter.
+        Σ_S if given as an array: a buffer.
     shrinkage : ShrinkageCovariance or None
-        Σ_S if it was given as that.
+        Σ_S if given as that.
     lam, zeta, target, floor : float
-        May be assigned while training; `isoscore_star.LambdaSchedule` gives a λ for each step.
+        May be assigned while training; `isoscore_star.LambdaSchedule` computes λ for each step.
 
     Raises
     ------
@@ -89,7 +88,7 @@ class IStarLoss(nn.Module):
 
     shrinkage_cov: Tensor | None
 
-    if TYPE_CHECKING:  # what torch declares for every module gives Any
+    if TYPE_CHECKING:  # torch declares Any
 
         def __call__(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
             """Compute the penalty; see `forward`."""
@@ -138,13 +137,13 @@ class IStarLoss(nn.Module):
     def set_shrinkage_cov(self, cov: Any) -> None:
         """Set Σ_S, checking its values.
 
-        Where a `ShrinkageCovariance` was given it is that one's Σ_S (see its `set`), until its policy makes another.
+        With a `ShrinkageCovariance` it replaces that one's Σ_S, until its policy refreshes it.
 
         Parameters
         ----------
         cov : array of shape (d, d)
-            NumPy or torch. Kept in its floating-point dtype (half precision as float32), on the device of the one it
-            replaces, or else its own.
+            NumPy or torch. It keeps its floating-point dtype (half precision becomes float32), and moves to the device
+            of the one that it replaces.
         """
         if self.shrinkage is not None:
             self.shrinkage.set(cov)
@@ -158,9 +157,9 @@ class IStarLoss(nn.Module):
         Parameters
         ----------
         hidden_states : Tensor of shape (batch, tokens, d) or (..., d), or a sequence of such tensors
-            One layer, or what a model returns for ``output_hidden_states=True``; entries that are None are skipped.
+            One layer, or a model's ``hidden_states``; entries that are None are skipped.
         attention_mask : Tensor of shape (batch, tokens), optional
-            1 for tokens, 0 for padding; for all layers alike, or a sequence with one for each entry.
+            1 for tokens, 0 for padding; for all layers, or a sequence with one for each entry.
 
         Returns
         -------
@@ -181,9 +180,12 @@ class IStarLoss(nn.Module):
         if self.reduction == "union":
             score = self._score(chosen.states, chosen.masks, cov)
             result = loss = self._penalty(score)
-            layer_scores = self._scores_by_layer(chosen, cov) if self.log_layers else []
+            layer_scores = []
+            if self.log_layers:
+                with torch.no_grad():
+                    layer_scores = self._scores_by_layer(chosen, cov)
         else:
-            layer_scores = [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+            layer_scores = self._scores_by_layer(chosen, cov)
             losses = torch.stack([self._penalty(score) for score in layer_scores])
             score, loss = torch.stack(layer_scores).mean(), losses.mean()
             result = loss if self.reduction == "mean" else losses
@@ -193,18 +195,17 @@ class IStarLoss(nn.Module):
         return result
 
     def collect(self) -> dict[str, float]:
-        """Return the means of score and loss since the last call, for a log; waits for the device once.
+        """Return the means of score and loss since the last call, for a log; waits for the device.
 
         Returns
         -------
         dict of str to float
             ``"isoscore_star"``, ``"istar_loss"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
-            the layer's place in `hidden_states`. Empty if the loss was not called, or is compiled: compiled code
-            records nothing.
+            the layer's index in `hidden_states`. Empty if the loss was not called, or is compiled.
 
         Notes
         -----
-        Warns once (logger ``"isoscore_star"``) if the score has fallen under a tenth of its value at the start.
+        Warns once (logger ``"isoscore_star"``) if the score falls below a tenth of its first value.
         """
         return self.log.collect()
 
@@ -231,9 +232,8 @@ class IStarLoss(nn.Module):
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
         across = "world" if is_distributed(self.sync) else None
-        _, score = training_score(
-            BACKEND,
-            states,
+        score: Tensor = training_score(
+            checks.points(states, masks, BACKEND),
             cov,
             self.zeta,
             mask=masks,
@@ -241,18 +241,16 @@ class IStarLoss(nn.Module):
             estimator=self.estimator,
             check_values=self.check_values,
         )
-        result: Tensor = score
-        return result
+        return score
 
-    @torch.no_grad()
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None) -> list[Tensor]:
         return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
 
     def _penalty(self, score: Tensor) -> Tensor:
-        self.lam = parameters.number("lam", self.lam)  # which may have been assigned
+        self.lam = parameters.number("lam", self.lam)  # may have been assigned
         self._require_direction()
         if self.target is not None:
-            # Only by chance, and only an unbiased score, lies below 0: less than one effective dimension.
+            # An unbiased score may lie below 0: less than one effective dimension.
             ratio = formulas.dimensions_ratio(score.clamp(min=0), self.target, self.dim)  # type: ignore[arg-type]
             return self.lam * torch.as_tensor(ratio).log().square()
         return self.lam * (1 - (score if self.floor is None else score.clamp(min=self.floor)))
@@ -270,7 +268,7 @@ class IStarLoss(nn.Module):
             )
 
     def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
-        # Only a pass over data chooses states by itself; the other policies are handed those of the loss.
+        # Policies other than "epoch" get the states that the loss selected.
         for name in ("dim", "layers", "skip_embeddings") if shrinkage.policy == "epoch" else ("dim",):
             ours, its = getattr(self, name), getattr(shrinkage, name)
             if ours != its:

@@ -23,39 +23,37 @@ POLICIES = ("epoch", "running", "fixed", "identity")
 
 
 class ShrinkageCovariance(nn.Module):
-    """Σ_S, the covariance that IsoScore* mixes into that of a batch; give it to `IStarLoss` as ``shrinkage_cov``.
+    """Σ_S, the shrinkage covariance of IsoScore*; pass it to `IStarLoss` as ``shrinkage_cov``.
 
     Parameters
     ----------
     dim : int
         Width d of the hidden states.
     policy : {"epoch", "running", "fixed", "identity"}, default "epoch"
-        Where Σ_S comes from. ``"epoch"``: `fit` reads it from data before every epoch, as in the paper.
-        ``"running"``: the average of the training batches' own covariances, without any further pass.
-        ``"identity"``: the same average with each batch's covariance replaced by (tr S/d)·I, which pulls every score
-        towards 1. ``"fixed"``: the one given.
+        Source of Σ_S. ``"epoch"``: `fit` computes it from data before every epoch, as in the paper. ``"running"``: the
+        exponential average of the training batches' covariances. ``"identity"``: the same average of (tr S/d)·I, which
+        pulls every score towards 1. ``"fixed"``: the given one.
     shrinkage_cov : array of shape (d, d), optional
-        Σ_S, or the one to start from; NumPy or torch, its values are checked.
+        Initial Σ_S; NumPy or torch, its values are checked.
     decay : float, default 0.99
-        In the average of ``"running"`` and ``"identity"`` each batch counts this many times what the next one does
-        (below 1). The average is corrected for its start: after the first batch it is that batch's covariance.
+        Decay of the average, in [0, 1). The average is bias-corrected: after the first batch it is that batch's.
     max_points : int, default 250_000
         Token states that `fit` reads, over all layers and all ranks.
     layers : sequence of int, optional
-        Which entries of the hidden states `fit` takes; take the same as the loss. All by default.
+        Indices of the hidden states that `fit` reads, as for the loss. All by default.
     skip_embeddings : bool, default False
         Without `layers`, leave out the first entry in `fit`.
     sync : {"auto", True, False}, default "auto"
-        ``"auto"`` makes Σ_S that of all ranks' points whenever torch.distributed runs with several; True requires
-        that it is initialised; False leaves each rank its own.
+        ``"auto"`` computes Σ_S of all ranks' points whenever torch.distributed runs with several; True requires that
+        it is initialised; False computes each rank's own.
 
     Attributes
     ----------
     cov : Tensor of shape (d, d) or None
-        Σ_S, a buffer that is saved and moves with the module; None until known. Float64 for points (or a
-        `shrinkage_cov`) in float64, else float32, also in a model that is cast to half precision.
+        Σ_S, a buffer; None until known. Float64 for points (or a `shrinkage_cov`) in float64, else float32, also in a
+        model that is cast to half precision.
     averaged : Tensor of shape () or None
-        Weight of all batches in the average, which its correction needs; a buffer.
+        Weight of all batches in the average, for its bias correction; a buffer.
     count : int
         Points that the last `fit` read.
 
@@ -66,8 +64,7 @@ class ShrinkageCovariance(nn.Module):
 
     Notes
     -----
-    `load_state_dict` restores Σ_S bit for bit, also into a fresh module: a run that goes on from a checkpoint equals
-    one that never stopped.
+    `load_state_dict` restores Σ_S exactly, also into a new module.
 
     Examples
     --------
@@ -101,9 +98,7 @@ class ShrinkageCovariance(nn.Module):
         super().__init__()
         self.dim = parameters.dimensions(dim, "dim")
         self.policy = parameters.choice("policy", policy, POLICIES)
-        self.decay = parameters.number("decay", decay, 0.0, 1.0)
-        if self.decay == 1:
-            raise InvalidValueError("decay", "expected a number in [0, 1); 1 would never take a batch in")
+        self.decay = parameters.decay("decay", decay)
         self.max_points = _points_wanted(max_points)
         self.layers = checked_layers(layers)
         self.skip_embeddings = skip_embeddings
@@ -120,7 +115,7 @@ class ShrinkageCovariance(nn.Module):
         Parameters
         ----------
         cov : array of shape (d, d)
-            NumPy or torch; kept on the device of the one that it replaces, or else its own.
+            NumPy or torch; it moves to the device of the one that it replaces.
         """
         tensor = constant_covariance(cov, self.dim)
         self._start(tensor if self.cov is None else tensor.to(self.cov.device))
@@ -163,26 +158,24 @@ class ShrinkageCovariance(nn.Module):
         forward: Forward | None = None,
         progress: bool | Callable[[int, int], object] = False,
     ) -> ShrinkageCovariance:
-        """Read Σ_S from the model's hidden states on data.
+        """Compute Σ_S from the model's hidden states on data.
 
-        The model runs in evaluation mode and without gradients; each of its modules gets its own mode back, also
-        after an exception. Points stream through one (d, d) matrix. The random generators of Python, NumPy and torch
-        (and the loader's own ``generator``) are put back, so that training goes on as if nothing had been read.
+        The model runs in evaluation mode and without gradients, in d² memory. The modules' modes and the random
+        generators of Python, NumPy, torch and the loader are restored.
 
         Parameters
         ----------
         model : nn.Module
-            Called as ``model(**batch, output_hidden_states=True).hidden_states``, without the batch's labels. A
-            DistributedDataParallel is called as the module inside it.
+            Called as ``model(**batch, output_hidden_states=True).hidden_states``, without the batch's labels. Of a
+            DistributedDataParallel the inner module is called.
         batches : iterable of mappings, or of anything with `forward`
-            Brought to the model's device. States behind the padding of ``attention_mask`` do not count. Not shuffled,
-            it gives the same points at every epoch.
+            Moved to the model's device. States that ``attention_mask`` marks as padding are left out.
         max_points : int, optional
-            Instead of the module's own. The last batch is cut, evenly over the layers, so that the count is exact;
-            with fewer points in all, `batches` is read once. Each rank reads its part of them.
+            Overrides the module's own. The last batch is cut, evenly over the layers, so that the count is exact;
+            `batches` is read at most once. Each rank reads its part of the points.
         forward : callable, optional
-            ``forward(model, batch)`` gives hidden states (a tensor or a sequence) and their attention mask (or None),
-            for models that want other arguments or return their states otherwise; see also `HiddenStates`.
+            ``forward(model, batch)`` returns hidden states (a tensor or a sequence) and their attention mask (or None),
+            for models with another signature or output; see also `HiddenStates`.
         progress : bool or callable, default False
             True shows a bar if `rich` is installed; a callable gets (points read, points wanted) after every batch.
 
@@ -196,21 +189,24 @@ class ShrinkageCovariance(nn.Module):
         InvalidValueError
             For policy ``"fixed"``, if the model returns no hidden states, or if these or the mask do not fit.
         DegenerateDataError
-            If fewer than two points came, or all are identical.
+            If there are fewer than two points, or all are identical.
 
         Notes
         -----
-        In a distributed run every rank has to call it, with its own part of the data; the moments are summed over the
-        ranks. A fully sharded model needs as many batches on every rank.
+        In a distributed run every rank has to call it, with its own part of the data. A fully sharded model needs the
+        same number of batches on every rank.
         """
         if self.policy == "fixed":
             raise InvalidValueError(
                 "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
         together = is_distributed(self.sync)
-        wanted = _points_of_rank(self.max_points if max_points is None else _points_wanted(max_points), together)
+        wanted = self.max_points if max_points is None else _points_wanted(max_points)
+        if together:  # this rank's part
+            each, rest = divmod(wanted, dist.get_world_size())
+            wanted = each + (dist.get_rank() < rest)
         if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module  # whose forward pass would broadcast buffers, and wait for ranks that read no more
+            model = model.module  # DDP's forward pass broadcasts buffers, and waits for ranks that read no more
         device, dtype = place(model)
         moments = StreamingMoments(self.dim, device)
         # Even an iterator over an unshuffled DataLoader draws a number from torch's generator.
@@ -238,14 +234,14 @@ class ShrinkageCovariance(nn.Module):
 
     @torch.no_grad()
     def update(self, layers: Sequence[Tensor], masks: Sequence[Any]) -> None:
-        """Take a training batch into the average; for the policies ``"epoch"`` and ``"fixed"`` nothing happens.
+        """Add a training batch to the average of the policies ``"running"`` and ``"identity"``.
 
-        `IStarLoss` calls it while training, before it computes the score. It never waits for the device.
+        `IStarLoss` calls it in training mode, before it computes the score. It never waits for the device.
 
         Parameters
         ----------
         layers : sequence of Tensor, each of shape (..., d)
-            Their union is the batch. One without two points leaves Σ_S as it is.
+            Their union is the batch. With fewer than two points Σ_S stays unchanged.
         masks : sequence of array or None
             One for each.
         """
@@ -263,7 +259,7 @@ class ShrinkageCovariance(nn.Module):
         step = (count > 1).to(averaged.dtype) * (1 - self.decay)
         averaged = averaged * (1 - step) + step
         step = step / torch.where(averaged > 0, averaged, 1)
-        # New tensors, since a backward pass may still need the old ones.
+        # Not in place, since a backward pass may still need the old tensors.
         self.cov, self.averaged = old + step * (cov.to(old.dtype) - old), averaged
 
     def extra_repr(self) -> str:
@@ -282,7 +278,7 @@ class ShrinkageCovariance(nn.Module):
         return torch.eye(self.dim, dtype=cov.dtype, device=cov.device) * (cov.trace() / self.dim)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShrinkageCovariance:
-        # A model that is cast to half precision would round Σ_S, for good.
+        # Casting a model to half precision must not round Σ_S.
         before = {name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in before.items():
@@ -298,13 +294,13 @@ class ShrinkageCovariance(nn.Module):
                 if self.policy != "fixed":
                     setattr(self, name, None)  # saved before it was known
             elif own is None or own.dtype != saved.dtype:
-                # What is still None takes part in no loading, and another precision would round.
+                # Nothing is loaded into None, and another precision would round.
                 setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def constant_covariance(cov: Any, dim: int) -> Tensor:
-    """Return Σ_S as a tensor of its own without gradient, checking its values."""
+    """Check Σ_S, values too, and return a copy without gradient."""
     matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, dim)
     value_checks.covariance_values("shrinkage_cov", matrix, BACKEND)
     tensor = torch.as_tensor(matrix).detach().clone()
@@ -318,11 +314,3 @@ def _points_wanted(max_points: Any) -> int:
     if max_points < 2:
         raise InvalidValueError("max_points", f"a covariance needs at least 2 points; got {max_points}")
     return int(max_points)
-
-
-def _points_of_rank(points: int, together: bool) -> int:
-    """Return how many of the points this rank reads."""
-    if not together:
-        return points
-    each, left = divmod(points, dist.get_world_size())
-    return each + (dist.get_rank() < left)

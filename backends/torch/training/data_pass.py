@@ -1,4 +1,4 @@
-"""A pass of a torch model over data: what `ShrinkageCovariance.fit` is made of."""
+"""A pass of a torch model over data, for `ShrinkageCovariance.fit`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from isoscore_star.backends.torch.training.sync import is_distributed
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 Forward = Callable[[Any, Any], tuple[Any, Any]]
-"""What gives hidden states and their mask for a model and a batch."""
+"""Returns hidden states and their mask, given a model and a batch."""
 
 LABELS = ("labels", "label", "label_ids")
-"""Names in a batch that a model must not get, since it would compute a loss."""
+"""Names in a batch that are withheld from the model, which would compute a loss."""
 
 
 def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return where the model computes, and whether in float64 or less."""
+    """Return the model's device, and float64 or float32."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             return tensor.device, torch.float64 if tensor.dtype == torch.float64 else torch.float32
@@ -33,7 +33,7 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 @contextlib.contextmanager
 def progress_of(progress: Any, wanted: int) -> Iterator[Callable[[int, int], object]]:
-    """Return what is called with (points read, points wanted): the given callable, or the update of a bar."""
+    """Return a callable for (points read, points wanted): the given one, or a bar's update."""
     if callable(progress):
         yield progress
         return
@@ -49,7 +49,7 @@ def progress_of(progress: Any, wanted: int) -> Iterator[Callable[[int, int], obj
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """Bring a batch to the device; mappings become dicts."""
+    """Move a batch to the device; mappings become dicts."""
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, Mapping):
@@ -95,7 +95,7 @@ def hidden_states_of(model: nn.Module, batch: Any, forward: Forward | None) -> t
 
 
 def cut(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], wanted: int) -> list[Tensor | None]:
-    """Leave out what is more than wanted, from the end of every layer alike."""
+    """Mask points beyond `wanted`, at the end of every layer."""
     if sum(map(len, clouds)) <= wanted:
         return list(masks)
     keeps = [

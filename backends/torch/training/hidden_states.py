@@ -1,9 +1,8 @@
-"""`HiddenStates`: the hidden states of a torch model that does not return them, by forward hooks."""
+"""`HiddenStates`: a torch model's hidden states, by forward hooks."""
 
 from __future__ import annotations
 
 import difflib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,26 +15,24 @@ from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 
 class HiddenStates:
-    """Collects what layers of a model put out, for models that do not return their hidden states.
+    """Collects the outputs of layers, for models that do not return their hidden states.
 
     Parameters
     ----------
     model : nn.Module
-        The model that will be called. In evaluation without gradients only the last call's states are kept, so that
-        nothing piles up.
+        The model. Without gradients only the last call's states are kept.
     layers : str, nn.Module, or sequence of them, optional
-        Names as in ``model.named_modules()``, in which ``*`` stands for one part of a name or a piece of it
-        (``"encoder.layer.*"`` is every layer, but nothing inside one), or the modules themselves. By default the
-        model's own list of layers, if it has just one.
+        Names as in ``model.named_modules()``, in which ``*`` matches within one part of a name (``"encoder.layer.*"``
+        is every layer, but nothing inside one), or modules. By default the model's list of layers, if it has one.
 
     Attributes
     ----------
     names : list of str
         Names of the layers that have hooks.
     recording : bool
-        Set it to False to let calls of the model pass unseen.
+        Set it to False to ignore calls of the model.
     taken : list of str
-        Names of the layers whose states the last `take` gave, in its order; `StateMasks` wants them.
+        Names of the layers of the states in the last `take`, for `StateMasks`.
 
     Raises
     ------
@@ -43,15 +40,13 @@ class HiddenStates:
         If a name matches nothing (close names are listed), a module is no part of the model, or, without `layers`,
         the model has no list of layers or several.
     InvalidTypeError
-        If `layers` holds anything else, or a layer puts out no tensor.
+        If `layers` holds anything else, or a layer's output is no tensor.
 
     Notes
     -----
-    `take` gives the tensors as they are (of a tuple the first entry): on their device, in their dtype, with their
-    gradient. They come in the order of the calls: a module that is called several times (ALBERT's shared layer) gives
-    so many. For BERT-like encoders they equal ``hidden_states[1:]`` of ``output_hidden_states=True``. GPT-2, Llama and
-    other models with a final norm return the last of these only after that norm, while the hook sees it before; hook
-    the norm too, or instead of the last layer, to have both alike.
+    `take` returns the tensors (of a tuple the first entry) with their gradient, in the order of the calls: one for each
+    call of a module. For BERT-like encoders they equal ``hidden_states[1:]`` of ``output_hidden_states=True``. GPT-2,
+    Llama and other models with a final norm return the last of these after that norm; to get that, hook the norm.
 
     Gradient checkpointing runs layers again in the backward pass; those runs are not recorded.
 
@@ -81,7 +76,7 @@ class HiddenStates:
         self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in hooked.items()]
 
     def take(self) -> list[Tensor]:
-        """Return the states of the calls since the last `take`, and forget them.
+        """Return the states of the calls since the last `take`, and delete them here.
 
         Returns
         -------
@@ -114,13 +109,13 @@ class HiddenStates:
         return states
 
     def clear(self) -> None:
-        """Forget the states without giving them."""
+        """Delete the states."""
         self._states, self._cut_off = [], None
-        # Layers may run without a call of the model, whose hook would set it.
+        # Layers may run without a call of the model, whose hook sets it.
         self._with_grad = torch.is_grad_enabled()
 
     def close(self) -> None:
-        """Remove the hooks and forget the states."""
+        """Remove the hooks and delete the states."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -136,8 +131,8 @@ class HiddenStates:
         return f"HiddenStates({_listed(self.names)})"
 
     def _begin(self) -> None:
-        # Calls with gradients add up until they are taken (a pair of sentences is two calls); others would pile up
-        # through a whole evaluation, which nobody takes.
+        # Calls with gradients add up until `take` (a pair of sentences is two calls), others would through a whole
+        # evaluation.
         with_grad = torch.is_grad_enabled()
         if not (with_grad and self._with_grad):
             self.clear()
@@ -163,7 +158,7 @@ class HiddenStates:
 
 
 class _Hook:
-    """A hook of which copies, of a copied or saved model, do nothing."""
+    """A hook whose copies, in a copied or saved model, do nothing."""
 
     def __init__(self, states: HiddenStates | None = None, name: str | None = None) -> None:
         self.states = states
@@ -187,8 +182,8 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, (tuple, list)) and output else output
 
 
-def _find(model: nn.Module, layers: Any) -> OrderedDict[nn.Module, str]:
-    """Return the chosen modules with their names, each once, in the order asked for."""
+def _find(model: nn.Module, layers: Any) -> dict[nn.Module, str]:
+    """Return the chosen modules with their names, without duplicates, in the given order."""
     names = dict(model.named_modules(remove_duplicate=False))
     if layers is None:
         layers = _own_list(names)
@@ -196,13 +191,13 @@ def _find(model: nn.Module, layers: Any) -> OrderedDict[nn.Module, str]:
         layers = [layers]
     if not isinstance(layers, Iterable):
         raise InvalidTypeError("layers", f"expected names, modules or a sequence of them; got {type(layers).__name__}")
-    found: OrderedDict[nn.Module, str] = OrderedDict()
+    chosen: dict[nn.Module, str] = {}
     for layer in layers:
         for name in _matching(layer, names):
-            found.setdefault(names[name], name)
-    if not found:
+            chosen.setdefault(names[name], name)
+    if not chosen:
         raise InvalidValueError("layers", "expected at least one name or module; got none")
-    return found
+    return chosen
 
 
 def _matching(layer: Any, names: dict[str, nn.Module]) -> list[str]:
@@ -233,7 +228,7 @@ def _close_names(layer: str, names: Iterable[str]) -> str:
 
 
 def _own_list(names: dict[str, nn.Module]) -> list[nn.Module]:
-    """Find the one list of layers: a ModuleList of modules of one class, which have parts, not inside another."""
+    """Return the only outermost ModuleList of modules of one class that have submodules."""
     lists = {
         name: module
         for name, module in names.items()

@@ -1,4 +1,4 @@
-"""Which of a model's hidden states a torch loss takes, and with which mask."""
+"""Selection of a model's hidden states and their masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 
 class Layers(NamedTuple):
-    """Chosen layers: their places in what was given, their states and their masks."""
+    """Selected layers: their indices, states and masks."""
 
     indices: list[int]
     states: list[Tensor]
@@ -26,7 +26,7 @@ def select_layers(
     layers: Sequence[int] | None = None,
     skip_embeddings: bool = False,
 ) -> Layers:
-    """Choose layers from one tensor, or from what a model returns for ``output_hidden_states=True``.
+    """Select layers from one tensor, or from a model's ``hidden_states``.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def select_layers(
     attention_mask : array, or sequence of arrays or None, optional
         One mask for all entries, or one for each.
     layers : sequence of int, optional
-        Places of the entries to take, negative ones counted from the end; all by default.
+        Indices of the entries, negative ones counted from the end; all by default.
     skip_embeddings : bool, default False
         Without `layers`, leave out the first entry.
 
@@ -47,8 +47,8 @@ def select_layers(
     Raises
     ------
     InvalidValueError
-        If the masks are not as many as the entries, a place does not exist, is None or is named twice, as by -1 and 1
-        where there are two, or nothing is left.
+        If masks and entries differ in number, an index does not exist, repeats another (as -1 and 1 of two) or selects
+        None, or nothing is left.
     """
     states = list(hidden_states) if isinstance(hidden_states, Sequence) else [hidden_states]
     masks = list(attention_mask) if isinstance(attention_mask, Sequence) else [attention_mask] * len(states)
@@ -66,8 +66,7 @@ def select_layers(
             )
     indices = list(range(1 if skip_embeddings else 0, len(states)))
     if layers is not None:
-        indices = [_place(layer, states) for layer in layers]
-        _require_distinct(layers, indices)
+        indices = _indices(layers, states)
     indices = [index for index in indices if states[index] is not None]
     if not indices:
         raise InvalidValueError(
@@ -82,7 +81,8 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     """Require distinct integers, at least one, or None."""
     if layers is None:
         return None
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes)) or not all(map(_is_place, layers)):
+    integers = isinstance(layers, Iterable) and not isinstance(layers, (str, bytes))
+    if not (integers and all(isinstance(i, Integral) and not isinstance(i, bool) for i in layers)):
         raise InvalidTypeError(
             "layers",
             f"expected a list of integers, the places of hidden states; got {layers!r}. For one layer give [-1]",
@@ -93,30 +93,24 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     return places
 
 
-def _require_distinct(layers: Sequence[int], indices: list[int]) -> None:
-    seen: dict[int, int] = {}
-    for layer, index in zip(layers, indices, strict=True):
-        if index in seen:
+def _indices(layers: Sequence[int], states: list[Any]) -> list[int]:
+    """Return the indices, from 0, of entries that exist and are distinct."""
+    chosen: dict[int, int] = {}
+    for layer in layers:
+        if not -len(states) <= layer < len(states):
             raise InvalidValueError(
                 "layers",
-                f"{seen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
+                f"there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
+                "transformer's first is the embedding layer)",
+            )
+        index = layer % len(states)
+        if states[index] is None:
+            raise InvalidValueError("layers", f"entry {layer} of hidden_states is None; let the model return it")
+        if index in chosen:
+            raise InvalidValueError(
+                "layers",
+                f"{chosen[index]} and {layer} are the same entry {index} of hidden_states, which would count "
                 "twice. Leave one of them out",
             )
-        seen[index] = layer
-
-
-def _is_place(layer: Any) -> bool:
-    return isinstance(layer, Integral) and not isinstance(layer, bool)
-
-
-def _place(layer: int, states: list[Any]) -> int:
-    if not -len(states) <= layer < len(states):
-        raise InvalidValueError(
-            "layers",
-            f"there is no entry {layer}; hidden_states has {len(states)} (0 to {len(states) - 1}, of which a "
-            "transformer's first is the embedding layer)",
-        )
-    index = layer % len(states)
-    if states[index] is None:
-        raise InvalidValueError("layers", f"entry {layer} of hidden_states is None; let the model return it")
-    return index
+        chosen[index] = layer
+    return list(chosen)

@@ -1,4 +1,4 @@
-"""Means of what a torch loss computes while it trains, without making the host wait for the device at every step."""
+"""Means of a loss's values over steps, summed on the device."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 LOGGER = logging.getLogger("isoscore_star")
 
 COLLAPSE = 0.1
-"""Fraction of its value at the start under which a score counts as collapsed."""
+"""Fraction of its first value below which a score has collapsed."""
 
 
 class TrainingLog(nn.Module):
-    """Sums of what was recorded since the last `collect`, on the device, and the watched score's value at the start.
+    """Sums of the values recorded since the last `collect`, on the device, and the watched score's first value.
 
     Parameters
     ----------
     watched : str, optional
-        Name of the value whose fall under a tenth of its start is warned of, once.
+        Name of the value of whose fall below a tenth of its start is warned, once.
 
     Attributes
     ----------
     start : Tensor of shape () or None
-        The watched value when it was first recorded in training mode, a buffer that is saved, so that a run that goes
-        on from a checkpoint compares with the same start. One that is not above 0 (NaN, say) is given up for the next.
+        The first watched value in training mode, a buffer. One that is not above 0 (such as NaN) is replaced by the
+        next.
     """
 
     start: Tensor | None
@@ -42,7 +42,7 @@ class TrainingLog(nn.Module):
         self._counts: dict[str, int] = {}
 
     def record(self, values: Mapping[str, Tensor]) -> None:
-        """Add 0-d tensors by name. Nothing is recorded where values are not real: compiled, or under `torch.func`."""
+        """Add 0-d tensors by name; nothing in compiled code or under `torch.func`, where values are not known."""
         if torch.compiler.is_compiling() or not all(_is_real(value) for value in values.values()):
             return
         for name, value in values.items():
@@ -53,7 +53,7 @@ class TrainingLog(nn.Module):
             self.start = values[self.watched].detach().clone()
 
     def collect(self) -> dict[str, float]:
-        """Return the means since the last call and forget them; waits for the device once.
+        """Return the means since the last call and reset them; waits for the device.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class TrainingLog(nn.Module):
 
 
 def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Make a place for a buffer that is still None, without which torch loads nothing into it."""
+    """Create a buffer that is still None, into which torch would load nothing."""
     saved = state_dict.get(prefix + name)
     if saved is not None and getattr(module, name) is None:
         setattr(module, name, torch.zeros_like(saved))
@@ -102,6 +102,6 @@ def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, 
 def _is_real(value: Tensor) -> bool:
     try:
         value.data_ptr()
-    except RuntimeError:  # what a tensor inside torch.func's transforms answers, which must not outlive them
+    except RuntimeError:  # of a tensor inside torch.func's transformations, which must not outlive them
         return False
     return True

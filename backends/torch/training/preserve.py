@@ -1,4 +1,4 @@
-"""Evaluation in the midst of training that leaves no trace in it: modules keep their modes, generators their states."""
+"""Evaluation during training that preserves modules' modes and generators' states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode inside a with block; each of its modules gets its own mode back.
+    """Put a model in evaluation mode inside a with block, and restore each module's mode.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         The model.
     """
     modes = [(module, module.training) for module in model.modules()]
-    # In evaluation nn.TransformerEncoder hands padded batches on as nested tensors, which no mask fits, and cuts off
-    # what no sequence fills (pytorch/pytorch#97111, open as of torch 2.13).
+    # In evaluation mode nn.TransformerEncoder converts padded batches to nested tensors, which no mask fits, and drops
+    # columns that no sequence fills (pytorch/pytorch#97111, open as of torch 2.13).
     fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
         model.eval()
@@ -37,23 +37,23 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def preserve_rng_state(device: torch.device | None = None, loader: Any = None) -> Iterator[None]:
-    """Put random generators back at the end of a with block: those of Python, NumPy and torch.
+    """Restore the random generators of Python, NumPy and torch at the end of a with block.
 
     Parameters
     ----------
     device : torch.device, optional
-        Besides the CPU, the device whose generator is put back; only that of a CUDA device is.
+        A CUDA device whose generator is restored too.
     loader : object, optional
-        Batches whose own ``generator``, if they have one, is put back, too.
+        An object whose ``generator``, if it has one, is restored too.
     """
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    own = getattr(loader, "generator", None)
-    of_loader = own.get_state() if isinstance(own, torch.Generator) else None
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    generator = getattr(loader, "generator", None)
+    loader_state = generator.get_state() if isinstance(generator, torch.Generator) else None
     try:
         with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
             yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)  # noqa: NPY002
-        if isinstance(own, torch.Generator) and of_loader is not None:
-            own.set_state(of_loader)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        if isinstance(generator, torch.Generator) and loader_state is not None:
+            generator.set_state(loader_state)

@@ -1,4 +1,4 @@
-"""`StateMasks`: which of a model's hidden states are points, where its mask is not shaped like them."""
+"""`StateMasks`: masks shaped like a model's hidden states."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 
 CLOSED = -9e3
-"""Entries of an additive mask from here down close; -1e4, which is -9,984 in bfloat16, is the weakest in use."""
+"""Entries of an additive mask up to this mask; -1e4, which is -9,984 in bfloat16, is the weakest in use."""
 
 
 class StateMasks:
-    """Makes a mask for each layer of a model, shaped like its states: which of them are points.
+    """Computes a mask for each layer of a model, shaped like its states.
 
     Parameters
     ----------
     model : nn.Module
         The model, in any wrapper.
     mask : str, callable or False, optional
-        A name in the inputs instead of ``"attention_mask"``; a function ``(inputs, outputs)`` that gives a mask, None,
-        or a sequence with one for each layer; or False, where all states are points.
+        A name in the inputs instead of ``"attention_mask"``; a function ``(inputs, outputs)`` that returns a mask,
+        None, or a sequence with one for each layer; or False, where all states are points.
     option : str, default "mask"
-        How the caller's users know `mask`, for messages.
+        The caller's name for `mask` in messages.
 
     Raises
     ------
@@ -36,17 +36,17 @@ class StateMasks:
 
     Notes
     -----
-    A mask is taken as it is if it has the shape of the states. These others are known:
+    A mask with the shape of the states stays unchanged. These others are converted:
 
     - multiple choice: (batch, choices, length) for states of (batch · choices, length);
     - attention patterns: (batch, 1 or heads, length, length) or (batch, length, length), of zeros and ones, booleans,
-      or additive (0 and large negative numbers): a state counts if any place attends to it;
-    - prompt tuning (PEFT): the virtual tokens in front of a sequence are none of its own, and do not count;
-    - speech (wav2vec 2.0, Whisper, ...): samples for frames, by the model's own count of frames;
-    - Funnel: pooled as the model pools it; BigBird: without the places that fill the last block up.
+      or additive (0 and large negative numbers): a state counts if any position attends to it;
+    - prompt tuning (PEFT): the virtual tokens in front of a sequence do not count;
+    - speech (wav2vec 2.0, Whisper, ...): from samples to frames, by the model's own lengths;
+    - Funnel: pooled as by the model; BigBird: without the padding of the last block.
 
-    An encoder-decoder's decoder has ``decoder_attention_mask``, or else the labels that are not -100. A tower for
-    images has no mask: all its states count.
+    An encoder-decoder's decoder has ``decoder_attention_mask``, or else the labels that are not -100. All states of an
+    image tower count.
 
     Examples
     --------
@@ -80,11 +80,11 @@ class StateMasks:
         states : sequence of Tensor, each of shape (..., d), or None
             The hidden states.
         inputs : mapping, or anything with a `mask` that is a function or False
-            What the model was called with; of a tuple or list the first entry, if that is a mapping.
+            The model's inputs; of a tuple or list the first entry, if that is a mapping.
         outputs : object, optional
-            What came out, for a function.
+            The model's outputs, for a function.
         names : sequence of str, optional
-            Where each of the states comes from: names of layers (`HiddenStates.taken`), or of outputs.
+            Name of each of the states' layer (`HiddenStates.taken`) or output.
 
         Returns
         -------
@@ -94,28 +94,29 @@ class StateMasks:
         Raises
         ------
         InvalidValueError
-            If a mask does not fit, and it is not known how to make it, or there is none of the name.
+            If a mask cannot be converted, or the inputs lack it.
         """
         if self.mask is False:
             return [None] * len(states)
-        given: Sequence[Any]
+        raw: Sequence[Any]
         if callable(self.mask):
             returned = self.mask(inputs, outputs)
-            given = returned if isinstance(returned, (tuple, list)) else [returned] * len(states)
-            if len(given) != len(states):
+            raw = returned if isinstance(returned, (tuple, list)) else [returned] * len(states)
+            if len(raw) != len(states):
                 raise InvalidValueError(
                     self.option,
-                    f"expected one mask, or one for each of the {len(states)} layers; the function gave {len(given)}",
+                    f"expected one mask, or one for each of the {len(states)} layers; the function gave {len(raw)}",
                 )
         else:
-            given = self._from_inputs(_mapping(inputs), states, names)
+            first = inputs[0] if isinstance(inputs, (tuple, list)) and inputs else inputs
+            raw = self._from_inputs(first if isinstance(first, Mapping) else None, states, names)
         fitted: dict[tuple[int, torch.Size], Tensor] = {}
         masks: list[Tensor | None] = []
-        for layer, mask in zip(states, given, strict=True):
+        for layer, mask in zip(states, raw, strict=True):
             if layer is None or mask is None:
                 masks.append(None)
                 continue
-            # The very same tensor for layers of one shape, by which the score knows to look through it once.
+            # The same tensor for layers of one shape, so that its points are counted once.
             key = (id(mask), layer.shape[:-1])
             if key not in fitted:
                 fitted[key] = self._fitted(mask, layer)
@@ -140,9 +141,10 @@ class StateMasks:
         decoder: Any = None
         masks: list[Any] = []
         for name, layer in zip(names, states, strict=True):
-            if _in_tower_for_images(name):
+            parts = name.split(".")
+            if any(part.startswith(("vision", "visual", "image")) for part in parts):
                 masks.append(None)
-            elif decoding and _in_decoder(name):
+            elif decoding and any(part.startswith("decoder") for part in parts):
                 decoder = self._decoder_mask(inputs, layer) if decoder is None else decoder
                 masks.append(decoder)
             else:
@@ -153,8 +155,7 @@ class StateMasks:
         mask, labels = inputs.get("decoder_attention_mask"), inputs.get("labels")
         if mask is not None or states is None or not isinstance(labels, Tensor):
             return mask
-        labelled = labels != -100
-        return next(self._fits(labelled, states.shape[:-1]), None)
+        return next(self._fits(labels != -100, states.shape[:-1]), None)
 
     def _fitted(self, mask: Any, states: Tensor) -> Tensor:
         shape = states.shape[:-1]
@@ -172,7 +173,7 @@ class StateMasks:
         return fit
 
     def _fits(self, mask: Tensor, shape: torch.Size) -> Iterator[Tensor]:
-        """Return what the mask becomes, in the shape, by each way that leads there."""
+        """Yield conversions of the mask to the shape."""
         if mask.shape == shape:
             yield _open(mask)
         elif mask.ndim == 4 or (mask.ndim == 3 and len(mask) == shape[0]):
@@ -186,7 +187,8 @@ class StateMasks:
     def _by_the_model(self, mask: Tensor, length: int) -> Iterator[Tensor]:
         more = length - mask.shape[1]
         for module in self._all_modules():
-            for config in _values(getattr(module, "peft_config", None)):
+            configs = getattr(module, "peft_config", None)
+            for config in configs.values() if isinstance(configs, Mapping) else ():
                 if more > 0 and getattr(config, "num_virtual_tokens", None) == more:
                     yield F.pad(mask, (more, 0))
             config = getattr(module, "config", None)
@@ -212,53 +214,36 @@ def _takes_two(mask: Any) -> bool:
         inspect.signature(mask).bind(None, None)
     except TypeError:
         return False
-    except ValueError:  # what has no signature to look at
+    except ValueError:  # without a signature
         pass
     return True
 
 
-def _mapping(inputs: Any) -> Mapping[str, Any] | None:
-    first = inputs[0] if isinstance(inputs, (tuple, list)) and inputs else inputs
-    return first if isinstance(first, Mapping) else None
-
-
-def _values(configs: Any) -> Sequence[Any]:
-    return list(configs.values()) if isinstance(configs, Mapping) else []
-
-
-def _in_decoder(name: str) -> bool:
-    return any(part.startswith("decoder") for part in name.split("."))
-
-
-def _in_tower_for_images(name: str) -> bool:
-    return any(part.startswith(("vision", "visual", "image")) for part in name.split("."))
-
-
 def _open(mask: Tensor, *, pattern: bool = False) -> Tensor:
-    """Return ones and zeros for an additive mask, and any other as it is."""
+    """Convert a floating-point mask, additive or not, to booleans."""
     if not mask.is_floating_point():
         return mask
     additive = (mask < 0).any()
-    if pattern:  # in which nothing is closed, while a mask of zeros and ones opens something
+    if pattern:  # all zeros: an additive pattern that masks nothing
         additive = additive | ~(mask > 0).any()
     return torch.where(additive, mask > CLOSED, mask != 0)
 
 
 def _attended(pattern: Tensor) -> Tensor:
-    """Return (batch, keys): whether any place attends to a key, of (batch, [heads,] queries, keys)."""
+    """Return (batch, keys): whether any query attends to a key, of (batch, [heads,] queries, keys)."""
     rows = (pattern != 0).any(1) if pattern.ndim == 4 else pattern != 0
-    # A place that may attend to nothing is often let attend to everything, since a softmax needs something. Only the
-    # last one does so by itself in a causal pattern.
+    # A query without keys often attends to all, since a softmax needs some. In a causal pattern only the last query
+    # attends to all.
     informative = rows & ~rows.all(-1, keepdim=True)
     return informative.any(1) | rows[:, -1]
 
 
 def _frames(lengths_of: Callable[..., Any], mask: Tensor, length: int) -> Iterator[Tensor]:
-    """Return which frames come from samples that count, if the model makes so many of so many samples."""
+    """Yield the mask of frames from that of samples, if the model's lengths fit."""
     accepted = inspect.signature(lengths_of).parameters
     if not accepted:
         return
-    # The states are those before an adapter that shortens them once more.
+    # The states come before the adapter, which shortens them again.
     more = {"add_adapter": False} if "add_adapter" in accepted else {}
     whole = lengths_of(torch.tensor([mask.shape[1]]), **more)
     if isinstance(whole, Tensor) and whole.tolist() == [length]:
@@ -267,7 +252,7 @@ def _frames(lengths_of: Callable[..., Any], mask: Tensor, length: int) -> Iterat
 
 
 def _pooled(pool: Callable[..., Tensor], mask: Tensor, length: int) -> Tensor:
-    """Pool as often as the states were; a pooled state counts if all that it was made of do."""
+    """Pool as often as the states were; a pooled state counts if all its states do."""
     pooled, before = mask.to(torch.float32), length + 1
     while length < pooled.shape[1] != before:
         before = pooled.shape[1]

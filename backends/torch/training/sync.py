@@ -1,4 +1,4 @@
-"""Whether to compute with all ranks of a distributed run together, and a rank's part of data that all have."""
+"""Whether to compute over all ranks of a distributed run, and a rank's part of common data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checked_sync(sync: str | bool) -> str | bool:
 
 
 def is_distributed(sync: str | bool = "auto") -> bool:
-    """Return whether to compute with all ranks of a distributed run together.
+    """Return whether to compute over all ranks of a distributed run.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def is_distributed(sync: str | bool = "auto") -> bool:
 
 
 class RankPart:
-    """A rank's part of data that all have in the same order; without a distributed run all of it.
+    """A rank's part of data that all ranks have in the same order; without a distributed run all of it.
 
     Parameters
     ----------
     data : iterable
-        Batches, or texts. Its ``generator``, if it has one, is the part's, too.
+        Batches, or texts. Its ``generator``, if any, is kept.
     sync : {"auto", True, False}, default "auto"
         As `is_distributed` takes it.
     """

@@ -16,6 +16,7 @@ from adapters import ROOT, random_cov
 
 import isoscore_star as iso
 from isoscore_star import reference
+from isoscore_star.validation import ADAPTERS
 
 jax = pytest.importorskip("jax")
 
@@ -206,6 +207,6 @@ class TestTwoDevices:
             assert float(score) == pytest.approx(expected, abs=1e-12)
 
     def test_names_of_devices(self) -> None:
-        backend = iso.get_backend("jax")
-        assert backend.devices() == ("cpu", "cpu:1")
-        assert backend.native(np.eye(3), "float32", "cpu:1").devices() == {jax.devices()[1]}
+        adapter = ADAPTERS["jax"]
+        assert adapter.devices() == ("cpu", "cpu:1")
+        assert adapter.native(np.eye(3), "float32", "cpu:1").devices() == {jax.devices()[1]}

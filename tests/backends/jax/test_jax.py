@@ -14,6 +14,7 @@ from adapters import ROOT, random_cov
 
 import isoscore_star as iso
 from isoscore_star import reference
+from isoscore_star.validation import ADAPTERS
 
 jax = pytest.importorskip("jax")
 
@@ -284,17 +285,17 @@ def test_across_what_there_is_not() -> None:
 
 def test_what_validation_needs(rng: np.random.Generator) -> None:
     points = rng.normal(size=(30, 4))
-    assert "cpu" in BACKEND.devices()
+    assert "cpu" in ADAPTERS["jax"].devices()
     with jax.enable_x64(False):
-        X = BACKEND.native(points, "float64", "cpu")
-        value, gradient = BACKEND.value_and_gradient(iso.isoscore, X)
+        X = ADAPTERS["jax"].native(points, "float64", "cpu")
+        value, gradient = ADAPTERS["jax"].value_and_gradient(iso.isoscore, X)
         assert jnp.asarray(points).dtype == "float32"  # the setting is as it was
     assert {X.dtype, value.dtype, gradient.dtype} == {np.dtype("float64")}
     assert float(value) == pytest.approx(reference.isoscore_star(points), abs=1e-12)
-    half = BACKEND.native(points, "bfloat16", "cpu")
+    half = ADAPTERS["jax"].native(points, "bfloat16", "cpu")
     assert (half.dtype, BACKEND.to_numpy(half).dtype) == (jnp.bfloat16, np.float32)
     with pytest.raises(TypeError):
-        BACKEND.native(points, "float24", "cpu")
+        ADAPTERS["jax"].native(points, "float24", "cpu")
 
 
 def test_the_example_raises_and_lowers_isotropy() -> None:

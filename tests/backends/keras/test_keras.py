@@ -140,6 +140,7 @@ def test_a_recorded_loss_trains_as_an_output(rng: np.random.Generator) -> None:
     assert history["penalty_loss"][0] == pytest.approx(expected, abs=1e-5)  # float32
 
 
+@pytest.mark.slow
 def test_keras_on_numpy_and_on_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os; os.environ['KERAS_BACKEND'] = 'numpy'\n"

@@ -124,6 +124,7 @@ def encoder(dim: int, **compiled: Any) -> Any:
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
     "compiled",

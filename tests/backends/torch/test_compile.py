@@ -36,6 +36,7 @@ def batch(length: int, layers: int, masked: bool) -> tuple[Any, list[Any], Any]:
 SETTINGS = [(None, 1, False), (None, 3, True), (True, 1, True), (True, 3, False)]
 
 
+@pytest.mark.sampled("estimator")
 @pytest.mark.parametrize(("dynamic", "layers", "masked"), SETTINGS)
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_three_compilations_at_most_for_any_lengths(

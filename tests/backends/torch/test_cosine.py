@@ -247,6 +247,7 @@ RANK = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_global_batch(tmp_path: Path) -> None:
     arguments = [[str(rank), str(tmp_path / "store"), str(tmp_path)] for rank in (0, 1)]
     processes = [subprocess.Popen([sys.executable, "-c", RANK, *given], cwd=ROOT) for given in arguments]

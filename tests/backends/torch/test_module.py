@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch_memory import Peak  # noqa: E402
 
-from isoscore_star.backends.torch import (  # noqa: E402  # noqa: E402
+from isoscore_star.backends.torch import (  # noqa: E402
     CosineRegularizer,
     IStarLoss,
     ShrinkageCovariance,
@@ -171,6 +171,7 @@ def test_half_precision_gradient_comes_back_in_half_precision() -> None:
         assert torch.equal(X.grad, exact.grad.bfloat16())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("tokens", [3, 20])
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 @pytest.mark.parametrize("masked", [False, True])
@@ -192,6 +193,7 @@ def test_compile_without_breaks_or_warnings(tokens: int, estimator: str, masked:
         assert torch.allclose(got, want, atol=1e-6 * float(want.abs().max()))
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 @pytest.mark.parametrize("rows", [8, 40])
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
