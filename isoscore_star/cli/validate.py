@@ -34,9 +34,7 @@ def validate(as_json: AsJson = False) -> None:
         cases = max(check.cases for check in checks)
         console.print(f"Largest errors over up to {cases} clouds, against Algorithm 1 in float64 on the same points.")
         for name in sorted(set(available_backends()) - set(ADAPTERS)):
-            console.print(
-                f"Not validated: {printable(name)}, which has no adapter in isoscore_star.validation.ADAPTERS."
-            )
+            console.print(f"Not validated: {printable(name)} (no adapter in isoscore_star.validation.ADAPTERS).")
     for check in failed:
         where = " ".join(filter(None, (check.backend, check.device, check.dtype)))
         text = f"{where}: {check.failure or f'out of tolerance, worst in the case {check.worst!r}'}"
