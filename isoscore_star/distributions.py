@@ -129,7 +129,8 @@ def participation_ratio(score: _Scalar, d: int) -> _Scalar:
     >>> iso.participation_ratio(0.5, d=5)
     3.0
     """
-    result: Any = formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    computed: Any = formulas.participation_ratio(checks.scalar("score", score), parameters.dimensions(d))
+    result: _Scalar = computed
     return result
 
 
@@ -161,7 +162,8 @@ def score_from_participation_ratio(pr: _Scalar, d: int) -> _Scalar:
     >>> iso.score_from_participation_ratio(3.0, d=5)
     0.5
     """
-    result: Any = formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    computed: Any = formulas.score_from_participation_ratio(checks.scalar("pr", pr), parameters.dimensions(d))
+    result: _Scalar = computed
     return result
 
 
