@@ -55,7 +55,7 @@ def checking_options() -> Iterator[None]:
     try:
         yield
     except InvalidValueError as error:
-        raise OptionError(*error.args) from error
+        raise OptionError(*error.parts) from error
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:

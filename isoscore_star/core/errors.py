@@ -30,19 +30,26 @@ class IsoScoreError(Exception):
     """
 
     # AutoGraph raises an error of a traced function again, with more context, and keeps its class only if __init__ is
-    # this very function (ValueError's and TypeError's are equal, but others). So both parts stand in `args`.
+    # this very function (ValueError's and TypeError's are equal, but others). So both parts are the exception's own
+    # arguments, by which it is pickled; and `args` shows the message, which is what Keras takes its first entry for.
     if not TYPE_CHECKING:
         __init__ = Exception.__init__
+        args = property(lambda self: (str(self),) if self.parts else ())
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the error was made of: reason, or argument and reason."""
+        return tuple(map(str, BaseException.args.__get__(self)))
 
     @property
     def argument(self) -> str | None:
         """Name of the argument, or None."""
-        return str(self.args[0]) if len(self.args) > 1 else None
+        return self.parts[0] if len(self.parts) > 1 else None
 
     @property
     def reason(self) -> str:
         """The message without the name."""
-        return str(self.args[-1]) if self.args else ""
+        return self.parts[-1] if self.parts else ""
 
     def about(self, argument: str) -> IsoScoreError:
         """Return the same error about `argument`, such as the file that X was read from; other names are kept."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from adapters import Adapter
@@ -254,3 +257,15 @@ def test_bad_dimensions_and_choices() -> None:
         iso.istar_loss(GOOD, estimator="both")
     with pytest.raises(iso.InvalidValueError, match=r"groups: expected shape \(20,\)"):
         iso.measure(GOOD, groups=np.arange(19))
+
+
+@pytest.mark.parametrize("parts", [("X", "bad"), ("bad",), ()])
+def test_parts_and_message_of_an_error(parts: tuple[str, ...]) -> None:
+    error = iso.DegenerateDataError(*parts)
+    message = ": ".join(parts)
+    # By convention the first argument is the message: Keras shows that alone.
+    assert (str(error), error.args) == (message, (message,) if parts else ())
+    assert (error.argument, error.reason) == ((*[None] * (2 - len(parts)), *parts)[0], parts[-1] if parts else "")
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(twin), str(twin), twin.argument) == (type(error), message, error.argument)
+    assert str(iso.InvalidTypeError(*parts).about("a.npy")).startswith("a.npy: ")
