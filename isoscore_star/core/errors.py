@@ -39,7 +39,7 @@ class IsoScoreError(Exception):
     @property
     def parts(self) -> tuple[str, ...]:
         """What the error was made of: reason, or argument and reason."""
-        return tuple(map(str, BaseException.args.__get__(self)))
+        return tuple(map(str, vars(BaseException)["args"].__get__(self)))
 
     @property
     def argument(self) -> str | None:
