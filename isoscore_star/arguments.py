@@ -16,13 +16,14 @@ array([[1., 2.],
        [3., 4.]])
 """
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
-from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.parameters import ESTIMATORS, choice, dimensions, number, zeta
 from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
@@ -43,10 +44,11 @@ __all__ = [
 
 def integer(name: str, value: Any, least: int) -> int:
     """Require an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidTypeError(name, f"expected an integer of at least {least}; got {value!r}")
-    number(name, value, least)
-    return value
+    if value < least:
+        raise InvalidValueError(name, f"expected an integer of at least {least}; got {value!r}")
+    return int(value)
 
 
 def points(X: Any, mask: Any, why: str, least: int = 2) -> NDArray[np.float64]:

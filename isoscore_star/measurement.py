@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.accumulator import covariance
-from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
+from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import group_labels
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, mean_of
@@ -136,7 +136,7 @@ class Measurement:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            As `isoscore_star.isoscore_star`.
+            As `isoscore_star.isoscore_star`; also if `rows` or `groups` do not fit.
 
         Examples
         --------
@@ -148,9 +148,15 @@ class Measurement:
         >>> iso.Measurement.from_moments(moments, batches[0]).unbiased_score == iso.measure(moments).unbiased_score
         True
         """
+        if not isinstance(moments, Moments):
+            raise InvalidTypeError("moments", f"expected Moments; got {type(moments).__name__}. measure takes points")
         score = moments.isoscore_star(shrinkage_cov, zeta)
         spread = moments.spread()
         dim = len(spread.anchor)
+        if rows is not None:
+            rows, groups = _sample(rows, groups, moments.count, dim)
+        elif groups is not None:
+            raise InvalidValueError("groups", "expected none without rows, to which they belong. Give both")
         try:
             unbiased: float | None = moments.isoscore_unbiased()
         except DegenerateDataError:
@@ -312,3 +318,19 @@ def measure(
         pairs = zip(labels, cloud.masks, strict=True)
         kept_labels = np.concatenate([g if keep is None else g[cloud.backend.to_numpy(keep)] for g, keep in pairs])
     return Measurement.from_moments(moments, np.concatenate(cloud.rows()), kept_labels, shrinkage_cov, zeta)
+
+
+def _sample(rows: Any, groups: Any, count: int, dim: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Require the points that the moments are of, or some of them, and labels of all."""
+    points = checks.points(rows)
+    sample = np.concatenate(points.rows())
+    if points.dim != dim or not 2 <= len(sample) <= count or not np.isfinite(sample).all():
+        raise InvalidValueError(
+            "rows",
+            f"expected 2 to {count} finite points of {dim} dimensions, a sample of those that the moments are of; "
+            f"got {len(sample)} of {points.dim}",
+        )
+    labels = group_labels(groups, rows)
+    if labels is not None and len(sample) != count:
+        raise InvalidValueError("groups", f"expected labels of all {count} points; got rows for {len(sample)}")
+    return sample, None if labels is None else np.concatenate(labels)

@@ -1,26 +1,15 @@
-"""Keras 3: the backend, and what people add to a model.
+"""Keras 3: the backend, and by name what people add to a model.
 
-`backend` and `recorded` serve the public functions, `modules` has layers, regularizers and the metric, `training` the
-callback. Names below are loaded on first access.
+`backend` and `recorded` take the public functions' calls, `modules` holds layers, regularizers and the metric,
+`training` the callback. All are imported at once: Keras finds the classes of a saved model only if they are.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from isoscore_star.backends.keras.backend import BACKEND, KerasBackend
-
-if TYPE_CHECKING:
-    from isoscore_star.backends.keras.modules.activity_regularizer import IStarActivityRegularizer
-    from isoscore_star.backends.keras.modules.metric import IsoScoreStar
-    from isoscore_star.backends.keras.modules.regularizer import IStarRegularizer
-    from isoscore_star.backends.keras.training.callback import IStarCallback
-
-_PLACES = {
-    "IStarActivityRegularizer": "modules.activity_regularizer",
-    "IStarCallback": "training.callback",
-    "IStarRegularizer": "modules.regularizer",
-    "IsoScoreStar": "modules.metric",
-}
+from isoscore_star.backends.keras.modules.activity_regularizer import IStarActivityRegularizer
+from isoscore_star.backends.keras.modules.metric import IsoScoreStar
+from isoscore_star.backends.keras.modules.regularizer import IStarRegularizer
+from isoscore_star.backends.keras.recorded import RecordedCall as _RecordedCall  # noqa: F401 - for saved models
+from isoscore_star.backends.keras.training.callback import IStarCallback
 
 __all__ = [
     "BACKEND",
@@ -30,14 +19,3 @@ __all__ = [
     "IsoScoreStar",
     "KerasBackend",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    return globals()[name]
-
-
-def __dir__() -> list[str]:
-    return __all__

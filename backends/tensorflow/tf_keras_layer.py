@@ -99,7 +99,7 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
 def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> Any:
     """Return the output of a new layer that calls a public function on placeholders."""
     arguments = dict(given)
-    mask, cov = arguments.pop("mask"), arguments.pop("shrinkage_cov", None)
+    mask, cov = arguments.pop("mask", None), arguments.pop("shrinkage_cov", None)
     for name in {"zeta", "lam"} & set(arguments):
         arguments[name] = _number(name, arguments[name])
     # With mask=None Keras would not pass on the mask that it attached.

@@ -70,7 +70,7 @@ class Accumulator:
             if len(block):
                 self._wait(block)
 
-    def add(self, other: Accumulator) -> None:
+    def _add(self, other: Accumulator) -> None:
         """Take in the points of another accumulator, which stays unchanged."""
         self.dim = other.dim
         if other._scatter is not None:
@@ -78,11 +78,11 @@ class Accumulator:
         for rows in list(other._waiting):
             self._wait(rows)
 
-    def own(self) -> None:
+    def _own(self) -> None:
         """Copy rows that are views of the caller's arrays."""
         self._waiting = [rows.copy() for rows in self._waiting]
 
-    def is_finite(self) -> bool:
+    def _is_finite(self) -> bool:
         """Return whether all points and their differences are finite."""
         scatter = self._scatter
         if scatter is not None and not (math.isfinite(scatter.total) and largest_entry(scatter.anchor) < _FARTHEST):

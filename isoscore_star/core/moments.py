@@ -106,10 +106,10 @@ class Moments(Accumulator):
         batch = Accumulator()
         for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
-        if not batch.is_finite():
+        if not batch._is_finite():
             value_checks.explain_non_finite(cloud)
-        batch.own()
-        self.add(batch)
+        batch._own()
+        self._add(batch)
         return self
 
     def merge(self, other: Moments) -> Moments:
@@ -136,7 +136,7 @@ class Moments(Accumulator):
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
-        self.add(other)
+        self._add(other)
         return self
 
     def isoscore(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
@@ -29,4 +30,8 @@ def recorded_function(name: str) -> Callable[..., Any]:
 def record(function: Callable[..., Any], backend: Backend, X: Any, arguments: Mapping[str, Any]) -> Any:
     """Record a call as a layer if X is a placeholder of a functional model; else return NotImplemented."""
     recorder = backend.recorder(X)
-    return NotImplemented if recorder is None else import_module(recorder).record(function, X, arguments)
+    if recorder is None:
+        return NotImplemented
+    parameters = inspect.signature(function).parameters
+    given = {name: value for name, value in arguments.items() if value is not parameters[name].default}
+    return import_module(recorder).record(function, X, given)

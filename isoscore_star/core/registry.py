@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
@@ -208,8 +209,10 @@ def _look_up(array: object, argument: str) -> str:
             if cls is not None and isinstance(array, cls):
                 return name
     for name in _third_party():
-        if name not in _BUILT_IN and get_backend(name).owns(array):
-            return name
+        if name not in _BUILT_IN:
+            with suppress(MissingDependencyError):  # a package that cannot be loaded owns no array
+                if get_backend(name).owns(array):
+                    return name
     if hasattr(array, "__array__"):
         return "numpy"
     installed = ", ".join(available_backends())
@@ -227,9 +230,11 @@ def _load_third_party(point: EntryPoint) -> Backend:
     except Exception as error:  # whatever the import of somebody's package raises
         raise MissingDependencyError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
     if isinstance(backend, type) or not isinstance(backend, Backend):
+        missing = [name for name in dir(Backend) if not name.startswith("_") and not hasattr(backend, name)]
         raise InvalidTypeError(
             f"{where} gives {getattr(backend, '__name__', type(backend).__name__)}, which lacks members of "
-            "isoscore_star.Backend; it has to name an instance that has them all"
+            f"isoscore_star.Backend ({', '.join(missing) or 'it is a class'}); it has to name an instance of a class "
+            "that inherits Backend"
         )
     if backend.name != point.name:
         raise InvalidValueError(f"{where} gives a backend of another name, {backend.name!r}; use one name for both")

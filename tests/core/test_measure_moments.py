@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,29 @@ def test_what_points_alone_have_is_refused(moments: iso.Moments, name: str) -> N
 def test_moments_of_nothing(rng: np.random.Generator) -> None:
     with pytest.raises(iso.DegenerateDataError, match="needs at least 2 points; got 0"):
         iso.measure(iso.Moments())
+
+
+POINTS = np.random.default_rng(5).normal(size=(20, 4))
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "message"),
+    [
+        (POINTS[:, :3], None, "rows: expected 2 to 20 finite points of 4 dimensions"),
+        (POINTS[:1], None, "rows: .* got 1 of 4"),
+        (np.vstack([POINTS, POINTS]), None, "rows: .* got 40 of 4"),
+        (np.where(POINTS > 1, np.nan, POINTS), None, "rows: .*finite"),
+        (POINTS[0], None, "X: expected points as rows"),
+        (POINTS, np.arange(5), "groups: expected shape"),
+        (POINTS[:9], np.arange(9), "groups: expected labels of all 20 points"),
+        (None, np.arange(20), "groups: expected none without rows"),
+    ],
+)
+def test_rows_and_groups_that_do_not_fit(rows: Any, groups: Any, message: str) -> None:
+    with pytest.raises(iso.InvalidValueError, match=message):
+        iso.Measurement.from_moments(iso.Moments().update(POINTS), rows, groups)
+
+
+def test_moments_are_needed() -> None:
+    with pytest.raises(iso.InvalidTypeError, match="moments: expected Moments; got ndarray"):
+        iso.Measurement.from_moments(POINTS)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from adapters import ROOT
 
+import isoscore_star as iso
+
 pytest.importorskip("keras")
 import keras
 from support_keras import CLOSE, penalised
 
-from isoscore_star.backends.keras import IStarCallback, IStarRegularizer
+from isoscore_star.backends.keras import IStarActivityRegularizer, IStarCallback, IStarRegularizer
 
 FRAMEWORK = keras.backend.backend()
 
@@ -135,3 +137,23 @@ def test_two_devices() -> None:
     if FRAMEWORK == "tensorflow":
         pytest.importorskip("autograd")
     assert "done" in run("-c", code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
+LOADED = """
+import sys, keras, numpy as np, isoscore_star.backends.keras
+model = keras.models.load_model(sys.argv[1])
+print(*np.asarray(model.predict(np.load(sys.argv[2]), verbose=0)["score"]).ravel()[:1])
+"""
+
+
+def test_a_saved_model_is_loaded_by_another_process(points: np.ndarray, tmp_path: Path) -> None:
+    inputs = keras.Input((6,))
+    states = keras.layers.Dense(4, activity_regularizer=IStarActivityRegularizer(0.1, estimator="unbiased"))(inputs)
+    states = IStarRegularizer(0.1, 0.0)(states)
+    outputs = {"states": states, "score": keras.ops.reshape(iso.isoscore(states), (1, 1)) + 0 * states[:, :1]}
+    model = keras.Model(inputs, outputs)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "points.npy", points)
+    printed = run("-c", LOADED, str(tmp_path / "model.keras"), str(tmp_path / "points.npy"))
+    expected = iso.isoscore(np.asarray(model.predict(points, verbose=0)["states"])[:32])
+    assert float(printed.split()[-1]) == pytest.approx(expected, abs=CLOSE)

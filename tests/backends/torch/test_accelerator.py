@@ -32,7 +32,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blocks._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
     for module in (backend, points, blocks, score, frame, target):
         monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
-    for module in (backend, score, points, frame, target):
+    for module in (backend, score, frame, target):
         monkeypatch.setattr(module, "concrete", refuse)
 
 

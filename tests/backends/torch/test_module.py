@@ -23,7 +23,6 @@ from isoscore_star.backends.torch import (  # noqa: E402
     ShrinkageCovariance,
     backend,
     frame,
-    points,
     target,
 )
 
@@ -243,7 +242,7 @@ def test_the_training_path_never_waits_for_the_device(
 
     step()  # whatever a device does once only
     # Of a tensor without a value `concrete` says so without looking, so that a meta tensor alone would not notice it.
-    for file in (backend, points, frame, target):
+    for file in (backend, frame, target):
         monkeypatch.setattr(file, "concrete", _refuse)
     previous = torch.cuda.get_sync_debug_mode() if device == "cuda" else 0
     try:
