@@ -152,7 +152,10 @@ def test_what_a_backend_raises_is_a_failure_on_one_line(
     monkeypatch.setattr(validation.ADAPTERS["numpy"], "value_and_gradient", broken)
     assert main(["validate"]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"numpy cpu {dtype}: RuntimeError: no kernel image" for dtype in ("float64", "float32", "float16")]
+    assert lines == [
+        f"numpy cpu {dtype}: RuntimeError: no kernel image (case: fewer points than dimensions)"
+        for dtype in ("float64", "float32", "float16")
+    ]
 
 
 def test_a_backend_that_cannot_be_loaded_is_a_failure() -> None:
