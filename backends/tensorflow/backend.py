@@ -13,7 +13,6 @@ On a GPU TensorFlow multiplies float32 in TF32, with ten binary digits, unless
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from isoscore_star.backends.tensorflow._compat import is_placeholder
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.protocol import Backend, Invariants
 from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
@@ -43,7 +43,7 @@ class TensorFlowBackend(Backend):
     flushes_subnormals = True
 
     def owns(self, array: object) -> bool:
-        return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or _is_placeholder(array)
+        return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or is_placeholder(array)
 
     def points(self, array: Tensor) -> Tensor:
         """Flatten to (m, d), of a ragged tensor its values; half precision is converted later."""
@@ -104,13 +104,8 @@ class TensorFlowBackend(Backend):
 
     def recorder(self, X: Any) -> str | None:
         """Return the module that records calls on placeholders of a functional tf_keras model."""
-        placeholder = any(map(_is_placeholder, X if isinstance(X, (list, tuple)) else [X]))
+        placeholder = any(map(is_placeholder, X if isinstance(X, (list, tuple)) else [X]))
         return "isoscore_star.backends.tensorflow.tf_keras_layer" if placeholder else None
-
-
-def _is_placeholder(array: object) -> bool:
-    internal: Any = sys.modules.get("tf_keras.__internal__")  # imported before any placeholder exists
-    return internal is not None and isinstance(array, internal.KerasTensor)
 
 
 def _compute_dtype(points: Tensor) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
-from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError, MissingDependencyError
 from isoscore_star.core.protocol import Backend
+
+LOGGER = logging.getLogger("isoscore_star")
 
 ENTRY_POINT_GROUP = "isoscore_star.backends"
 
@@ -210,9 +212,11 @@ def _look_up(array: object, argument: str) -> str:
                 return name
     for name in _third_party():
         if name not in _BUILT_IN:
-            with suppress(MissingDependencyError):  # a package that cannot be loaded owns no array
+            try:
                 if get_backend(name).owns(array):
                     return name
+            except MissingDependencyError as error:  # of a package that breaks itself alone
+                LOGGER.warning("%s; its arrays are not recognised", error)
     if hasattr(array, "__array__"):
         return "numpy"
     installed = ", ".join(available_backends())

@@ -132,7 +132,8 @@ class JaxAdapter(Adapter):
         import jax
         import jax.numpy as jnp
 
-        switch: Any = jax if hasattr(jax, "enable_x64") else jax.experimental  # before JAX 0.8
+        # In jax.experimental before 0.8 (jax-ml/jax#32429); this can go with Python 3.10, whose last JAX is 0.6.2.
+        switch: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
         return switch.enable_x64(dtype == "float64" or jnp.result_type(float) == jnp.float64)
 
 

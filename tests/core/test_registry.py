@@ -122,3 +122,35 @@ def test_a_third_party_backend_by_its_entry_point(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(registry, "entry_points", lambda group: [wrong])
     with pytest.raises(iso.InvalidTypeError, match="lacks members"):
         iso.get_backend("wrong")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("not_there:BACKEND", "cannot be loaded: ModuleNotFoundError"),
+        ("a_third_party:DecimalsBackend", r"gives DecimalsBackend, .*\(it is a class\)"),
+        ("a_third_party:BACKEND", "gives a backend of another name, 'decimals'"),
+    ],
+)
+def test_plug_ins_that_are_wrong(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a_third_party", sys.modules[__name__])
+    point = EntryPoint("broken", value, registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    with pytest.raises(iso.IsoScoreError, match=message):
+        iso.get_backend("broken")
+
+
+def test_a_plug_in_that_cannot_be_loaded_is_told_and_harms_no_other_array(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    point = EntryPoint("broken", "not_there:BACKEND", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "_name_of_type", {})
+
+    class ArrayLike:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return np.diag([1.0, 2.0, 4.0])
+
+    assert iso.isoscore(ArrayLike()) == iso.isoscore(np.diag([1.0, 2.0, 4.0]))
+    assert "'broken'" in caplog.text
+    assert "not_there" in caplog.text
