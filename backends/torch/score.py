@@ -18,7 +18,7 @@ from isoscore_star.backends.torch.points import on_cpu
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import not_zero
-from isoscore_star.core.score import mixed, unbiased_estimates
+from isoscore_star.core.score import mixture, unbiased_estimates
 
 _Slopes = tuple[Any, ...]
 
@@ -82,7 +82,7 @@ class _OneStep(torch.autograd.Function):
 
 def _shrunk(invariants: Invariants, zeta: float, dim: int) -> tuple[Any, _Slopes]:
     """Return IsoScore* and its slopes in T, F and, with Σ_S, C of the points."""
-    sigma = mixed(invariants, zeta, _where)
+    sigma = mixture(invariants, zeta, _where)
     a, b = sigma.a, sigma.b
     # Where F of Σ is zero so is T, and so are the slopes.
     on_t, on_f = formulas.score_slopes(sigma.t, not_zero(sigma.f, _where), dim)

@@ -21,7 +21,7 @@ _LARGE = 2.0**40
 
 def shrunk_score(invariants: Invariants, zeta: Any, dim: int, where: Where) -> Array:
     """Return IsoScore* of Σ = (1−ζ)S + ζΣ_S, or 0 with zero gradient where Σ is zero."""
-    return mixed(invariants, zeta, where).score(dim, where)
+    return mixture(invariants, zeta, where).score(dim, where)
 
 
 class Mixed(NamedTuple):
@@ -38,17 +38,17 @@ class Mixed(NamedTuple):
         return numerator / where(self.f != 0, denominator, 1.0)
 
 
-def mixed(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
+def mixture(invariants: Invariants, zeta: Any, where: Where) -> Mixed:
     """Mix S with Σ_S, if there is one and ζ is not known to be 0."""
     t, f = invariants.t, invariants.f
     if invariants.target_unit is None or (isinstance(zeta, float) and zeta == 0):
         return Mixed(t, f, 1.0, 0.0)
     cross, t0, f0 = cast(tuple[Any, Any, Any], (invariants.cross, invariants.t0, invariants.f0))
-    a, b = shrinkage_weights(zeta, invariants.unit, invariants.target_unit, where)
+    a, b = weights_in_range(zeta, invariants.unit, invariants.target_unit, where)
     return Mixed(formulas.mixed(a, b, t, t0), formulas.mixed_squares(a, b, f, cross, f0), a, b)
 
 
-def shrinkage_weights(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
+def weights_in_range(zeta: Any, unit: Any, target_unit: Any, where: Where) -> tuple[Any, Any]:
     """Return the weights of S/s² and Σ_S/s₀² in Σ, up to a common factor, in range for all s and s₀.
 
     They are in units of the larger of s and s₀, but at ζ = 0 and 1 of the one with weight 1, so that the other cannot
