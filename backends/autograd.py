@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import autograd.numpy as anp
 import numpy as np
@@ -12,7 +12,7 @@ from autograd.numpy.numpy_boxes import ArrayBox
 from autograd.tracer import getval, isbox
 
 from isoscore_star.backends.numpy import NumPyBackend
-from isoscore_star.core.protocol import Invariants, refuse_across
+from isoscore_star.core.protocol import Invariants, Pair, refuse_across
 from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, where_known, with_target
 
 
@@ -60,25 +60,40 @@ class AutogradBackend(NumPyBackend):
     ) -> Invariants:
         """Compute by one symmetric product, d × d or m × m, whichever is smaller."""
         refuse_across(self, across)
-        points = anp.concatenate([c if keep is None else c[keep] for c, keep in zip(clouds, masks, strict=True)])
-        count, dim = points.shape
-        freedom = max(count - 1, 1)
-        shifted = points - _value(points[:1])
-        length = _power_of_two(np.abs(_value(shifted)).max(initial=0.0))
-        shifted = shifted / length
-        centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
-        total = anp.sum(centred**2) / freedom
-        variance, unit = mean_variance(_value(total), dim, where_known)
-        sample = _symmetric_product(centred if count >= dim else centred.T) / (freedom * unit)
-        fourth = anp.sum((anp.sum(centred**2, axis=1) / unit) ** 2) / freedom if fourth_order else None
-        invariants = Invariants(count, length * variance**0.5, total / unit, anp.sum(sample**2), fourth)
+        cloud = _centred(clouds, masks)
+        freedom, count, dim = cloud.freedom, *cloud.points.shape
+        sample = _symmetric_product(cloud.points if count >= dim else cloud.points.T) / freedom
+        norms = anp.sum(cloud.points**2, axis=1)
+        fourth = anp.sum(norms**2) / freedom if fourth_order else None
+        invariants = Invariants(count, cloud.unit, anp.sum(norms) / freedom, anp.sum(sample**2), fourth)
         if shrinkage_cov is None:
             return invariants
         largest = np.abs(_value(shrinkage_cov).diagonal()).max()
         target = scaled_target(shrinkage_cov, largest, anp.trace, lambda m: anp.sum(m**2), where_known)
         if count >= dim:
             return with_target(invariants, target, anp.sum(sample * target.matrix))
-        return with_target(invariants, target, anp.sum(centred * (centred @ target.matrix)) / (freedom * unit))
+        return with_target(invariants, target, anp.sum(cloud.points * (cloud.points @ target.matrix)) / freedom)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def pair(
+        self,
+        clouds: Sequence[Any],
+        masks: Sequence[Any],
+        other_clouds: Sequence[Any],
+        other_masks: Sequence[Any],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        """Compute by d × d products or by inner products of the points of both, whichever are fewer."""
+        refuse_across(self, across)
+        a, b = _centred(clouds, masks), _centred(other_clouds, other_masks)
+        if min(len(a.points), len(b.points)) >= a.points.shape[1]:
+            inner = anp.sum(_symmetric_product(a.points) * _symmetric_product(b.points))
+        else:
+            inner = anp.sum((a.points @ b.points.T) ** 2)
+        traces = [anp.sum(half.points**2) / half.freedom for half in (a, b)]
+        counts = (len(a.points), len(b.points))
+        return Pair(counts, (a.unit, b.unit), *traces, inner / (a.freedom * b.freedom))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         # The only axes for which autograd has a diagonal's gradient.
@@ -96,6 +111,26 @@ class AutogradBackend(NumPyBackend):
 
     def result(self, score: Any) -> Any:
         return score
+
+
+class _Cloud(NamedTuple):
+    """Centred points in units of their standard deviation, that unit, and m − 1."""
+
+    points: Any
+    unit: float
+    freedom: int
+
+
+def _centred(clouds: Sequence[Any], masks: Sequence[Any]) -> _Cloud:
+    points = anp.concatenate([c if keep is None else c[keep] for c, keep in zip(clouds, masks, strict=True)])
+    count, dim = points.shape
+    freedom = max(count - 1, 1)
+    shifted = points - _value(points[:1])
+    length = _power_of_two(np.abs(_value(shifted)).max(initial=0.0))
+    shifted = shifted / length
+    centred = shifted - anp.sum(shifted, axis=0) / max(count, 1)
+    variance, divisor = mean_variance(np.sum(_value(centred) ** 2) / freedom, dim, where_known)
+    return _Cloud(centred / divisor**0.5, length * variance**0.5, freedom)
 
 
 def _power_of_two(length: float) -> float:

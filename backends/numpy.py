@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core.accumulator import Accumulator
+from isoscore_star.core.accumulator import Accumulator, pair_of
 from isoscore_star.core.array_likes import as_numpy
-from isoscore_star.core.protocol import Backend, Invariants, refuse_across
+from isoscore_star.core.protocol import Backend, Invariants, Pair, refuse_across
 from isoscore_star.core.scaling import sums_in_unit
 
 
@@ -49,10 +49,20 @@ class NumPyBackend(Backend):
         across: Any = None,
     ) -> Invariants:
         refuse_across(self, across)
-        points = Accumulator()
-        for cloud, mask in zip(clouds, masks, strict=True):
-            points.absorb(cloud, mask)
-        return points.invariants(shrinkage_cov, fourth_order=fourth_order)
+        return _absorbed(clouds, masks).invariants(shrinkage_cov, fourth_order=fourth_order)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def pair(
+        self,
+        clouds: Sequence[Any],
+        masks: Sequence[Any],
+        other_clouds: Sequence[Any],
+        other_masks: Sequence[Any],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        refuse_across(self, across)
+        return pair_of(_absorbed(clouds, masks), _absorbed(other_clouds, other_masks))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         return sums_in_unit(cov.diagonal() if cov.ndim == 2 else cov, cov, np.sum, self.where)
@@ -68,6 +78,13 @@ class NumPyBackend(Backend):
 
     def result(self, score: Any) -> float:
         return float(score)
+
+
+def _absorbed(clouds: Sequence[Any], masks: Sequence[Any]) -> Accumulator:
+    points = Accumulator()
+    for cloud, mask in zip(clouds, masks, strict=True):
+        points.absorb(cloud, mask)
+    return points
 
 
 BACKEND = NumPyBackend()

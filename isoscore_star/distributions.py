@@ -169,5 +169,5 @@ def score_from_participation_ratio(pr: _Scalar, d: int) -> _Scalar:
 
 def _score_of_covariance(backend: Backend, cov: Array) -> Any:
     t, f = backend.covariance_sums(cov)
-    numerator, denominator = formulas.score_fraction(t, f, int(cov.shape[0]))
+    numerator, denominator = formulas.score_fraction(t, t, f, int(cov.shape[0]))
     return bounded(backend.result(numerator / backend.where(f > 0, denominator, 1.0)))

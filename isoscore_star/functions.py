@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
+from isoscore_star.core.groups import groups_of, halves_of
 from isoscore_star.core.protocol import Array, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
-from isoscore_star.core.score import bounded, shrunk_score, unbiased_score
+from isoscore_star.core.score import anchored_score, bounded, halves_score, shrunk_score, unbiased_score
 
 if TYPE_CHECKING:
     import jax
@@ -163,38 +164,51 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
 
 
 @overload
-def isoscore_unbiased(X: _ArraysOfNumPy, *, mask: Any = ..., across: Any = ...) -> float: ...
+def isoscore_unbiased(X: _ArraysOfNumPy, *, mask: Any = ..., groups: Any = ..., across: Any = ...) -> float: ...
 @overload
-def isoscore_unbiased(X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., across: Any = ...) -> _Tensor: ...
+def isoscore_unbiased(
+    X: _Tensor | Sequence[_Tensor], *, mask: Any = ..., groups: Any = ..., across: Any = ...
+) -> _Tensor: ...
 @overload
-def isoscore_unbiased(X: Any, *, mask: Any = ..., across: Any = ...) -> Any: ...
+def isoscore_unbiased(X: Any, *, mask: Any = ..., groups: Any = ..., across: Any = ...) -> Any: ...
 @recordable
-def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
+def isoscore_unbiased(X: Any, *, mask: Any = None, groups: Any = "auto", across: Any = None) -> Any:
     """Compute IsoScore without the bias of a small sample, and without Σ_S and ζ.
 
-    It is (PR − 1)/(d − 1) with PR the ratio of the unbiased estimates of (tr Σ)² and tr(Σ²), U-statistics of order four
-    for any distribution with fourth moments [1]_; the ratio is nearly unbiased.
+    Points that were sampled together, such as the tokens of a sentence, resemble each other: for them it is the score
+    of two halves of the groups, s(A, B) = (tr A·tr B/⟨A, B⟩ − 1)/(d − 1) with the covariances A and B of the halves,
+    which are independent. For independent points it is (PR − 1)/(d − 1) with PR the ratio of the unbiased estimates of
+    (tr Σ)² and tr(Σ²), U-statistics of order four for any distribution with fourth moments [1]_.
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
-        Points as rows, m ≥ 4; see `isoscore`.
+    X : array of shape (sequences, tokens, d), (m, d) or (..., d), or a list or tuple of such arrays
+        Points as rows; see `isoscore`. At least four groups, or m ≥ 4 independent points.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding; see `isoscore`.
+    groups : "auto", int, array of shape ``X.shape[:-1]``, or None, default "auto"
+        Which points were sampled together. ``"auto"``: those of one index along the first axis of arrays of three axes,
+        the same sequences in every array of a list (a model's layers); points of shape (m, d) are independent. An int:
+        an axis. An array: labels, integers or strings, one for each point (for a list of clouds a list of arrays, or
+        one for all); inside a compiled or traced function integers, the groups' numbers. None: points are independent.
+        Groups with even numbers are one half, those with odd numbers the other.
     across : optional
-        Devices whose points together are the cloud; see `isoscore`.
+        Devices whose points together are the cloud; see `isoscore`. Groups are numbered on from one to the next.
 
     Returns
     -------
     float or 0-d array
-        The score; see `isoscore`. It can lie a little below 0 or above 1, since clipping would bias it.
+        The score; see `isoscore`. It can lie a little below 0 or above 1, since clipping would bias it. What is left of
+        the bias: for groups about 1/G of the part of the variance that is between groups, with G the groups of a half,
+        and for both the skew of a ratio.
 
     Raises
     ------
     DegenerateDataError
-        If there are fewer than four points, no variance, or the estimate of tr(Σ²) is not positive.
+        If there are fewer than four groups (or independent points), no variance (in one half), or the estimate of
+        tr(Σ²) is not positive.
     InvalidValueError, InvalidTypeError
-        As `isoscore`.
+        As `isoscore`; also if `groups` does not fit X, as ``"auto"`` does not fit arrays of four axes and more.
 
     References
     ----------
@@ -205,18 +219,23 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> import isoscore_star as iso
-    >>> batch = np.random.default_rng(0).normal(size=(32, 64))  # of a distribution whose score is 1
+    >>> rng = np.random.default_rng(0)
+    >>> batch = rng.normal(size=(32, 64))  # of a distribution whose score is 1
     >>> round(iso.isoscore(batch), 2), round(iso.isoscore_unbiased(batch), 2)
     (0.33, 1.13)
+
+    Eight sentences of twenty tokens, which are alike:
+
+    >>> states = rng.normal(size=(8, 1, 64)) + rng.normal(size=(8, 20, 64)) / 4
+    >>> round(iso.isoscore_unbiased(states, groups=None), 2), round(iso.isoscore_unbiased(states), 2)
+    (0.11, 0.79)
     """
     backend = backend_of(X)
-    recorded = record(isoscore_unbiased, backend, X, {"mask": mask, "across": across})
+    recorded = record(isoscore_unbiased, backend, X, {"mask": mask, "groups": groups, "across": across})
     if recorded is not NotImplemented:
         return recorded
     cloud = checks.points(X, mask, backend)
-    invariants = _sample_invariants(cloud, mask, across, check_values=True)
-    score = unbiased_score(invariants, cloud.dim, backend.where, floored=backend.concrete(invariants.f) is None)
-    return backend.result(_computed(score, cloud))
+    return backend.result(_computed(_unbiased_score(cloud, mask, groups, across, check_values=True), cloud))
 
 
 @overload
@@ -229,6 +248,7 @@ def istar_loss(
     mask: Any = ...,
     across: Any = ...,
     estimator: str = ...,
+    groups: Any = ...,
     check_values: bool = ...,
 ) -> float: ...
 @overload
@@ -241,6 +261,7 @@ def istar_loss(
     mask: Any = ...,
     across: Any = ...,
     estimator: str = ...,
+    groups: Any = ...,
     check_values: bool = ...,
 ) -> _Tensor: ...
 @overload
@@ -253,6 +274,7 @@ def istar_loss(
     mask: Any = ...,
     across: Any = ...,
     estimator: str = ...,
+    groups: Any = ...,
     check_values: bool = ...,
 ) -> Any: ...
 @recordable
@@ -265,6 +287,7 @@ def istar_loss(
     mask: Any = None,
     across: Any = None,
     estimator: str = "shrinkage",
+    groups: Any = "auto",
     check_values: bool = False,
 ) -> Any:
     """Compute I-STAR, the penalty λ·(1 − IsoScore*) to add to a task loss.
@@ -278,9 +301,9 @@ def istar_loss(
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
         Token states as rows; a list of layers means their union, which the paper uses. See `isoscore`.
     shrinkage_cov : array of shape (d, d), optional
-        Σ_S; see `isoscore_star`. The unbiased estimator takes none.
+        Σ_S; see `isoscore_star`. The unbiased estimator takes none; the anchored one requires it.
     zeta : float or 0-d array, default 0.2
-        ζ in [0, 1]; the paper searches 0.2, 0.4, 0.6, 0.8. Not used by the unbiased estimator. The value of a scalar of
+        ζ in [0, 1]; the paper searches 0.2, 0.4, 0.6, 0.8. Of the shrinkage estimator alone. The value of a scalar of
         X's framework (for a schedule) is not checked.
     lam : float or 0-d array, default 1.0
         λ, likewise. Above 0 pushes towards isotropy, below 0 away from it; the paper searches ±1, ±3, ±5.
@@ -289,9 +312,14 @@ def istar_loss(
         `check_values` rejects an additive mask (0 and large negative numbers).
     across : optional
         Devices whose points together are the cloud; see `isoscore`.
-    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` takes the score of `isoscore_unbiased`, its denominator floored so that value and gradient stay
-        finite; for fewer than four points it is 0 with zero gradient.
+    estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
+        ``"shrinkage"`` takes IsoScore*, as in the paper. ``"unbiased"`` takes the score of `isoscore_unbiased`, its
+        denominator floored so that value and gradient stay finite; for fewer than four groups (or independent points)
+        it is 0 with zero gradient. ``"anchored"`` takes 2·s(S, Σ_S) − s(Σ_S, Σ_S) with Σ_S held constant: the gradient
+        has the right size for any batch, for half the products, as long as Σ_S is near the covariance of the points
+        that the model gives now (`isoscore_star.backends.torch.IStarLoss` sees to that; a function has no memory).
+    groups : "auto", int, array of shape ``X.shape[:-1]``, or None, default "auto"
+        For the unbiased estimator, which points were sampled together; see `isoscore_unbiased`.
     check_values : bool, default False
         Also check the values of X, mask and `shrinkage_cov` and raise for a degenerate batch, as `isoscore_star` does,
         for which the host waits for the device.
@@ -310,22 +338,29 @@ def istar_loss(
     --------
     >>> import torch
     >>> import isoscore_star as iso
-    >>> states = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    >>> states = torch.randn(4, 16, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
     >>> loss = iso.istar_loss(states, estimator="unbiased")
     >>> loss.backward()
     >>> states.grad.shape
-    torch.Size([2, 16, 8])
+    torch.Size([4, 16, 8])
     """
     backend = backend_of(X)
     arguments = {"shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam, "mask": mask, "across": across}
-    settings = {"estimator": estimator, "check_values": check_values}
+    settings = {"estimator": estimator, "groups": groups, "check_values": check_values}
     recorded = record(istar_loss, backend, X, arguments | settings)
     if recorded is not NotImplemented:
         return recorded
     cloud = checks.points(X, mask, backend)
     lam = parameters.weight("lam", lam, backend)
     score = training_score(
-        cloud, shrinkage_cov, zeta, mask=mask, across=across, estimator=estimator, check_values=check_values
+        cloud,
+        shrinkage_cov,
+        zeta,
+        mask=mask,
+        across=across,
+        estimator=estimator,
+        groups=groups,
+        check_values=check_values,
     )
     return backend.result(_computed(lam, cloud) * (1 - score))
 
@@ -338,23 +373,55 @@ def training_score(
     mask: Any = None,
     across: Any = None,
     estimator: str = "shrinkage",
+    groups: Any = "auto",
     check_values: bool = False,
 ) -> Array:
     """Compute the score of which `istar_loss` is made, with the same arguments; `mask` is for the checks of values."""
-    backend, dim = cloud.backend, cloud.dim
-    if parameters.choice("estimator", estimator, parameters.ESTIMATORS) == "unbiased":
-        invariants, zeta = _sample_invariants(cloud, mask, across, check_values=check_values), None
+    backend = cloud.backend
+    parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+    if estimator == "unbiased":
+        score = _unbiased_score(cloud, mask, groups, across, check_values=check_values, floored=True)
+    elif estimator == "anchored":
+        score = _anchored_score(cloud, shrinkage_cov, mask, across, check_values=check_values)
     else:
         zeta = parameters.zeta(zeta, shrinkage_cov, backend)
         invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
-    score = backend.score(invariants, zeta, dim)
-    if score is NotImplemented:
-        score = (
-            unbiased_score(invariants, dim, backend.where, floored=True)
-            if zeta is None
-            else shrunk_score(invariants, _computed(zeta, cloud), dim, backend.where)
-        )
+        score = backend.score(invariants, zeta, cloud.dim)
+        if score is NotImplemented:
+            score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
     return _computed(score, cloud)
+
+
+def _unbiased_score(
+    cloud: Points, mask: Any, groups: Any, across: Any, *, check_values: bool, floored: bool = False
+) -> Array:
+    """Compute the score of two halves of the groups, or that of independent points."""
+    backend, dim = cloud.backend, cloud.dim
+    found = groups_of(cloud, groups)
+    if found is None:
+        invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
+        score = backend.score(invariants, None, dim) if floored else NotImplemented
+        if score is NotImplemented:
+            floored = floored or backend.concrete(invariants.f) is None
+            score = unbiased_score(invariants, dim, backend.where, floored=floored)
+        return score
+    halves = halves_of(cloud, found, across)
+    first, second = halves.first, halves.second
+    pair = backend.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
+    if check_values:
+        value_checks.measured_halves(cloud, mask, found, halves, pair, across)
+    floored = floored or backend.concrete(pair.inner) is None
+    return halves_score(pair, dim, backend.where, groups=halves.count, floored=floored)
+
+
+def _anchored_score(cloud: Points, shrinkage_cov: Any, mask: Any, across: Any, *, check_values: bool) -> Array:
+    backend = cloud.backend
+    target = _target(cloud, parameters.anchor(shrinkage_cov), check_values=check_values)
+    invariants = backend.anchored(cloud.clouds, cloud.masks, target, across=across)
+    if check_values:
+        value_checks.measured_values(cloud, mask, invariants, 2, "a covariance")
+        value_checks.target_in_range(backend, target, invariants)
+    return anchored_score(invariants, cloud.dim, backend.where)
 
 
 def _shrinkage_invariants(
@@ -362,11 +429,8 @@ def _shrinkage_invariants(
 ) -> Invariants:
     backend, target = cloud.backend, None
     if shrinkage_cov is not None:
-        matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, backend, cloud.dim)
-        if check_values:
-            value_checks.covariance_values("shrinkage_cov", matrix, backend)
-        if not (isinstance(zeta, float) and zeta == 0):
-            target = backend.constant(matrix, cloud.clouds[0])
+        target = _target(cloud, shrinkage_cov, check_values=check_values)
+        target = None if isinstance(zeta, float) and zeta == 0 else target
     invariants = backend.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
     if check_values:
         value_checks.zeta_value("zeta", zeta, backend)
@@ -374,6 +438,14 @@ def _shrinkage_invariants(
         if target is not None:
             value_checks.target_in_range(backend, target, invariants)
     return invariants
+
+
+def _target(cloud: Points, shrinkage_cov: Any, *, check_values: bool) -> Array:
+    """Check Σ_S and convert it to the dtype in which X is computed."""
+    matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, cloud.backend, cloud.dim)
+    if check_values:
+        value_checks.covariance_values("shrinkage_cov", matrix, cloud.backend)
+    return cloud.backend.constant(matrix, cloud.clouds[0])
 
 
 def _sample_invariants(cloud: Points, mask: Any, across: Any, *, check_values: bool) -> Invariants:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, InvalidValueError
-from isoscore_star.core.groups import group_labels
+from isoscore_star.core.groups import groups_of, numbers_of
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.core.standard_error import grouped_jackknife, jackknife
@@ -21,8 +23,17 @@ COVERED_FRACTION = 0.25
 """From this many points, as a fraction of the dimensions, ±1.96 standard errors cover the true score in 93 to 97 % of
 samples of independent points, heavy tails included (``paper_checks``, claim 5)."""
 
-BIAS_FRACTION = 0.4
-"""A bias of this fraction of the standard error lowers the coverage of the interval from 95 to 93 %."""
+LEAST_GROUPS = 8
+LARGEST_ERROR = 0.1
+"""Up to this standard error of log PR, the interval of two halves covers the true score in 93 to 97 % of samples of
+groups whose points differ less than groups do, with equal variances or steep ones, heavy tails included
+(``paper_checks``, claim 5)."""
+
+
+INDEPENDENT = "independent points"
+
+_NORMAL = 1.96
+"""95 % of a normal distribution lie within so many standard deviations."""
 
 
 class OutlierDimension(NamedTuple):
@@ -58,10 +69,10 @@ class Measurement:
     score : float
         IsoScore*, in [0, 1] (IsoScore for ζ = 0).
     unbiased_score : float or None
-        Score without the bias of a small sample; None where it is undefined (fewer than four points, or a denominator
-        that is not positive).
+        Score without the bias of a small sample: of two halves of the groups, or for independent points. None where it
+        is undefined (fewer than four groups or points, or a denominator that is not positive).
     standard_error : float or None
-        Jackknife standard error of `unbiased_score`.
+        Jackknife standard error of `unbiased_score`, from leaving out each group, or each independent point.
     effective_dimensions : float
         Participation ratio of `unbiased_score`, or of `score` where that is None: between 1 and d (an unbiased one may
         lie a little outside).
@@ -73,10 +84,14 @@ class Measurement:
         Sample covariance (ddof = 1), before shrinkage; computed on first access.
     spectrum : ndarray of shape (d,), float64
         Its eigenvalues, largest first; computed on first access.
+    groups : str
+        What was taken for groups: ``"independent points"``, ``"axis 0"``, ``"labels"``, or ``"updates"`` of Moments.
     group_count : int or None
-        Number of groups, if `groups` were given.
-    group_bias : float or None
-        Jackknife estimate of the bias of `unbiased_score` from dependence within groups, if `groups` were given.
+        Number of groups; None for independent points.
+    independent_score : float or None
+        The unbiased score as if the points of the groups were independent, which it then is not.
+    design_effect : float or None
+        How many times larger the variance of log PR is than if the points of the groups were independent.
 
     Examples
     --------
@@ -98,8 +113,10 @@ class Measurement:
     count: int
     dim: int
     _spread: Spread = field(repr=False)
+    groups: str = field(default=INDEPENDENT, repr=False)
     group_count: int | None = field(default=None, repr=False)
-    group_bias: float | None = field(default=None, repr=False)
+    independent_score: float | None = field(default=None, repr=False)
+    design_effect: float | None = field(default=None, repr=False)
     _has_rows: bool = field(default=True, repr=False)
 
     # A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
@@ -122,9 +139,11 @@ class Measurement:
         moments : Moments
             Of all points.
         rows : ndarray of shape (s, d), optional
-            All points or a uniform random sample of them, in any order, for the standard error.
+            All points or, if they are independent, a uniform random sample of them, in any order, for the standard
+            error.
         groups : ndarray of shape (s,), optional
-            A label for each row, if `rows` are all points; see `measure`.
+            The number of each row's group in the moments, if `rows` are all points: numbers count on from update to
+            update, and labels are numbered in their order.
         shrinkage_cov, zeta :
             See `measure`.
 
@@ -154,19 +173,19 @@ class Measurement:
         spread = moments.spread()
         dim = len(spread.anchor)
         if rows is not None:
-            rows, groups = _sample(rows, groups, moments.count, dim)
+            rows, groups = _sample(rows, groups, moments, dim)
         elif groups is not None:
             raise InvalidValueError("groups", "expected none without rows, to which they belong. Give both")
-        try:
-            unbiased: float | None = moments.isoscore_unbiased()
-        except DegenerateDataError:
-            unbiased = None
-        error, bias = None, None
+        independent = unbiased = _defined(moments.isoscore_unbiased, groups=None)
+        if moments.group_count is not None:
+            unbiased = _defined(moments.isoscore_unbiased)
+        error, effect = None, None
         if unbiased is not None and rows is not None:
-            if groups is None:
+            if moments.group_count is None:
                 error = jackknife(moments, rows)
-            else:
-                error, bias = grouped_jackknife(moments, rows, groups)
+            elif groups is not None and (found := grouped_jackknife(moments, rows, groups)):
+                error = found.grouped * formulas.participation_ratio(unbiased, dim) / (dim - 1)
+                effect = (found.grouped / found.independent) ** 2
         return cls(
             score=score,
             unbiased_score=unbiased,
@@ -175,9 +194,11 @@ class Measurement:
             count=moments.count,
             dim=dim,
             _spread=spread.copy(),
-            group_count=None if groups is None else len(np.unique(groups)),
-            group_bias=bias,
-            _has_rows=rows is not None,
+            groups=INDEPENDENT if moments.group_count is None else "updates",
+            group_count=moments.group_count,
+            independent_score=None if moments.group_count is None else independent,
+            design_effect=effect,
+            _has_rows=rows is not None and (moments.group_count is None or groups is not None),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -191,11 +212,36 @@ class Measurement:
         return hash(self._key())
 
     def _key(self) -> tuple[float | int | None, ...]:
-        return (*self._numbers().values(), self.group_count, self.group_bias)
+        return (*self._numbers().values(), self.groups)
 
     def _numbers(self) -> dict[str, float | int | None]:
         names = ("score", "unbiased_score", "standard_error", "effective_dimensions", "count", "dim")
-        return {name: getattr(self, name) for name in names}
+        grouped = ("group_count", "independent_score", "design_effect")
+        return {name: getattr(self, name) for name in names + grouped}
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the score: ±1.96 standard errors, of log PR for groups; None without a standard error.
+
+        `warnings` says where it covers less.
+        """
+        if self.unbiased_score is None or self.standard_error is None:
+            return None
+        if self.group_count is None:
+            return (
+                self.unbiased_score - _NORMAL * self.standard_error,
+                self.unbiased_score + _NORMAL * self.standard_error,
+            )
+        ratio = formulas.participation_ratio(self.unbiased_score, self.dim)
+        factor = math.exp(_NORMAL * self._log_error)
+        low, high = (formulas.score_from_participation_ratio(end, self.dim) for end in (ratio / factor, ratio * factor))
+        return low, high
+
+    @property
+    def _log_error(self) -> float:
+        """Standard error of log PR."""
+        ratio = formulas.participation_ratio(self.unbiased_score or 0.0, self.dim)
+        return (self.standard_error or 0.0) * (self.dim - 1) / ratio
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -246,13 +292,15 @@ class Measurement:
 
     def _doubt_of_interval(self, error: float) -> str:
         """Return why the interval's coverage is too low, or nothing."""
-        if self.group_count is not None and self.group_count < self.dim:
-            return f"fewer groups ({self.group_count}) than dimensions ({self.dim})"
-        if self.group_bias is not None and abs(self.group_bias) > BIAS_FRACTION * error:
-            return (
-                f"points that belong together bias the unbiased score by about {self.group_bias:+.2g}, which more "
-                "groups would lessen"
-            )
+        if self.group_count is not None:
+            if self.group_count < LEAST_GROUPS:
+                return f"fewer groups ({self.group_count}) than {LEAST_GROUPS}"
+            if self._log_error > LARGEST_ERROR:
+                return (
+                    f"the score may be off by {self._log_error:.0%} and more of its effective dimensions, which more "
+                    f"groups than {self.group_count} would lessen"
+                )
+            return ""
         if self.count < COVERED_FRACTION * self.dim:
             return "fewer points than a quarter of the dimensions"
         return ""
@@ -261,28 +309,30 @@ class Measurement:
         """Return plain numbers and lists, for JSON."""
         return {
             **self._numbers(),
+            "groups": self.groups,
+            "interval": None if self.interval is None else list(self.interval),
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }
 
 
 def measure(
-    X: Any, shrinkage_cov: Any = None, zeta: float = 0.0, *, mask: Any = None, groups: Any = None
+    X: Any, shrinkage_cov: Any = None, zeta: float = 0.0, *, mask: Any = None, groups: Any = "auto"
 ) -> Measurement:
     """Measure a cloud: IsoScore*, the unbiased score with its standard error, and what explains them.
 
     Parameters
     ----------
-    X : array of shape (m, d) or (..., d), or a list or tuple of such arrays, or Moments
+    X : array of shape (sequences, tokens, d), (m, d) or (..., d), or a list or tuple of such arrays, or Moments
         Points as rows; see `isoscore_star.isoscore`. Computed in NumPy for every framework. Moments give all but the
         standard error; see `Measurement.from_moments`.
     shrinkage_cov, zeta :
         Σ_S and ζ, which only `score` depends on; see `isoscore_star.isoscore_star`.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding.
-    groups : array of shape ``X.shape[:-1]``, optional
-        A label for each point. The standard error leaves out points of one label (tokens of one sentence) together;
-        without labels points count as independent. For a list: a list of arrays.
+    groups : "auto", int, array of shape ``X.shape[:-1]``, or None, default "auto"
+        Which points were sampled together, such as the tokens of a sentence; see `isoscore_star.isoscore_unbiased`.
+        The unbiased score is that of two halves of the groups, and its standard error leaves out each group.
 
     Returns
     -------
@@ -306,23 +356,31 @@ def measure(
     [0]
     """
     if isinstance(X, Moments):
-        for name, value in (("mask", mask), ("groups", groups)):
-            if value is not None:
+        for name, value, default in (("mask", mask, None), ("groups", groups, "auto")):
+            if not (value is default or (isinstance(value, str) and value == default)):
                 raise InvalidValueError(name, "expected none with Moments, whose points are summed. Leave it out")
         return Measurement.from_moments(X, None, None, shrinkage_cov, zeta)
     cloud = checks.points(X, mask)
-    labels = group_labels(groups, X)
-    moments = Moments().update(X, mask)
-    kept_labels = None
-    if labels is not None:
-        pairs = zip(labels, cloud.masks, strict=True)
-        kept_labels = np.concatenate([g if keep is None else g[cloud.backend.to_numpy(keep)] for g, keep in pairs])
-    return Measurement.from_moments(moments, np.concatenate(cloud.rows()), kept_labels, shrinkage_cov, zeta)
+    found = groups_of(cloud, groups)
+    numbers = None if found is None else numbers_of(cloud, found)
+    moments = Moments().update(X, mask, groups)
+    measured = Measurement.from_moments(moments, np.concatenate(cloud.rows()), numbers, shrinkage_cov, zeta)
+    if found is None or numbers is None:
+        return measured
+    taken = "labels" if found.axis is None else f"axis {found.axis}"
+    return replace(measured, groups=taken, group_count=len(np.unique(numbers)))
 
 
-def _sample(rows: Any, groups: Any, count: int, dim: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Require the points that the moments are of, or some of them, and labels of all."""
-    points = checks.points(rows)
+def _defined(score: Callable[..., float], **arguments: Any) -> float | None:
+    try:
+        return score(**arguments)
+    except DegenerateDataError:
+        return None
+
+
+def _sample(rows: Any, groups: Any, moments: Moments, dim: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Require the points that the moments are of, or some of them, and numbers of the groups of all."""
+    points, count = checks.points(rows), moments.count
     sample = np.concatenate(points.rows())
     if points.dim != dim or not 2 <= len(sample) <= count or not np.isfinite(sample).all():
         raise InvalidValueError(
@@ -330,7 +388,14 @@ def _sample(rows: Any, groups: Any, count: int, dim: int) -> tuple[NDArray[Any],
             f"expected 2 to {count} finite points of {dim} dimensions, a sample of those that the moments are of; "
             f"got {len(sample)} of {points.dim}",
         )
-    labels = group_labels(groups, rows)
-    if labels is not None and len(sample) != count:
-        raise InvalidValueError("groups", f"expected labels of all {count} points; got rows for {len(sample)}")
-    return sample, None if labels is None else np.concatenate(labels)
+    if groups is None:
+        return sample, None
+    numbers = np.asarray(groups)
+    halves = [moments.half(half).count for half in (0, 1)]
+    if numbers.shape != (count,) or numbers.dtype.kind not in "iu" or np.bincount(numbers % 2).tolist() != halves:
+        raise InvalidValueError(
+            "groups",
+            f"expected the number of the group of each of the {count} rows, {halves[0]} even and {halves[1]} odd ones "
+            f"as in the moments; got shape {numbers.shape} and dtype {numbers.dtype}",
+        )
+    return sample, numbers.astype(np.int64)

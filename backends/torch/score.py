@@ -85,8 +85,8 @@ def _shrunk(invariants: Invariants, zeta: float, dim: int) -> tuple[Any, _Slopes
     sigma = mixture(invariants, zeta, _where)
     a, b = sigma.a, sigma.b
     # Where F of Σ is zero so is T, and so are the slopes.
-    on_t, on_f = formulas.score_slopes(sigma.t, not_zero(sigma.f, _where), dim)
-    slopes = (on_t * a, on_f * (a * a), on_f * (2 * a * b))
+    on_t, on_f = formulas.score_slopes(sigma.t, sigma.t, not_zero(sigma.f, _where), dim)
+    slopes = (2 * on_t * a, on_f * (a * a), on_f * (2 * a * b))
     return sigma.score(dim, _where), slopes if invariants.cross is not None and zeta != 0 else slopes[:2]
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.merging import invariants_of_sums
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.scaling import Target, scaled_target, usual_target, where_known, with_target
-from isoscore_star.core.spread import FewPoints, Scatter, Spread, largest_entry
+from isoscore_star.core.spread import FewPoints, Scatter, Spread, inner_product, largest_entry
 
 FloatArray = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ _FARTHEST = 2.0**1021
 
 
 class Accumulator:
-    """Base of `isoscore_star.Moments` and accumulator of the NumPy backend."""
+    """The points of `isoscore_star.Moments`, or of one half of their groups, and of the NumPy backend."""
 
     def __init__(self) -> None:
         self.dim: int | None = None
@@ -70,7 +70,7 @@ class Accumulator:
             if len(block):
                 self._wait(block)
 
-    def _add(self, other: Accumulator) -> None:
+    def add(self, other: Accumulator) -> None:
         """Take in the points of another accumulator, which stays unchanged."""
         self.dim = other.dim
         if other._scatter is not None:
@@ -78,11 +78,11 @@ class Accumulator:
         for rows in list(other._waiting):
             self._wait(rows)
 
-    def _own(self) -> None:
+    def own(self) -> None:
         """Copy rows that are views of the caller's arrays."""
         self._waiting = [rows.copy() for rows in self._waiting]
 
-    def _is_finite(self) -> bool:
+    def is_finite(self) -> bool:
         """Return whether all points and their differences are finite."""
         scatter = self._scatter
         if scatter is not None and not (math.isfinite(scatter.total) and largest_entry(scatter.anchor) < _FARTHEST):
@@ -103,6 +103,17 @@ class Accumulator:
             self._scatter = scatter if own else scatter.copy()
         else:
             self._scatter.merge(scatter)
+
+
+def pair_of(first: Accumulator, second: Accumulator) -> Pair:
+    """Compute what the score of two halves depends on."""
+    ours, its = first.invariants(), second.invariants()
+    spread, other = first.spread(), second.spread()
+    inner = 0.0
+    if ours.t and its.t:  # both are d, the dimensions
+        inner = inner_product(spread, other) / spread.total / other.total * float(ours.t * its.t)
+    precision = max(spread.precision, other.precision)
+    return Pair((ours.count, its.count), (ours.unit, its.unit), ours.t, its.t, np.float64(inner), precision)
 
 
 def target_of(shrinkage_cov: FloatArray, bound: float = 2.0**400) -> Target:

@@ -20,12 +20,14 @@ _INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16
 
 
 class Points(NamedTuple):
-    """A checked union of clouds, flattened by its backend."""
+    """A checked union of clouds, flattened by its backend, and the arrays and masks as they were given."""
 
     backend: Backend
     clouds: list[Array]
     masks: list[Array | None]
     dim: int
+    arrays: list[Array]
+    given_masks: list[Array | None]
 
     def rows(self) -> list[NDArray[Any]]:
         """Return the unmasked points of each cloud in NumPy."""
@@ -49,8 +51,16 @@ def points(X: Any, mask: Any = None, backend: Backend | None = None) -> Points:
             f"the clouds of one union need the same number of dimensions (last axis); got {dims}. "
             "Measure clouds of different width one by one",
         )
-    masks = _masks(mask, arrays, names, is_union, backend)
-    return Points(backend, [backend.points(array) for array in arrays], masks, dims[0])
+    return flattened(backend, arrays, _masks(mask, arrays, names, is_union, backend))
+
+
+def flattened(backend: Backend, arrays: list[Array], masks: list[Array | None]) -> Points:
+    """Flatten checked arrays and their masks; one mask of several arrays of a shape stays one, for backends to see."""
+    flat: list[Array | None] = []
+    for index, (array, mask) in enumerate(zip(arrays, masks, strict=True)):
+        same = index and mask is masks[index - 1] and tuple(array.shape) == tuple(arrays[index - 1].shape)
+        flat.append(flat[-1] if same else None if mask is None else backend.mask(mask, array))
+    return Points(backend, [backend.points(array) for array in arrays], flat, int(arrays[0].shape[-1]), arrays, masks)
 
 
 def check_array(name: str, array: Array, backend: Backend) -> None:
@@ -141,7 +151,7 @@ def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
             f"expected shape {expected}, one entry for each point of {name} (shape {tuple(array.shape)}); "
             f"got {shape}. Entries are 1 or true for a point, 0 or false for padding",
         )
-    return backend.mask(mask, array)
+    return mask
 
 
 def same_shape(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:

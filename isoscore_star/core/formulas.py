@@ -8,6 +8,18 @@ Notation, for m points xᵢ in d dimensions, centred to their mean, with scatter
     Σ = (1−ζ)·S + ζ·Σ_S      shrunk covariance              C = ⟨S, Σ_S⟩ = tr(S·Σ_S)
     PR = T²/F                participation ratio            score = (PR − 1)/(d − 1)
 
+Every score is one form of two covariances A and B of the same space, with ⟨A, B⟩ = Σᵢⱼ AᵢⱼBᵢⱼ = tr(AB):
+
+    s(A, B) = (tr A·tr B/⟨A, B⟩ − 1)/(d − 1)
+
+- A = B = Σ is IsoScore*.
+- A and B of two halves of the points that have no group in common (a group is what was sampled: a sentence with all its
+  tokens) are independent, so that E⟨A, B⟩ = ⟨E A, E B⟩ whatever the points of a group have to do with each other. Each
+  half is centred at its own mean, which leaves a bias of PR of about 2/G_A·(⟨Σ, Σ_b⟩/‖Σ‖² − tr Σ_b/tr Σ), with Σ_b the
+  covariance between groups and G_A the groups of a half, and the skew of a ratio.
+- A of a batch and B = Σ_S, held constant: about B, s(A, A) = 2·s(A, B) − s(B, B) + O(‖A − B‖²), with equal gradients
+  at A = B. So the gradient has the right size for any batch, and takes one product, X·B.
+
 T₀ and F₀ are the trace and squared norm of Σ_S. The score does not change with scale, so backends return the
 invariants of S/s² and Σ_S/s₀² (s² = tr S/d; s₀² is the mean or the largest variance of Σ_S), whose squares are in
 range at any scale; s and s₀ are constants in every derivative, since the score does not depend on them. For the same
@@ -36,15 +48,34 @@ def mixed_squares(a: float, b: float, sample: float, cross: float, target: float
     return a * a * sample + 2 * a * b * cross + b * b * target
 
 
-def score_fraction(t: float, f: float, dim: int) -> tuple[float, float]:
-    """Return IsoScore* = (T²/F − 1)/(d − 1) as (T² − F, (d − 1)·F); the numerator is zero where Σ is."""
-    return t * t - f, (dim - 1) * f
+def score_fraction(t_a: float, t_b: float, inner: float, dim: int) -> tuple[float, float]:
+    """Return s(A, B) as (tr A·tr B − ⟨A, B⟩, (d − 1)·⟨A, B⟩); the numerator is zero where A or B is.
+
+    IsoScore* is that of T, T and F.
+    """
+    return t_a * t_b - inner, (dim - 1) * inner
 
 
-def score_slopes(t: float, f: float, dim: int) -> tuple[float, float]:
-    """Return ∂IsoScore*/∂T = 2T/((d − 1)·F) and ∂IsoScore*/∂F = −T²/((d − 1)·F²)."""
-    ratio = t / f
-    return ratio * (2 / (dim - 1)), ratio * ratio * (-1 / (dim - 1))
+def score_slopes(t_a: float, t_b: float, inner: float, dim: int) -> tuple[float, float]:
+    """Return ∂s/∂tr A = tr B/((d − 1)·⟨A, B⟩) and ∂s/∂⟨A, B⟩ = −tr A·tr B/((d − 1)·⟨A, B⟩²).
+
+    For A = B both traces are T: ∂IsoScore*/∂T is twice the first.
+    """
+    ratio = t_b / inner
+    return ratio * (1 / (dim - 1)), t_a / inner * ratio * (-1 / (dim - 1))
+
+
+def anchored_score(score: float, own: float) -> float:
+    """Return 2·s(A, B) − s(B, B), whose value and gradient in A are those of s(A, A) at A = B."""
+    return 2 * score - own
+
+
+def largest_halves_ratio(dim: int) -> float:
+    """Return the largest tr A·tr B/⟨A, B⟩ of two halves that training takes: 4d, four times that of isotropic points.
+
+    By Cauchy-Schwarz ‖Σ‖² ≥ (tr Σ)²/d; ⟨A, B⟩ of two samples may lie below, and at zero, where they share no direction.
+    """
+    return 4.0 * dim
 
 
 def participation_ratio(score: float, dim: int) -> float:
@@ -146,3 +177,14 @@ def leave_one_out(m: int, t: float, f: float, q: float, a: float, b: float, g: f
     left = a * (1 + 1 / n) * (1 + 1 / n)
     q_out = q + 4 * b / n**2 + m * a * a / n**4 + 4 * g / n + 2 * a * t / n**2 - left * left
     return t_out, f_out, q_out
+
+
+def without_group(
+    t: float, inner: float, n: float, k: float, squares: float, mapped: float, sum_squares: float, sum_mapped: float
+) -> tuple[float, float]:
+    """Return tr A and ⟨A, B⟩ of the scatter A of n centred points without a group of k, about their own mean.
+
+    With s = Σxᵢ over the group: Σ‖xᵢ‖², ΣxᵢᵀBxᵢ, ‖s‖² and sᵀBs are given.
+    """
+    rest = n - k
+    return t - squares - sum_squares / rest, inner - mapped - sum_mapped / rest

@@ -1,44 +1,176 @@
-"""Labels of groups of points, such as the tokens of a sentence."""
+"""Which points were sampled together, such as the tokens of a sentence, and the two halves of the groups.
+
+`isoscore_star.core.formulas` says why: the halves are independent, whatever the points of a group have to do with each
+other. A group is what was sampled: a sentence with its tokens in all layers, an example with its anchor, positive and
+negatives, all generations of a prompt. The half of a group is its number modulo two.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isoscore_star.core.checks import Points, flattened
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.messages import shown
+from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.registry import backend_of
 
+ALLOWED = (
+    'expected "auto" (the first axis of arrays of three axes), an axis, labels of the shape of X without its last '
+    "axis, or None for independent points"
+)
 
-def group_labels(groups: Any, X: Any) -> list[NDArray[Any]] | None:
-    """Check the labels of groups, and flatten them like the points."""
+
+class Groups(NamedTuple):
+    """Groups of points: those of one index along an axis, or of one number, one a point and flat for each cloud.
+
+    `count` is None where it is not known while a function is traced.
+    """
+
+    count: Any
+    axis: int | None = None
+    numbers: list[Array] | None = None
+
+
+class Halves(NamedTuple):
+    """The points of the groups with even numbers and those with odd numbers, and the number of groups, if known."""
+
+    first: Points
+    second: Points
+    count: Any
+
+
+def groups_of(cloud: Points, groups: Any) -> Groups | None:
+    """Check `groups` and find the groups of a cloud; None means that its points are independent."""
     if groups is None:
         return None
-    is_union = isinstance(X, (list, tuple))
-    arrays, labels = (list(X), groups) if is_union else ([X], [groups])
-    if not isinstance(labels, (list, tuple)) or len(labels) != len(arrays):
+    if isinstance(groups, str):
+        axis = _automatic_axis(groups, [len(array.shape) for array in cloud.arrays])
+        return None if axis is None else _along(axis, cloud)
+    if isinstance(groups, (bool, np.bool_)):
+        raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
+    if isinstance(groups, Integral):
+        return _along(int(groups), cloud)
+    return _labelled(groups, cloud)
+
+
+def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
+    """Split a cloud by its groups, whose numbers count on from `first_number` and from one device to the next."""
+    backend = cloud.backend
+    device, devices = (0, 1) if across is None else backend.place(across)
+    count, start = groups.count, first_number
+    if count is not None and not (isinstance(device, int) and device == 0):
+        start = first_number + device * count
+    count = None if count is None else count * devices
+    if groups.axis is not None and isinstance(start, int):
+        return Halves(*(_every_second(cloud, groups.axis, (start + half) % 2) for half in (0, 1)), count)
+    if groups.axis is not None and isinstance(groups.count, int) and groups.count % 2 == 0:
+        return Halves(*(_every_second(cloud, groups.axis, (first_number + half) % 2) for half in (0, 1)), count)
+    numbers = groups.numbers or [backend.numbers_along(array, groups.axis) for array in cloud.arrays]
+    odd = [(part + start) % 2 != 0 for part in numbers]
+    return Halves(_selected(cloud, [~part for part in odd]), _selected(cloud, odd), count)
+
+
+def _automatic_axis(word: str, axes: Sequence[int]) -> int | None:
+    if word != "auto":
+        raise InvalidValueError("groups", f"{ALLOWED}; got {word!r}")
+    if set(axes) == {2}:
+        return None
+    if set(axes) == {3}:
+        return 0
+    if max(axes) > 3:
         raise InvalidValueError(
-            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds"
+            "groups",
+            f'"auto" reads arrays of three axes as (sequences, tokens, dimensions); got {max(axes)} axes. For stacked '
+            "layers (layers, sequences, tokens, dimensions) give list(X), or groups=1; for images or other samples "
+            "along the first axis groups=0; for independent points groups=None",
         )
-    flat = []
-    for array, part in zip(arrays, labels, strict=True):
-        part, expected = _labels(part), tuple(array.shape[:-1])
-        if part.shape != expected:
-            raise InvalidValueError(
-                "groups", f"expected shape {expected}, one label for each point; got {tuple(part.shape)}"
-            )
-        flat.append(part.reshape(-1))
+    raise InvalidValueError(
+        "groups",
+        f'"auto" takes arrays of two axes or of three, not both in one union; got {list(axes)} axes. Give labels, one '
+        "array for each cloud, or groups=None for independent points",
+    )
+
+
+def _along(axis: int, cloud: Points) -> Groups:
+    axes = {len(array.shape) for array in cloud.arrays}
+    last = min(axes) - 1
+    if len(axes) > 1 or not -last - 1 <= axis < last or axis == -1:
+        raise InvalidValueError(
+            "groups",
+            f"expected an axis of X other than its last one, which has the dimensions; got {axis} for arrays of "
+            f"{' and '.join(map(str, sorted(axes)))} axes",
+        )
+    axis %= last + 1
+    sizes = [cloud.backend.size(array, axis) for array in cloud.arrays]
+    if len({size for size in sizes if isinstance(size, int)}) > 1:
+        raise InvalidValueError(
+            "groups",
+            f"the clouds of a union need the same groups along axis {axis}; got {sizes} of them. If the clouds are "
+            "other sequences, and not other layers of the same ones, give labels, one array for each cloud",
+        )
+    return Groups(sizes[0], axis=axis)
+
+
+def _labelled(groups: Any, cloud: Points) -> Groups:
+    """Find groups by labels, numbered on the host; those without values while tracing are the numbers."""
+    arrays = cloud.arrays
+    given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
+    if len(given) == len(arrays) == 1 and isinstance(groups, (list, tuple)) and len(groups) == 1:
+        given = list(groups) if np.ndim(groups[0]) == len(arrays[0].shape) - 1 else given
+    if len(given) != len(arrays):
+        raise InvalidValueError(
+            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds; got {len(given)}"
+        )
+    traced = _traced_numbers(given, cloud)
+    if traced is not None:
+        return Groups(None, numbers=traced)
+    flat = [_labels(part, array) for part, array in zip(given, arrays, strict=True)]
     kinds = {part.dtype.kind for part in flat}
     if len(kinds - {"i", "u"}) > 1 or len(kinds) > 2:
         raise InvalidTypeError(
             "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
         )
-    return flat
+    distinct, numbers = np.unique(np.concatenate(flat), return_inverse=True)
+    parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in flat])[:-1])
+    return Groups(len(distinct), numbers=list(parts))
 
 
-def _labels(part: Any) -> NDArray[Any]:
+def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
+    """Return labels, flat, if there are any without values."""
+    backend = cloud.backend
+    if not any(backend.owns(part) and _is_traced(part, backend) for part in given):
+        return None
+    for part, array in zip(given, cloud.arrays, strict=True):
+        dtype = backend.dtype_name(part) if backend.owns(part) else str(np.asarray(part).dtype)
+        if not dtype.startswith(("int", "uint")):
+            raise InvalidTypeError(
+                "groups",
+                f"while a function is traced or compiled labels are the groups' numbers, integers; got dtype {dtype}",
+            )
+        _require_shape(tuple(part.shape), array)
+    return [backend.flat(part) for part in given]
+
+
+def _is_traced(labels: Array, backend: Backend) -> bool:
+    if isinstance(labels, np.ndarray):
+        return False
+    shape = tuple(labels.shape)
+    return None in shape or (0 not in shape and backend.concrete(labels[(0,) * len(shape)]) is None)
+
+
+def _require_shape(shape: tuple[Any, ...], array: Array) -> None:
+    expected = tuple(array.shape[:-1])
+    if len(shape) != len(expected) or any(a != b for a, b in zip(shape, expected, strict=True) if None not in (a, b)):
+        raise InvalidValueError("groups", f"expected shape {expected}, one label for each point; got {shape}")
+
+
+def _labels(part: Any, array: Array) -> NDArray[Any]:
     allowed = "expected an array of labels, integers or strings, one for each point"
     try:
         sequence = isinstance(part, (list, tuple))
@@ -53,4 +185,35 @@ def _labels(part: Any) -> NDArray[Any]:
         raise InvalidValueError(
             "groups", f"{allowed}; got {np.isnan(labels).sum()} NaN. Give such points a label of their own"
         )
-    return labels
+    _require_shape(labels.shape, array)
+    return labels.reshape(-1)
+
+
+def _every_second(cloud: Points, axis: int, start: int) -> Points:
+    backend, masks = cloud.backend, cloud.given_masks
+    arrays = [backend.every_second(array, axis, start) for array in cloud.arrays]
+    parts: list[Array | None] = []
+    for index, mask in enumerate(masks):
+        same = index and mask is masks[index - 1]
+        parts.append(parts[-1] if same else None if mask is None else backend.every_second(mask, axis, start))
+    return flattened(backend, arrays, parts)
+
+
+def _selected(cloud: Points, keeps: list[Array]) -> Points:
+    masks = []
+    for keep, mask, array in zip(keeps, cloud.masks, cloud.arrays, strict=True):
+        own = cloud.backend.mask(keep, array)
+        masks.append(own if mask is None else own & mask)
+    return cloud._replace(masks=masks)
+
+
+def numbers_of(cloud: Points, groups: Groups) -> NDArray[np.int64]:
+    """Return the group's number of each unmasked point, in NumPy."""
+    parts = []
+    for index, (array, keep) in enumerate(zip(cloud.arrays, cloud.masks, strict=True)):
+        if groups.numbers is not None:
+            own = np.asarray(groups.numbers[index])
+        else:
+            own = np.asarray(cloud.backend.numbers_along(array, groups.axis))
+        parts.append(own if keep is None else own[cloud.backend.to_numpy(keep)])
+    return np.concatenate(parts).astype(np.int64)

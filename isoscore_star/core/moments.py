@@ -8,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
-from isoscore_star.core.accumulator import Accumulator, covariance
+from isoscore_star.core.accumulator import Accumulator, covariance, pair_of
+from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.score import shrunk_score, unbiased_margin, unbiased_score
-from isoscore_star.core.spread import mean_of
+from isoscore_star.core.groups import groups_of, halves_of
+from isoscore_star.core.messages import shown
+from isoscore_star.core.protocol import Invariants, Pair
+from isoscore_star.core.score import halves_score, shrunk_score, unbiased_margin, unbiased_score
+from isoscore_star.core.spread import Spread, mean_of
 
 FloatArray = NDArray[np.float64]
 
 
-class Moments(Accumulator):
+class Moments:
     """Count, mean and scatter of points that arrive in batches, and every score of all of them.
 
     Batches, layers, devices and files merge exactly (`isoscore_star.core.formulas`), so a dataset of any size is
@@ -24,10 +28,15 @@ class Moments(Accumulator):
     stored unchanged, so that few very wide points need no d² memory. Blocks of float32 of 128 dimensions and more are
     multiplied in float32, all others in float64; sums are kept in float64.
 
+    Points that come in groups, such as the tokens of sentences, are kept as two halves of the groups, for the score
+    that is right for them; see `isoscore_star.isoscore_unbiased`. That takes 2·d² memory.
+
     Attributes
     ----------
     count : int
         Unmasked points so far.
+    group_count : int or None
+        Groups so far, those without a point included; None if points are independent.
     dim : int or None
         Dimensions d; None before the first update.
     mean : ndarray of shape (d,), float64
@@ -56,6 +65,27 @@ class Moments(Accumulator):
     True
     """
 
+    def __init__(self) -> None:
+        self._independent = Accumulator()
+        self._halves = (Accumulator(), Accumulator())
+        self._groups = 0
+        self._all: Accumulator | None = None  # of the halves, once it was needed
+
+    @property
+    def count(self) -> int:
+        """Number of points so far."""
+        return sum(part.count for part in self._parts)
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions d; None before the first update."""
+        return next((part.dim for part in self._parts if part.dim is not None), None)
+
+    @property
+    def group_count(self) -> int | None:
+        """Number of groups so far; None if points are independent."""
+        return self._groups or None
+
     @property
     def mean(self) -> FloatArray:
         """Mean of the points, shape (d,)."""
@@ -72,17 +102,22 @@ class Moments(Accumulator):
         return Moments().merge(self)
 
     def __repr__(self) -> str:
-        return f"Moments(count={self.count}, dim={self.dim})"
+        groups = f", group_count={self._groups}" if self._groups else ""
+        return f"Moments(count={self.count}, dim={self.dim}{groups})"
 
-    def update(self, X: Any, mask: Any = None) -> Moments:
+    def update(self, X: Any, mask: Any = None, groups: Any = "auto") -> Moments:
         """Take in a batch of points.
 
         Parameters
         ----------
-        X : array of shape (m, d) or (..., d), or a list of such arrays
-            Of any installed framework; converted to NumPy, detached.
+        X : array of shape (sequences, tokens, d), (m, d) or (..., d), or a list of such arrays
+            Of any installed framework; converted to NumPy, detached. Give all layers of a batch in one list, so that
+            the tokens of a sequence stay together.
         mask : array of shape ``X.shape[:-1]``, optional
             1 or true for points, 0 or false for padding.
+        groups : "auto", int, array of labels, or None, default "auto"
+            Which points were sampled together; see `isoscore_star.isoscore_unbiased`. Numbers count on from update to
+            update: a label of another update is another group.
 
         Returns
         -------
@@ -92,7 +127,8 @@ class Moments(Accumulator):
         Raises
         ------
         InvalidValueError
-            If the values are not finite, or d differs from that of earlier batches; then the moments are unchanged.
+            If the values are not finite, d differs from that of earlier batches, or `groups` does not fit; then the
+            moments are unchanged.
         """
         cloud = checks.points(X, mask)
         if self.dim not in (None, cloud.dim):
@@ -102,18 +138,17 @@ class Moments(Accumulator):
                 "Use one Moments for each width",
             )
         value_checks.mask_values(mask, cloud.backend)
-        to_numpy = cloud.backend.to_numpy
-        batch = Accumulator()
-        for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
-            batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
-        if not batch._is_finite():
-            value_checks.explain_non_finite(cloud)
-        batch._own()
-        self._add(batch)
+        found = groups_of(cloud, groups)
+        if found is None:
+            self._take([(self._independent, _absorbed(cloud))])
+            return self
+        halves = halves_of(cloud, found, first_number=self._groups)
+        self._take(list(zip(self._halves, map(_absorbed, (halves.first, halves.second)), strict=True)))
+        self._groups += int(found.count)
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """Take in the points of other moments.
+        """Take in the points of other moments, whose groups are other groups.
 
         Parameters
         ----------
@@ -136,7 +171,8 @@ class Moments(Accumulator):
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
-        self._add(other)
+        self._take([(ours, its) for ours, its in zip(self._parts, other._parts, strict=True) if its.dim is not None])
+        self._groups += other._groups
         return self
 
     def isoscore(self) -> float:
@@ -150,12 +186,72 @@ class Moments(Accumulator):
         target = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
         return float(np.clip(shrunk_score(self.invariants(target), zeta, dim, np.where), 0.0, 1.0))
 
-    def isoscore_unbiased(self) -> float:
-        """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`."""
+    def isoscore_unbiased(self, groups: Any = "auto") -> float:
+        """Unbiased score of all points; see `isoscore_star.isoscore_unbiased`.
+
+        Parameters
+        ----------
+        groups : "auto" or None, default "auto"
+            The groups that the updates had; None takes all points for independent.
+
+        Returns
+        -------
+        float
+            The score.
+        """
+        if groups is not None and (not isinstance(groups, str) or groups != "auto"):
+            raise InvalidValueError(
+                "groups", f'expected "auto" or None, since update takes groups; got {shown(groups)}'
+            )
         dim = self._require_spread(4, "the unbiased estimate")
-        invariants = self.invariants(fourth_order=True)
-        value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
-        return float(unbiased_score(invariants, dim, np.where, floored=False))
+        if groups is None or not self._groups:
+            invariants = self.invariants(fourth_order=True)
+            value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
+            return float(unbiased_score(invariants, dim, np.where, floored=False))
+        pair = self.pair()
+        value_checks.positive_halves(self._groups, pair.counts, pair.t_a, pair.t_b, pair.inner, pair.precision)
+        return float(halves_score(pair, dim, np.where, groups=self._groups, floored=False))
+
+    def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
+        """Compute the invariants of the points so far."""
+        return self._union().invariants(shrinkage_cov, fourth_order=fourth_order)
+
+    def spread(self) -> Spread:
+        """Return the centred points so far, in the form for their number."""
+        return self._union().spread()
+
+    def half(self, number: int) -> Accumulator:
+        """Return the points of the groups with even numbers (0), or with odd numbers (1)."""
+        return self._halves[number]
+
+    def pair(self) -> Pair:
+        """Compute what the score of the two halves depends on, requiring that all points came in groups."""
+        if self._independent.count:
+            raise InvalidValueError(
+                "groups",
+                f"some updates had groups, others not: {self._independent.count} of {self.count} points are "
+                "independent. Give groups in all updates, or isoscore_unbiased(groups=None)",
+            )
+        return pair_of(*self._halves)
+
+    @property
+    def _parts(self) -> tuple[Accumulator, ...]:
+        return (self._independent, *self._halves)
+
+    def _union(self) -> Accumulator:
+        if not self._groups:
+            return self._independent
+        if self._all is None:
+            self._all = Accumulator()
+            for part in self._parts:
+                if part.dim is not None:
+                    self._all.add(part)
+        return self._all
+
+    def _take(self, pairs: list[tuple[Accumulator, Accumulator]]) -> None:
+        for ours, its in pairs:
+            ours.add(its)
+        self._all = None
 
     def _require_spread(self, least: int, why: str) -> int:
         value_checks.enough_points(self.count, least, why)
@@ -163,3 +259,14 @@ class Moments(Accumulator):
         if not spread.total:
             raise value_checks.identical_points(self.count)
         return len(spread.anchor)
+
+
+def _absorbed(cloud: Points) -> Accumulator:
+    """Take in points, requiring that they are finite, and keep no view of the caller's arrays."""
+    to_numpy, batch = cloud.backend.to_numpy, Accumulator()
+    for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
+        batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
+    if not batch.is_finite():
+        value_checks.explain_non_finite(cloud)
+    batch.own()
+    return batch

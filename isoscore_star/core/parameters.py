@@ -15,7 +15,7 @@ from isoscore_star.core.messages import shown
 from isoscore_star.core.protocol import Backend
 
 FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
-ESTIMATORS = ("shrinkage", "unbiased")
+ESTIMATORS = ("shrinkage", "unbiased", "anchored")
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -63,6 +63,17 @@ def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
             'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none',
         )
     return weighted
+
+
+def anchor(shrinkage_cov: Any) -> Any:
+    """Require Σ_S of the anchored estimator."""
+    if shrinkage_cov is None:
+        raise InvalidValueError(
+            "shrinkage_cov",
+            'estimator="anchored" compares the batch with a covariance of many more points, but none was given. Give '
+            'one (isoscore_star.Moments().update(points).cov, for example), or use estimator="unbiased", without any',
+        )
+    return shrinkage_cov
 
 
 def decay(name: str, value: Any) -> float:

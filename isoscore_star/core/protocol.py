@@ -1,6 +1,6 @@
 """The interface of a backend: the operations that differ between frameworks.
 
-A backend inherits `Backend`, implements its ten operations, and has an instance named ``BACKEND``; CONTRIBUTING.md
+A backend inherits `Backend`, implements its eleven operations, and has an instance named ``BACKEND``; CONTRIBUTING.md
 shows one on a page. A third party registers its own by an entry point in the group ``isoscore_star.backends`` whose
 name is the backend's and whose value is that instance.
 """
@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidValueError
@@ -53,9 +54,32 @@ class Invariants(NamedTuple):
     precision: float = 2.0**-52
 
 
+class Pair(NamedTuple):
+    """What the score of two halves depends on: covariances A and B, each in units s² = tr A/d of its own.
+
+    Attributes
+    ----------
+    counts : pair of int or 0-d array
+        Unmasked points of each half.
+    units : pair of 0-d array
+        s of each half; zero where it has no spread. Without gradient.
+    t_a, t_b, inner : 0-d array
+        tr A, tr B and ⟨A, B⟩; zero where a half has fewer than two points, or no spread.
+    precision : float
+        Machine epsilon of the dtype in which points are multiplied.
+    """
+
+    counts: tuple[Any, Any]
+    units: tuple[Array, Array]
+    t_a: Array
+    t_b: Array
+    inner: Array
+    precision: float = 2.0**-52
+
+
 @runtime_checkable
 class Backend(Protocol):
-    """The interface that each framework implements natively: ten abstract operations, the others have a default.
+    """The interface that each framework implements natively: eleven abstract operations, the others have a default.
 
     Arrays are the backend's own, except where NumPy is named, and their shapes and dtypes have been checked
     (`isoscore_star.core.checks`). They have a ``shape`` and NumPy's indexing, ``matrix[0, 0]`` and ``matrix[:1, :1]``.
@@ -111,6 +135,18 @@ class Backend(Protocol):
         """
 
     @abstractmethod
+    def pair(
+        self,
+        clouds: Sequence[Array],
+        masks: Sequence[Array | None],
+        other_clouds: Sequence[Array],
+        other_masks: Sequence[Array | None],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        """Compute tr A, tr B and ⟨A, B⟩ of the covariances of two unions of clouds; otherwise as `invariants`."""
+
+    @abstractmethod
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         """Compute tr C and ‖C‖²_F of a covariance (d, d) or of its eigenvalues (d,), by `scaling.sums_in_unit`."""
 
@@ -125,6 +161,35 @@ class Backend(Protocol):
     @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Copy to a NumPy array, detached (bfloat16 as float32)."""
+
+    def anchored(
+        self, clouds: Sequence[Array], masks: Sequence[Array | None], shrinkage_cov: Array, *, across: Any = None
+    ) -> Invariants:
+        """Compute the invariants of which ‖S‖²_F may be left out: by one product, if the backend knows how."""
+        return self.invariants(clouds, masks, shrinkage_cov, fourth_order=False, across=across)
+
+    def place(self, across: Any) -> tuple[Any, Any]:
+        """Return the number of this device among those of `across`, and their number."""
+        refuse_across(self, across)
+        return 0, 1
+
+    def every_second(self, array: Array, axis: int, start: int) -> Array:
+        """Return every second of the slices along an axis of an array that is not flattened yet."""
+        return array[(slice(None),) * axis + (slice(start, None, 2),)]
+
+    def size(self, array: Array, axis: int) -> Any:
+        """Return the length of an axis: an int, or a scalar where it is not known while tracing."""
+        return array.shape[axis]
+
+    def numbers_along(self, array: Array, axis: int) -> Any:
+        """Return each point's index along an axis of an array that is not flattened yet; flat, may be NumPy's."""
+        shape = array.shape[:-1]
+        numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
+        return np.broadcast_to(numbers, shape).reshape(-1)
+
+    def flat(self, labels: Array) -> Array:
+        """Flatten labels, one a point."""
+        return labels.reshape(-1)
 
     def accept(self, name: str, array: Any) -> Array:
         """Convert an argument to an array that the operations take; raise if that is impossible."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 from isoscore_star.core import formulas
-from isoscore_star.core.protocol import Array, Invariants
+from isoscore_star.core.protocol import Array, Invariants, Pair
 from isoscore_star.core.scaling import Where, larger, not_zero
 
 _SMALL = 2.0**-10
@@ -34,7 +34,7 @@ class Mixed(NamedTuple):
 
     def score(self, dim: int, where: Where) -> Array:
         """Return IsoScore* of Σ."""
-        numerator, denominator = formulas.score_fraction(self.t, self.f, dim)
+        numerator, denominator = formulas.score_fraction(self.t, self.t, self.f, dim)
         return numerator / where(self.f != 0, denominator, 1.0)
 
 
@@ -131,6 +131,37 @@ def unbiased_margin(invariants: Invariants) -> Array:
 def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
     q: Any = invariants.q
     return formulas.unbiased_squares(invariants.t, invariants.f, q, invariants.count)
+
+
+def halves_score(pair: Pair, dim: int, where: Where, *, groups: Any, floored: bool) -> Array:
+    """Return s(A, B) of two halves, or 0 with zero gradient below four groups; None for a number that is not known."""
+    enough = True if groups is None else groups >= 4
+    return _pair_score(pair.t_a, pair.t_b, pair.inner, dim, where, enough, floored)
+
+
+def anchored_score(invariants: Invariants, dim: int, where: Where) -> Array:
+    """Return 2·s(S, Σ_S) − s(Σ_S, Σ_S), or s(Σ_S, Σ_S) with zero gradient where S is zero."""
+    t, cross, t0, f0 = cast(tuple[Any, Any, Any, Any], invariants[2:3] + invariants[5:8])
+    own = _pair_score(t0, t0, f0, dim, where, True, False)
+    score = _pair_score(t, t0, cross, dim, where, True, True)
+    return where(t != 0, formulas.anchored_score(score, own), own + score)
+
+
+def _pair_score(t_a: Any, t_b: Any, inner: Any, dim: int, where: Where, defined: Any, floored: bool) -> Any:
+    """Return s(A, B), or 0 with zero gradient where it is not defined or a trace is zero.
+
+    ⟨A, B⟩ has to be known to be positive, or is `floored`, with zero gradient at the floor.
+    """
+    product, most = t_a * t_b, formulas.largest_halves_ratio(dim)
+    at_floor: Any = False
+    defined = (product != 0) & defined
+    if floored:
+        at_floor = defined & (inner * most < product)
+        defined = defined & ((inner * most >= product) | (inner != inner))  # also for NaN, which no guard hides
+    numerator, denominator = formulas.score_fraction(t_a, t_b, inner, dim)
+    # 0·product, which is NaN for points that are not finite.
+    score = where(defined, numerator, 0.0 * product) / where(defined, denominator, 1.0)
+    return where(at_floor, (most - 1) / (dim - 1), score) if floored else score
 
 
 def bounded(score: Any) -> Any:

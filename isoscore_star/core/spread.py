@@ -167,13 +167,15 @@ class FewPoints:
         squared_norms = self._products.diagonal()
         return float(squared_norms @ squared_norms)
 
+    def rows(self) -> FloatArray:
+        """Return the centred points."""
+        return self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
+
     def times(self, rows: FloatArray) -> FloatArray:
-        own = self._rows.astype(np.float64, copy=False)
-        return np.asarray((rows @ own.T) @ own)
+        return np.asarray((rows @ self.rows().T) @ self.rows())
 
     def inner(self, matrix: FloatArray) -> float:
-        rows = self._rows.astype(np.float64, copy=False)  # NumPy multiplies two dtypes without BLAS
-        return float(np.vdot(rows @ matrix, rows))
+        return float(np.vdot(self.rows() @ matrix, self.rows()))
 
     def diagonal(self) -> FloatArray:
         return np.asarray(np.einsum("ij,ij->j", self._rows, self._rows), np.float64)
@@ -189,6 +191,18 @@ class FewPoints:
 
     def copy(self) -> FewPoints:
         return self
+
+
+def inner_product(ours: Spread, theirs: Spread) -> float:
+    """Return ⟨A, B⟩ of two spreads, by the smallest product."""
+    if isinstance(theirs, FewPoints):
+        ours, theirs = theirs, ours
+    if not isinstance(ours, FewPoints):
+        return ours.inner(theirs.matrix())
+    if isinstance(theirs, FewPoints):
+        products = ours.rows() @ theirs.rows().T
+        return float(np.vdot(products, products))
+    return float(np.vdot(theirs.times(ours.rows()), ours.rows()))
 
 
 def mean_of(spread: Spread) -> FloatArray:

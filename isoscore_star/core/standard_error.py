@@ -1,9 +1,9 @@
-"""Jackknife standard error of the unbiased score: leave out each point, or each group of points, in closed form."""
+"""Jackknife standard errors of the unbiased scores, in closed form: leave out each point, or each group of points."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,12 @@ from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
+from isoscore_star.core.spread import Spread, inner_product
 
 FloatArray = NDArray[np.float64]
+
+_ROUNDING = 1e-12
+"""Of a sum from which all is left out but rounding."""
 
 
 class _Sums:
@@ -68,39 +72,63 @@ def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
     return sums.score(sums.count - 1, *sums_left)
 
 
-def grouped_jackknife(moments: Moments, rows: NDArray[Any], groups: NDArray[Any]) -> tuple[float | None, float | None]:
-    """Estimate standard error and bias by leaving out each group of points (of one sentence), which `groups` labels.
+class GroupedError(NamedTuple):
+    """Standard error of log PR from leaving out each group, and the same if each point were a group of its own."""
 
-    By the pseudo-values of Busing, Meijer & van der Leeden, *Delete-m Jackknife for Unequal m* (Statistics and
-    Computing 9, 1999), which for groups of equal size is the usual jackknife. The bias comes from dependence within
-    groups. Both are None for fewer than two groups, or where leaving one out leaves no estimate.
+    grouped: float
+    independent: float
+
+
+def grouped_jackknife(moments: Moments, rows: NDArray[Any], numbers: NDArray[np.int64]) -> GroupedError | None:
+    """Estimate the standard error of log PR of two halves by leaving out each group, as numbered in the moments.
+
+    V = Σₕ (Gₕ − 1)/Gₕ·Σ(θ₋g − θ̄ₕ)² over the groups of each half h, with θ = log PR. None for fewer than three groups in
+    a half, or where leaving one out leaves no score.
     """
-    labels, index = np.unique(groups, return_inverse=True)
-    order = np.argsort(index, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(index))[:-1])
-    if len(labels) < 2 or moments.count - max(map(len, members)) < 4:
-        return None, None
-    sums = _Sums(moments)
-    full = float(sums.score(sums.count, sums.t, sums.f, sums.q))
-    left_out = np.array([float(_leave_group_out(sums, sums.centred(rows[part]))) for part in members])
-    inverse_fraction = sums.count / np.array([len(part) for part in members])
-    mean = len(labels) * full - float(np.sum((1 - 1 / inverse_fraction) * left_out))
-    pseudo = inverse_fraction * full - (inverse_fraction - 1) * left_out
-    error = math.sqrt(float(np.mean((pseudo - mean) ** 2 / (inverse_fraction - 1))))
-    return (error, full - mean) if math.isfinite(error) else (None, None)
+    grouped, independent = 0.0, 0.0
+    for half in (0, 1):
+        own = numbers % 2 == half
+        groups, index = np.unique(numbers[own], return_inverse=True)
+        if len(groups) < 3:
+            return None
+        variances = _leave_out_of_half(moments.half(half).spread(), moments.half(1 - half).spread(), rows[own], index)
+        grouped, independent = grouped + variances[0], independent + variances[1]
+    if not (math.isfinite(grouped) and math.isfinite(independent)):
+        return None
+    return GroupedError(math.sqrt(grouped), math.sqrt(independent))
 
 
-def _leave_group_out(sums: _Sums, group: FloatArray) -> FloatArray:
-    """Leave out a group of k points x: A loses Σxxᵀ + x̄x̄ᵀ·k²/(m−k), the mean moves by h = −x̄·k/(m−k)."""
-    k = len(group)
-    remaining = sums.count - k
-    h = -group.sum(axis=0) / remaining
-    lost = np.vstack([group, h * math.sqrt(remaining)])
-    mapped = sums.times(lost)
-    inner = lost @ lost.T
-    t = sums.t - float(inner.trace())
-    f = sums.f - 2 * float(np.vdot(mapped, lost)) + float(np.vdot(inner, inner))
-    hah = float(mapped[-1] @ h) / math.sqrt(remaining)
-    q_of_all = formulas.recentred_fourth(sums.q, sums.count, sums.t, float(h @ h), hah, float(h @ sums.z))
-    q_of_group = float(np.sum(np.einsum("ij,ij->i", group - h, group - h) ** 2))
-    return sums.score(remaining, t, f, q_of_all - q_of_group)
+def _leave_out_of_half(
+    spread: Spread, other: Spread, rows: NDArray[Any], index: NDArray[np.intp]
+) -> tuple[float, float]:
+    """Return a half's part of V for its groups and for its points."""
+    groups = int(index.max()) + 1
+    # For each group k, Σ‖x‖², ΣxᵀBx, and s = Σx; for each point the same.
+    sizes, sums = np.bincount(index), np.zeros((groups, rows.shape[1]))
+    squares, mapped = np.empty(len(rows)), np.empty(len(rows))
+    scale = math.sqrt(spread.total), other.total
+    for start in range(0, len(rows), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        shifted = (rows[part].astype(np.float64) - spread.anchor) / spread.unit - spread.offset
+        centred = shifted / scale[0]
+        squares[part] = np.einsum("ij,ij->i", centred, centred)
+        mapped[part] = np.einsum("ij,ij->i", other.times(centred) / scale[1], centred)
+        np.add.at(sums, index[part], centred)
+    inner = inner_product(spread, other) / spread.total / other.total
+
+    def variance(k: Any, a: Any, b: Any, s: Any, sbs: Any) -> float:
+        t, left = formulas.without_group(1.0, inner, len(rows), k, a, b, s, sbs)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            theta = np.log(t) - np.log(left)
+        # What is left of a sum from which all is taken is rounding.
+        theta = np.where((t > _ROUNDING) & (left > _ROUNDING * inner), theta, np.nan)
+        return float(np.var(theta) * (len(theta) - 1))
+
+    of_groups = variance(
+        sizes,
+        np.bincount(index, squares),
+        np.bincount(index, mapped),
+        np.einsum("ij,ij->i", sums, sums),
+        np.einsum("ij,ij->i", other.times(sums) / scale[1], sums),
+    )
+    return of_groups, variance(1, squares, mapped, squares, mapped)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from isoscore_star.core import checks, parameters
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import DegenerateDataError, InvalidValueError
-from isoscore_star.core.protocol import Array, Backend, Invariants
+from isoscore_star.core.groups import Groups, Halves, numbers_of
+from isoscore_star.core.protocol import Array, Backend, Invariants, Pair
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin
 from isoscore_star.core.spread import differences_overflow, largest_entry
@@ -215,6 +216,46 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
         )
     if spread == 0:
         raise identical_points(int(count))
+
+
+def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pair: Pair, across: Any) -> None:
+    """Require finite values, four groups with points, and halves with spread and directions in common, if known."""
+    traces = [cloud.backend.concrete(trace) for trace in (pair.t_a, pair.t_b, pair.inner)]
+    counts = [cloud.backend.concrete(count) for count in pair.counts]
+    if None in traces or None in counts:
+        return
+    mask_values(mask, cloud.backend)
+    t_a, t_b, inner = cast(list[float], traces)
+    if not (math.isfinite(t_a) and math.isfinite(t_b)):
+        explain_non_finite(cloud)
+    with_points = halves.count if across is not None else len(np.unique(numbers_of(cloud, groups)))
+    positive_halves(with_points, counts, t_a, t_b, inner, pair.precision)
+
+
+def positive_halves(groups: int, counts: Any, t_a: float, t_b: float, inner: float, precision: float) -> None:
+    """Require four groups, spread in both halves, and an inner product above its rounding error.
+
+    An entry of a scatter errs by `rounding_of_margin` of its terms, which sum to at most tr A·tr B (Cauchy-Schwarz).
+    """
+    if groups is not None and groups < 4:
+        raise DegenerateDataError(
+            "groups",
+            f"the score of two halves needs at least 4 groups (2 for each half); got {groups} with points. Give more "
+            "sequences, or groups=None if the points are independent",
+        )
+    if not t_a or not t_b:
+        raise DegenerateDataError(
+            "X",
+            f"the {'first' if not t_a else 'second'} half of the groups has no variance (the halves have {counts[0]:g} "
+            f"and {counts[1]:g} points), so there is no direction to compare. Give more groups, or check that X "
+            "holds points as rows",
+        )
+    if not inner > t_a * t_b * rounding_of_margin(max(counts), precision):
+        raise DegenerateDataError(
+            "X",
+            "the two halves of the groups have no direction in common, or no more than rounding, so there is no score "
+            "without bias. Give more groups, or use isoscore_star with a shrinkage_cov",
+        )
 
 
 def _least_unit(backend: Backend, invariant: Array) -> float:
