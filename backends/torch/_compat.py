@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,3 +86,16 @@ def signed(function: type[torch.autograd.Function]) -> type[torch.autograd.Funct
     """Store the signature of forward, which torch computes at every apply (2.13), as slow as a small product."""
     function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
     return function
+
+
+def in_full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Switch autocast off in a backward pass, where it may differ from the forward pass."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Any) -> Any:
+        # The device of a gradient, since a checkpoint allows only one access to saved tensors.
+        devices = [grad.device.type for grad in grads if grad is not None]
+        with without_autocast(devices[0] if devices else "cpu"):
+            return backward(ctx, *grads)
+
+    return run

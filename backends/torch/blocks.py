@@ -30,8 +30,7 @@ def row_blocks(
     clouds: Sequence[Tensor], masks: Sequence[Tensor | None], *, whole: bool, n_parts: int = 2
 ) -> Iterator[Block]:
     """Yield blocks of 1/n_parts of a d × d matrix, or of `_ENTRIES` if that is more."""
-    dim, slow = clouds[0].shape[1], not on_cpu(clouds[0])
-    step = max(dim // n_parts, _ENTRIES["device" if slow else "cpu"] // dim)
+    slow, step = not on_cpu(clouds[0]), step_of(clouds[0], n_parts)
     together: list[tuple[int, slice]] = []
     waiting = 0
     for index, cloud in enumerate(clouds):
@@ -48,6 +47,12 @@ def row_blocks(
             yield _block(clouds, masks, [(index, slice(start, start + step))])
     if waiting:
         yield _block(clouds, masks, together)
+
+
+def step_of(cloud: Tensor, n_parts: int = 2) -> int:
+    """Return the rows of a block."""
+    dim: int = cloud.shape[1]
+    return max(dim // n_parts, _ENTRIES["cpu" if on_cpu(cloud) else "device"] // dim)
 
 
 def _block(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], places: list[tuple[int, slice]]) -> Block:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from isoscore_star.backends.torch.frame import Frame, frame_about, sums_about
 from isoscore_star.backends.torch.points import at_least, count_points, first_point, symmetric_products
 from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.protocol import Pair
 from isoscore_star.core.scaling import Target, mean_variance
 
 
@@ -50,6 +51,12 @@ def process_group(across: Any) -> Any:
     if isinstance(across, str):
         raise InvalidValueError("across", f"{allowed}; got {across!r}")
     raise InvalidTypeError("across", f"{allowed}; got {type(across).__name__}. Of a DeviceMesh give mesh.get_group()")
+
+
+def place_of(across: Any) -> tuple[int, int]:
+    """Return the number of this rank and the number of ranks."""
+    group = process_group(across)
+    return dist.get_rank(group), dist.get_world_size(group)
 
 
 def all_sum(tensor: Tensor, group: Any) -> Tensor:
@@ -96,46 +103,25 @@ class _ScatterAcross(torch.autograd.Function):
         *arrays: Any,
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
-        blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
-        own = first_point(clouds, masks)
-        own_count = count_points(clouds, masks, own.dtype)
-        own_total, largest = sums_about(own, blocks())
-        first, apart, reach = common_anchor(own[0], own_count, largest[None], group)
-        wide = own_total.dtype
-        own_total = own_total + own_count * (own[0].to(wide) - first)
-        sums = all_sum(torch.cat([torch.as_tensor(own_count, dtype=wide, device=own.device)[None], own_total]), group)
-        count = sums[0].to(own.dtype)
+        cloud = _cloud_across(clouds, masks, group)
+        count, frame, cov, divisor = cloud.count, cloud.frame, cloud.cov, cloud.divisor
         freedom = at_least(count - 1, 1)
-        frame = frame_about(first[None], sums[1:], reach[0] + apart, count)
-
-        def centred_block(block: Block) -> Tensor:
-            return frame.centred(block.rows, block.keep)
-
-        dim = len(first)
-        scatter = first.new_zeros(dim, dim)
-        if any(len(cloud) for cloud in clouds):
-            scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
-        all_sum(scatter, group)
-        total = scatter.trace() / freedom
-        mean, divisor = mean_variance(total, dim, torch.where)
-        cov = scatter / (freedom * divisor)
-
-        fourth = first.new_zeros(1 + dim)
+        fourth = cov.new_zeros(1 + len(cov))
         if fourth_order:
-            for centred in map(centred_block, blocks()):
+            for block in row_blocks(clouds, masks, whole=torch.compiler.is_compiling()):
+                centred = frame.centred(block.rows, block.keep)
                 squared_norms = centred.square().sum(1) / divisor
                 fourth[0] += squared_norms.square().sum()
                 fourth[1:] += squared_norms @ centred
-                del centred
+                del centred, block
             all_sum(fourth, group)
-        cross = first.new_zeros(()) if target is None else (cov * target).sum() / target_divisor
-        unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
+        cross = cov.new_zeros(()) if target is None else (cov * target).sum() / target_divisor
 
         ctx.group, ctx.target_divisor = group, target_divisor
         ctx.fourth_order, ctx.clouds_given = fourth_order, clouds_given
         ctx.save_for_backward(target, count, divisor, *frame, cov, fourth[1:], *arrays)
-        ctx.mark_non_differentiable(count, unit)
-        return count, unit, total / divisor, (cov * cov).sum(), fourth[0] / freedom, cross
+        ctx.mark_non_differentiable(count, cloud.unit)
+        return count, cloud.unit, cloud.total, (cov * cov).sum(), fourth[0] / freedom, cross
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -171,10 +157,108 @@ class _ScatterAcross(torch.autograd.Function):
             target_grad = None
             if target is not None and ctx.needs_input_grad[0]:
                 target_grad = (g_cross / ctx.target_divisor) * cov
-        if torch.is_grad_enabled():
-            sources = (*grads, *(a for a in (target, *clouds) if a is not None))
-            cloud_grads = [_OnlyOnce.apply(gradient, *sources) for gradient in cloud_grads]  # type: ignore[no-untyped-call]
+        cloud_grads = _first_order(cloud_grads, (*grads, *(a for a in (target, *clouds) if a is not None)))
         return target_grad, None, None, None, None, *cloud_grads, *(None for _ in masks)
+
+
+class _CloudAcross(NamedTuple):
+    """Of the points of all ranks: m, the frame, S/s², s, the divisor s² in the frame's unit, and tr S/s²."""
+
+    count: Tensor
+    frame: Frame
+    cov: Tensor
+    unit: Tensor
+    divisor: Tensor
+    total: Tensor
+
+
+def _cloud_across(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], group: Any) -> _CloudAcross:
+    blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
+    own = first_point(clouds, masks)
+    own_count = count_points(clouds, masks, own.dtype)
+    own_total, largest = sums_about(own, blocks())
+    first, apart, reach = common_anchor(own[0], own_count, largest[None], group)
+    wide = own_total.dtype
+    own_total = own_total + own_count * (own[0].to(wide) - first)
+    sums = all_sum(torch.cat([torch.as_tensor(own_count, dtype=wide, device=own.device)[None], own_total]), group)
+    count = sums[0].to(own.dtype)
+    freedom = at_least(count - 1, 1)
+    frame = frame_about(first[None], sums[1:], reach[0] + apart, count)
+
+    def centred_block(block: Block) -> Tensor:
+        return frame.centred(block.rows, block.keep)
+
+    scatter = first.new_zeros(len(first), len(first))
+    if any(len(cloud) for cloud in clouds):
+        scatter = symmetric_products(map(centred_block, blocks())).to(own.dtype)
+    all_sum(scatter, group)
+    total = scatter.trace() / freedom
+    mean, divisor = mean_variance(total, len(first), torch.where)
+    unit = mean.sqrt() if frame.inverse is None else mean.sqrt() / frame.inverse
+    return _CloudAcross(count, frame, scatter / (freedom * divisor), unit, divisor, total / divisor)
+
+
+def pair_across(
+    clouds: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    other_clouds: Sequence[Tensor],
+    other_masks: Sequence[Tensor | None],
+    across: Any,
+) -> Pair:
+    """Compute tr A, tr B and ⟨A, B⟩ of the halves of the clouds of all ranks."""
+    count_a, count_b, unit_a, unit_b, t_a, t_b, inner = _PairAcross.apply(  # type: ignore[no-untyped-call]
+        process_group(across), len(clouds), *clouds, *other_clouds, *masks, *other_masks
+    )
+    return Pair((count_a, count_b), (unit_a, unit_b), t_a, t_b, inner, torch.finfo(t_a.dtype).eps)
+
+
+class _PairAcross(torch.autograd.Function):
+    """The invariants of a pair from the points of all ranks; gradients as in `_ScatterAcross`."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Any, of_first: int, *arrays: Any) -> tuple[Tensor, ...]:
+        given = len(arrays) // 2
+        clouds, masks = arrays[:given], arrays[given:]
+        halves = [slice(of_first), slice(of_first, None)]
+        a, b = (_cloud_across(clouds[half], masks[half], group) for half in halves)
+        ctx.group, ctx.halves, ctx.given = group, halves, given
+        ctx.save_for_backward(a.count, b.count, a.divisor, b.divisor, *a.frame, *b.frame, a.cov, b.cov, *arrays)
+        ctx.mark_non_differentiable(a.count, b.count, a.unit, b.unit)
+        return a.count, b.count, a.unit, b.unit, a.total, b.total, (a.cov * b.cov).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        counts, divisors, frames, covs = saved[:2], saved[2:4], (Frame(*saved[4:7]), Frame(*saved[7:10])), saved[10:12]
+        clouds, masks = saved[12 : 12 + ctx.given], saved[12 + ctx.given :]
+        results: list[Tensor] = []
+        with torch.no_grad(), without_autocast(counts[0].device.type):
+            gt_a, gt_b, g_inner = all_sum(torch.stack(grads[4:]), ctx.group)
+            for half, gt in enumerate((gt_a, gt_b)):
+                frame, own = frames[half], ctx.halves[half]
+                factor = (1 if frame.inverse is None else frame.inverse) / divisors[half]
+                on_points, _, on_other, _ = formulas.point_gradient_factors(
+                    at_least(counts[half], 2), gt * factor, 0.0, g_inner * factor, 0.0
+                )
+                weight = covs[1 - half] * on_other
+                weight.diagonal().add_(on_points)
+
+                def gradient(
+                    rows: Tensor, keep: Tensor | None, frame: Frame = frame, weight: Tensor = weight
+                ) -> Tensor:
+                    return frame.centred(rows, keep) @ weight
+
+                blocks = row_blocks(clouds[own], masks[own], whole=torch.compiler.is_compiling())
+                results += rows_of_clouds(clouds[own], blocks, gradient)
+        results = _first_order(results, (*grads, *clouds))
+        return None, None, *results, *(None for _ in masks)
+
+
+def _first_order(gradients: list[Tensor], sources: Sequence[Tensor]) -> list[Tensor]:
+    """Let gradients raise when they are differentiated."""
+    if not torch.is_grad_enabled():
+        return gradients
+    return [_OnlyOnce.apply(gradient, *sources) for gradient in gradients]  # type: ignore[no-untyped-call]
 
 
 class _OnlyOnce(torch.autograd.Function):

@@ -142,6 +142,7 @@ def halves_score(pair: Pair, dim: int, where: Where, *, groups: Any, floored: bo
 def anchored_score(invariants: Invariants, dim: int, where: Where) -> Array:
     """Return 2·s(S, Σ_S) − s(Σ_S, Σ_S), or s(Σ_S, Σ_S) with zero gradient where S is zero."""
     t, cross, t0, f0 = cast(tuple[Any, Any, Any, Any], invariants[2:3] + invariants[5:8])
+    t0, f0 = t0 + 0.0 * invariants.unit, f0 + 0.0 * invariants.unit  # arrays, of which backends may know numbers
     own = _pair_score(t0, t0, f0, dim, where, True, False)
     score = _pair_score(t, t0, cross, dim, where, True, True)
     return where(t != 0, formulas.anchored_score(score, own), own + score)
