@@ -103,7 +103,7 @@ class _ScatterAcross(torch.autograd.Function):
         *arrays: Any,
     ) -> tuple[Tensor, ...]:
         clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
-        cloud = _cloud_across(clouds, masks, group)
+        cloud = cloud_across(clouds, masks, group)
         count, frame, cov, divisor = cloud.count, cloud.frame, cloud.cov, cloud.divisor
         freedom = at_least(count - 1, 1)
         fourth = cov.new_zeros(1 + len(cov))
@@ -172,7 +172,8 @@ class _CloudAcross(NamedTuple):
     total: Tensor
 
 
-def _cloud_across(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], group: Any) -> _CloudAcross:
+def cloud_across(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], group: Any) -> _CloudAcross:
+    """Compute the covariance of the points of all ranks, whose matrix is summed."""
     blocks = functools.partial(row_blocks, clouds, masks, whole=torch.compiler.is_compiling())
     own = first_point(clouds, masks)
     own_count = count_points(clouds, masks, own.dtype)
@@ -220,7 +221,7 @@ class _PairAcross(torch.autograd.Function):
         given = len(arrays) // 2
         clouds, masks = arrays[:given], arrays[given:]
         halves = [slice(of_first), slice(of_first, None)]
-        a, b = (_cloud_across(clouds[half], masks[half], group) for half in halves)
+        a, b = (cloud_across(clouds[half], masks[half], group) for half in halves)
         ctx.group, ctx.halves, ctx.given = group, halves, given
         ctx.save_for_backward(a.count, b.count, a.divisor, b.divisor, *a.frame, *b.frame, a.cov, b.cov, *arrays)
         ctx.mark_non_differentiable(a.count, b.count, a.unit, b.unit)

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
-from isoscore_star.backends.torch.modules.shrinkage_covariance import ShrinkageCovariance, constant_covariance
+from isoscore_star.backends.torch.modules.anchor import TrustTest, anchored_or_shrunk, fraction_of_sample
+from isoscore_star.backends.torch.modules.shrinkage_covariance import (
+    ShrinkageCovariance,
+    constant_covariance,
+    short_memory,
+)
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
-from isoscore_star.backends.torch.training.log import TrainingLog, load_optional_buffer
+from isoscore_star.backends.torch.training.log import LOGGER, TrainingLog, load_optional_buffer
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, formulas, parameters
+from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.groups import groups_of
 from isoscore_star.functions import training_score
 
 REDUCTIONS = ("union", "mean", "none")
@@ -30,12 +38,15 @@ class IStarLoss(nn.Module):
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
+        ζ in [0, 1], the weight of Σ_S. Of the shrinkage estimator, and of the anchored one while Σ_S is far.
     shrinkage_cov : array of shape (d, d) or ShrinkageCovariance, optional
         Σ_S, NumPy or torch, whose values are checked; or what computes and refreshes it. With ζ > 0 it has to be set
-        before the first call, here, by assignment or by `load_state_dict`.
-    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither ζ nor Σ_S.
+        before the first call, here, by assignment or by `load_state_dict`. The anchored estimator makes its own, a
+        running average of the batches with a short memory, if none is given.
+    estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
+        ``"shrinkage"``: IsoScore*, as in the paper. ``"unbiased"``: the score of two halves of the sequences, which
+        needs neither ζ nor Σ_S, but four sequences, better sixteen. ``"anchored"``: 2·s(S, Σ_S) − s(Σ_S, Σ_S), whose
+        gradient has the right size for any batch, for half the products; see Notes.
     reduction : {"union", "mean", "none"}, default "union"
         For several layers: the loss of the union of their states (as in the paper), the mean of the layers' losses, or
         all of these, shape (layers,).
@@ -66,10 +77,21 @@ class IStarLoss(nn.Module):
     lam, zeta, target, floor : float
         May be assigned while training; `isoscore_star.LambdaSchedule` computes λ for each step.
 
+    trust : TrustTest or None
+        Of the anchored estimator: whether Σ_S is still near (``trust.trusted``).
+
     Raises
     ------
     InvalidValueError, InvalidTypeError
         For a parameter out of range, or a `shrinkage_cov` that is no covariance of d dimensions.
+
+    Notes
+    -----
+    The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
+    loss improves. So it tests whether the last batches are near (`TrustTest`). Where they are not, a running Σ_S
+    begins anew with the next batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which
+    cannot choose, has no gradient then. The logged score is never that of the loss: it is that of two halves of a
+    sample of the states.
 
     Examples
     --------
@@ -77,7 +99,7 @@ class IStarLoss(nn.Module):
     >>> from isoscore_star.backends.torch import IStarLoss
     >>> layers = [torch.randn(4, 10, 16, requires_grad=True) for _ in range(3)]
     >>> attention_mask = torch.ones(4, 10)
-    >>> penalty = IStarLoss(dim=16, lam=1.0, estimator="unbiased")
+    >>> penalty = IStarLoss(dim=16, lam=1.0, estimator="anchored")
     >>> loss = penalty(layers, attention_mask)
     >>> loss.backward()
     >>> loss.shape
@@ -90,7 +112,7 @@ class IStarLoss(nn.Module):
 
     if TYPE_CHECKING:  # torch declares Any
 
-        def __call__(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
+        def __call__(self, hidden_states: Any, attention_mask: Any = None, groups: Any = "auto") -> Tensor:
             """Compute the penalty; see `forward`."""
             ...
 
@@ -125,6 +147,7 @@ class IStarLoss(nn.Module):
         self.log_layers = log_layers
         self.check_values = check_values
         self._require_direction()
+        self._require_union()
         self.register_buffer("shrinkage_cov", None)
         self.shrinkage: ShrinkageCovariance | None = None
         if isinstance(shrinkage_cov, ShrinkageCovariance):
@@ -132,6 +155,10 @@ class IStarLoss(nn.Module):
             self.shrinkage = shrinkage_cov
         elif shrinkage_cov is not None:
             self.set_shrinkage_cov(shrinkage_cov)
+        elif self.estimator == "anchored":
+            self.shrinkage = short_memory(self.dim, self.sync)
+        self.trust = TrustTest() if self.estimator == "anchored" else None
+        self._told = False
         self.log = TrainingLog(watched="isoscore_star")
 
     def set_shrinkage_cov(self, cov: Any) -> None:
@@ -151,7 +178,7 @@ class IStarLoss(nn.Module):
         tensor = constant_covariance(cov, self.dim)
         self.shrinkage_cov = tensor if self.shrinkage_cov is None else tensor.to(self.shrinkage_cov.device)
 
-    def forward(self, hidden_states: Any, attention_mask: Any = None) -> Tensor:
+    def forward(self, hidden_states: Any, attention_mask: Any = None, groups: Any = "auto") -> Tensor:
         """Compute the penalty.
 
         Parameters
@@ -160,6 +187,9 @@ class IStarLoss(nn.Module):
             One layer, or a model's ``hidden_states``; entries that are None are skipped.
         attention_mask : Tensor of shape (batch, tokens), optional
             1 for tokens, 0 for padding; for all layers, or a sequence with one for each entry.
+        groups : "auto", int, array of labels, or None, default "auto"
+            Which states were sampled together, for the unbiased estimator; see `isoscore_star.isoscore_unbiased`. With
+            fewer than four groups its gradient is zero, of which the log tells once.
 
         Returns
         -------
@@ -174,24 +204,26 @@ class IStarLoss(nn.Module):
         chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
         for state in chosen.states:
             checks.width("hidden_states", state, self.dim)
-        if self.shrinkage is not None and self.training:
+        learning = self.shrinkage is not None and self.training
+        if learning and (self.trust is None or self.shrinkage.cov is None):
             self.shrinkage.update(chosen.states, chosen.masks)
+            learning = False
         cov = self._covariance()
         if self.reduction == "union":
-            score = self._score(chosen.states, chosen.masks, cov)
+            score = self._score(chosen.states, chosen.masks, cov, groups)
             result = loss = self._penalty(score)
-            layer_scores = []
-            if self.log_layers:
-                with torch.no_grad():
-                    layer_scores = self._scores_by_layer(chosen, cov)
+            layer_scores = self._layers_for_log(chosen, cov, groups) if self.log_layers else []
+            score = self._for_log(score, chosen.states, chosen.masks, groups)
         else:
-            layer_scores = self._scores_by_layer(chosen, cov)
+            layer_scores = self._scores_by_layer(chosen, cov, groups)
             losses = torch.stack([self._penalty(score) for score in layer_scores])
             score, loss = torch.stack(layer_scores).mean(), losses.mean()
             result = loss if self.reduction == "mean" else losses
         names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
         by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
         self.log.record({"isoscore_star": score, "istar_loss": loss, **by_layer})
+        if learning:  # of the anchored loss: the batch is compared with those before it
+            self._learn(chosen)
         return result
 
     def collect(self) -> dict[str, float]:
@@ -211,7 +243,7 @@ class IStarLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the parameters."""
-        shrinkage = f"zeta={self.zeta:g}, " if self.estimator == "shrinkage" else ""
+        shrinkage = f"zeta={self.zeta:g}, " if self.estimator != "unbiased" else ""
         optional = {"layers": self.layers, "target": self.target, "floor": self.floor}
         shown = "".join(f", {name}={value}" for name, value in optional.items() if value is not None)
         return (
@@ -230,21 +262,61 @@ class IStarLoss(nn.Module):
             return None
         return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
 
-    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None) -> Tensor:
+    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Tensor:
+        cloud = checks.points(states, masks, BACKEND)
         across = "world" if is_distributed(self.sync) else None
+        if self.trust is not None and not self.check_values:
+            return anchored_or_shrunk(cloud, cov, self.zeta, self.trust, across, observe=self.training)
+        if self.estimator == "unbiased":
+            self._tell_of_few_groups(cloud, groups, across)
         score: Tensor = training_score(
-            checks.points(states, masks, BACKEND),
+            cloud,
             cov,
             self.zeta,
             mask=masks,
             across=across,
             estimator=self.estimator,
+            groups=groups,
             check_values=self.check_values,
         )
         return score
 
-    def _scores_by_layer(self, chosen: Layers, cov: Tensor | None) -> list[Tensor]:
-        return [self._score([s], [m], cov) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+    def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
+        return [self._score([s], [m], cov, groups) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+
+    def _layers_for_log(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Any]:
+        pairs = zip(chosen.states, chosen.masks, strict=True)
+        if self.trust is not None:
+            return [self._for_log(state.new_zeros(()), [state], [mask], groups) for state, mask in pairs]
+        with torch.no_grad():
+            return self._scores_by_layer(chosen, cov, groups)
+
+    def _for_log(self, score: Tensor, states: list[Tensor], masks: list[Any], groups: Any) -> Any:
+        """Return the score to log: for the anchored loss, that of two halves of a sample of the states."""
+        if self.trust is None or torch.compiler.is_compiling() or transformed():
+            return score
+        across = "world" if is_distributed(self.sync) else None
+        return fraction_of_sample(states, masks, groups, across)
+
+    def _learn(self, chosen: Layers) -> None:
+        shrinkage, trust = self.shrinkage, self.trust
+        if shrinkage is not None and trust is not None:
+            if not trust.trusted and shrinkage.restart():
+                trust.reset()
+            shrinkage.update(chosen.states, chosen.masks)
+
+    def _tell_of_few_groups(self, cloud: Points, groups: Any, across: Any) -> None:
+        found = None if self._told else groups_of(cloud, groups)
+        if found is None or not isinstance(found.count, int):
+            return
+        count = found.count * BACKEND.place(across)[1] if across is not None else found.count
+        if count < 4:
+            self._told = True
+            LOGGER.warning(
+                "The unbiased score of tokens needs at least 4 sequences in a batch (2 for each half); this one has "
+                "%d, so the penalty has no gradient. Take a larger batch, or estimator='anchored', which takes any",
+                count,
+            )
 
     def _penalty(self, score: Tensor) -> Tensor:
         self.lam = parameters.number("lam", self.lam)  # may have been assigned
@@ -265,6 +337,14 @@ class IStarLoss(nn.Module):
         if self.floor is not None and self.lam > 0:
             raise InvalidValueError(
                 "floor", f"it stops a pull downwards, which lam={self.lam:g} is not. Leave it out, or give lam < 0"
+            )
+
+    def _require_union(self) -> None:
+        if self.estimator == "anchored" and self.reduction != "union":
+            raise InvalidValueError(
+                "reduction",
+                f"the anchored estimator compares the union of the layers with one covariance; got {self.reduction!r}. "
+                'Take reduction="union", or an IStarLoss(layers=[i]) for each layer',
             )
 
     def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:

@@ -11,9 +11,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isoscore_star.backends.torch.backend import BACKEND
+from isoscore_star.backends.torch.covariance import covariance_of
 from isoscore_star.backends.torch.moments import StreamingMoments
 from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden_states_of, moved, place, progress_of
-from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
+from isoscore_star.backends.torch.training.layers import checked_layers, sample_of, select_layers
 from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, parameters, value_checks
@@ -39,6 +40,8 @@ class ShrinkageCovariance(nn.Module):
         Decay of the average, in [0, 1). The average is bias-corrected: after the first batch it is that batch's.
     max_points : int, default 250_000
         Token states that `fit` reads, over all layers and all ranks.
+    batch_points : int, optional
+        Of the averages: at most about so many token states of each batch, every n-th of each sequence. All by default.
     layers : sequence of int, optional
         Indices of the hidden states that `fit` reads, as for the loss. All by default.
     skip_embeddings : bool, default False
@@ -91,6 +94,7 @@ class ShrinkageCovariance(nn.Module):
         shrinkage_cov: Any = None,
         decay: float = 0.99,
         max_points: int = 250_000,
+        batch_points: int | None = None,
         layers: Sequence[int] | None = None,
         skip_embeddings: bool = False,
         sync: bool | str = "auto",
@@ -99,7 +103,8 @@ class ShrinkageCovariance(nn.Module):
         self.dim = parameters.dimensions(dim, "dim")
         self.policy = parameters.choice("policy", policy, POLICIES)
         self.decay = parameters.decay("decay", decay)
-        self.max_points = _points_wanted(max_points)
+        self.max_points = _points_wanted("max_points", max_points)
+        self.batch_points = None if batch_points is None else _points_wanted("batch_points", batch_points)
         self.layers = checked_layers(layers)
         self.skip_embeddings = skip_embeddings
         self.sync = checked_sync(sync)
@@ -201,7 +206,7 @@ class ShrinkageCovariance(nn.Module):
                 "policy", '"fixed" keeps the covariance that it was given. Use policy="epoch" to read it from data'
             )
         together = is_distributed(self.sync)
-        wanted = self.max_points if max_points is None else _points_wanted(max_points)
+        wanted = self.max_points if max_points is None else _points_wanted("max_points", max_points)
         if together:  # this rank's part
             each, rest = divmod(wanted, dist.get_world_size())
             wanted = each + (dist.get_rank() < rest)
@@ -245,32 +250,42 @@ class ShrinkageCovariance(nn.Module):
         masks : sequence of array or None
             One for each.
         """
-        if self.policy not in ("running", "identity"):
+        if not self._averages:
             return
-        moments = StreamingMoments(self.dim, layers[0].device).update(list(layers), list(masks))
-        if is_distributed(self.sync):
-            moments.reduce()
+        states, its_masks = list(layers), list(masks)
+        if self.batch_points is not None:
+            states, its_masks = sample_of(states, its_masks, self.batch_points)
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
-        count = moments.packed()[0]
-        cov = self._shaped(moments.scatter / (count - 1).clamp(min=1))
+        count, cov = covariance_of(checks.points(states, its_masks, BACKEND), is_distributed(self.sync))
+        cov = self._shaped(cov)
         if self.cov is None or self.averaged is None:
             self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
         old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)
-        step = (count > 1).to(averaged.dtype) * (1 - self.decay)
+        step = torch.as_tensor(count > 1).to(averaged) * (1 - self.decay)
         averaged = averaged * (1 - step) + step
         step = step / torch.where(averaged > 0, averaged, 1)
         # Not in place, since a backward pass may still need the old tensors.
         self.cov, self.averaged = old + step * (cov.to(old.dtype) - old), averaged
 
+    def restart(self) -> bool:
+        """Let the next batch replace the average, and return whether there is one."""
+        if self.averaged is not None:
+            self.averaged = torch.zeros_like(self.averaged)
+        return self._averages
+
+    @property
+    def _averages(self) -> bool:
+        return self.policy in ("running", "identity")
+
     def extra_repr(self) -> str:
         """Show the parameters."""
         known = "unknown yet" if self.cov is None else "known"
-        decay = f", decay={self.decay:g}" if self.policy in ("running", "identity") else ""
+        decay = f", decay={self.decay:g}" if self._averages else ""
         return f"dim={self.dim}, policy={self.policy!r}{decay}, cov {known}"
 
     def _start(self, cov: Tensor) -> None:
         self.cov = cov
-        self.averaged = cov.new_ones(()) if self.policy in ("running", "identity") else None
+        self.averaged = cov.new_ones(()) if self._averages else None
 
     def _shaped(self, cov: Tensor) -> Tensor:
         if self.policy != "identity":
@@ -308,9 +323,17 @@ def constant_covariance(cov: Any, dim: int) -> Tensor:
     return constant
 
 
-def _points_wanted(max_points: Any) -> int:
-    if isinstance(max_points, bool) or not isinstance(max_points, Integral):
-        raise InvalidTypeError("max_points", f"expected an integer of at least 2; got {max_points!r}")
-    if max_points < 2:
-        raise InvalidValueError("max_points", f"a covariance needs at least 2 points; got {max_points}")
-    return int(max_points)
+def short_memory(dim: int, sync: bool | str = "auto") -> ShrinkageCovariance:
+    """Return the Σ_S of the anchored loss: a running average of the last few batches, from some states of each.
+
+    A Σ_S that lags pulls less, in whatever form.
+    """
+    return ShrinkageCovariance(dim, "running", decay=0.5, batch_points=512, sync=sync)
+
+
+def _points_wanted(name: str, points: Any) -> int:
+    if isinstance(points, bool) or not isinstance(points, Integral):
+        raise InvalidTypeError(name, f"expected an integer of at least 2; got {points!r}")
+    if points < 2:
+        raise InvalidValueError(name, f"a covariance needs at least 2 points; got {points}")
+    return int(points)

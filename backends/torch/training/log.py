@@ -39,18 +39,21 @@ class TrainingLog(nn.Module):
         self.register_buffer("start", None)
         self._warned = False
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
 
-    def record(self, values: Mapping[str, Tensor]) -> None:
-        """Add 0-d tensors by name; nothing in compiled code or under `torch.func`, where values are not known."""
-        if torch.compiler.is_compiling() or not all(_is_real(value) for value in values.values()):
+    def record(self, values: Mapping[str, Tensor | tuple[Tensor, Tensor]]) -> None:
+        """Add 0-d tensors by name; nothing in compiled code or under `torch.func`, where values are not known.
+
+        Of a numerator and a denominator both are added, and the mean is the ratio of their sums.
+        """
+        pairs = {name: value if isinstance(value, tuple) else (value, None) for name, value in values.items()}
+        if torch.compiler.is_compiling() or not all(_is_real(value) for value, _ in pairs.values()):
             return
-        for name, value in values.items():
-            value = value.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        if self.training and self.start is None and self.watched is not None and self.watched in values:
-            self.start = values[self.watched].detach().clone()
+        for name, (value, weight) in pairs.items():
+            added = torch.stack([value.detach(), torch.ones_like(value) if weight is None else weight.detach()])
+            self._sums[name] = self._sums[name] + added if name in self._sums else added
+        if self.training and self.start is None and self.watched is not None and self.watched in pairs:
+            value, weight = pairs[self.watched]
+            self.start = value.detach().clone() if weight is None else (value / weight).detach()
 
     def collect(self) -> dict[str, float]:
         """Return the means since the last call and reset them; waits for the device.
@@ -64,8 +67,9 @@ class TrainingLog(nn.Module):
         if not names:
             return {}
         totals = torch.stack([total.to(sums[0]) for total in sums]).tolist()
-        means = {name: total / self._counts[name] for name, total in zip(names, totals, strict=True)}
-        self._sums, self._counts = {}, {}
+        pairs = zip(names, totals, strict=True)
+        means = {name: total / weight if weight else math.nan for name, (total, weight) in pairs}
+        self._sums = {}
         self._warn(means)
         return means
 

@@ -1,0 +1,27 @@
+"""The covariance of a batch, without waiting for the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isoscore_star.backends.torch._compat import without_autocast
+from isoscore_star.backends.torch.distributed import cloud_across
+from isoscore_star.backends.torch.points import count_points, product_dtype
+from isoscore_star.backends.torch.scatter import Scatter
+from isoscore_star.core.checks import Points
+
+
+@torch.no_grad()
+def covariance_of(cloud: Points, all_ranks: bool = False) -> tuple[Any, Tensor]:
+    """Return the number of points, of all ranks if wanted, and their covariance (ddof = 1); zero for fewer than two."""
+    clouds, masks = cloud.clouds, cloud.masks
+    with without_autocast(clouds[0].device.type):
+        if all_ranks:
+            union = cloud_across(clouds, masks, None)
+            return union.count, union.cov * union.unit * union.unit
+        count = count_points(clouds, masks, product_dtype(clouds[0]))
+        unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
+        return count, cov * unit * unit
