@@ -37,7 +37,9 @@ MASK = np.arange(3) < 1 + np.arange(32)[:, None] % 3
 COV = np.cov(RNG.normal(size=(300, DIM)).T * np.linspace(0.5, 2, DIM)[:, None])
 POINTS = RNG.normal(size=(32, 6)) * np.linspace(0.3, 2, 6) + 4
 SHRUNK: dict[str, Any] = {"shrinkage_cov": COV, "zeta": ZETA, "lam": 3.0}
-UNBIASED: dict[str, Any] = {"estimator": "unbiased"}
+UNBIASED: dict[str, Any] = {"estimator": "unbiased", "groups": None}
+HALVES: dict[str, Any] = {"estimator": "unbiased"}
+ANCHORED: dict[str, Any] = {"shrinkage_cov": COV, "estimator": "anchored", "lam": 3.0}
 
 # Inputs of the network, their mask, where the two ranks part them, and the arguments of the loss.
 TRAINING: dict[str, tuple[np.ndarray, np.ndarray | None, int, dict[str, Any]]] = {
@@ -48,10 +50,17 @@ TRAINING: dict[str, tuple[np.ndarray, np.ndarray | None, int, dict[str, Any]]] =
     "masked, unbiased": (TOKENS, MASK, 20, UNBIASED),
     "one rank masked out": (TOKENS, MASK & (np.arange(32) < 20)[:, None], 20, SHRUNK),
     "one rank masked out, unbiased": (TOKENS, MASK & (np.arange(32) < 20)[:, None], 20, UNBIASED),
+    "halves": (TOKENS, MASK, 20, HALVES),
+    "halves, an odd number on each rank": (TOKENS, None, 13, HALVES),
+    "halves, one sequence on one rank": (TOKENS[:4], None, 3, HALVES),
+    "halves, too few sequences": (TOKENS[:2], None, 1, HALVES),
+    "anchored": (TOKENS, MASK, 20, ANCHORED),
+    "anchored, one rank masked out": (TOKENS, MASK & (np.arange(32) < 20)[:, None], 20, ANCHORED),
+    "anchored, one rank without rows": (ROWS, None, 32, ANCHORED),
     "one rank without rows": (ROWS, None, 32, SHRUNK),
     "one rank without rows, unbiased": (ROWS, None, 0, UNBIASED),
 }
-SHARDED = ("uneven", "uneven, unbiased")
+SHARDED = ("uneven", "uneven, unbiased", "halves", "anchored")
 # Points themselves, where the ranks part them, and the arguments.
 CLOUDS: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
     "shrunk": (POINTS, 20, {"shrinkage_cov": np.diag(np.arange(1.0, 7)), "zeta": 0.4}),

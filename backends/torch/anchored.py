@@ -6,16 +6,17 @@ exchange d + 1 numbers for the mean and two for the sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isoscore_star.backends.torch._compat import in_full_precision, signed, transformed
-from isoscore_star.backends.torch.blocks import row_blocks, step_of
+from isoscore_star.backends.torch._compat import in_full_precision, signed
+from isoscore_star.backends.torch.blocks import row_blocks
 from isoscore_star.backends.torch.frame import Frame, frame_about, known, sums_about
-from isoscore_star.backends.torch.points import at_least, centred_rows, first_point, widest
+from isoscore_star.backends.torch.mapped import combined, mapped_sums
+from isoscore_star.backends.torch.points import at_least, centred_rows, first_point
 from isoscore_star.core.scaling import mean_variance
 
 
@@ -33,24 +34,14 @@ class Anchored(torch.autograd.Function):
         whole = torch.compiler.is_compiling()
         first, freedom = first_point(clouds, masks), at_least(count - 1, 1)
         frame = frame_about(first, *sums_about(first, row_blocks(clouds, masks, whole=whole)), count)
-        total = cross = first.new_zeros((), dtype=widest(first.device))
-        mapped = []
-        for cloud, keep in zip(clouds, masks, strict=True):
-
-            def product(part: slice, cloud: Tensor = cloud, keep: Tensor | None = keep) -> Tensor:
-                nonlocal total, cross
-                centred = frame.centred(cloud[part], None if keep is None else keep[part])
-                result = centred @ target
-                total, cross = total + centred.square().sum(), cross + (centred * result).sum()
-                return result
-
-            mapped.append(_rows(cloud, first.dtype, product))
-        mean, divisor = mean_variance((total / freedom).to(first.dtype), first.shape[1], torch.where)
+        sums, mapped = mapped_sums(frame, clouds, masks, target)
+        total, cross = (sums / freedom).to(first.dtype)
+        mean, divisor = mean_variance(total, first.shape[1], torch.where)
         inverse = frame.inverse
         return (
             mean.sqrt() if inverse is None else mean.sqrt() / inverse,
-            (total / freedom).to(first.dtype) / divisor,
-            (cross / freedom).to(first.dtype) / divisor / target_divisor,
+            total / divisor,
+            cross / divisor / target_divisor,
             divisor,
             frame.anchor,
             frame.rest,
@@ -82,29 +73,8 @@ class Anchored(torch.autograd.Function):
         if torch.is_grad_enabled():
             results = _differentiable(clouds, masks, frame, count, target, on_points, on_mapped)
         else:
-            results = []
-            for cloud, keep, its in zip(clouds, masks, mapped, strict=True):
-
-                def combined(
-                    part: slice, cloud: Tensor = cloud, keep: Tensor | None = keep, its: Tensor = its
-                ) -> Tensor:
-                    centred = frame.centred(cloud[part], None if keep is None else keep[part])
-                    return torch.addcmul(its[part] * on_mapped, centred, on_points)
-
-                results.append(_rows(cloud, cloud.dtype, combined))
+            results = combined(clouds, masks, mapped, frame, on_points, on_mapped)
         return None, None, None, None, None, *results, *(None for _ in masks)
-
-
-def _rows(cloud: Tensor, dtype: torch.dtype, compute: Callable[[slice], Tensor]) -> Tensor:
-    """Compute rows, in blocks that stay in a cache."""
-    step = step_of(cloud)
-    if torch.compiler.is_compiling() or transformed() or len(cloud) <= step:
-        return compute(slice(None)).to(dtype)
-    result = cloud.new_empty(cloud.shape, dtype=dtype)
-    for start in range(0, len(cloud), step):
-        part = slice(start, start + step)
-        result[part] = compute(part)
-    return result
 
 
 def _differentiable(

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from isoscore_star.backends.torch._compat import concrete, surely_fewer, transformed, without_autocast
 from isoscore_star.backends.torch.anchored import Anchored
-from isoscore_star.backends.torch.distributed import pair_across, place_of, scatter_form_across
+from isoscore_star.backends.torch.distributed import (
+    all_sum,
+    anchored_across,
+    pair_across,
+    place_of,
+    process_group,
+    scatter_form_across,
+)
 from isoscore_star.backends.torch.forms import apply
 from isoscore_star.backends.torch.gram import Gram
 from isoscore_star.backends.torch.pair import pair_of
@@ -100,13 +107,21 @@ class TorchBackend(Backend):
         masks = _distinct(masks)
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov.detach(), product_dtype(clouds[0]))
-            count = count_points(clouds, masks, product_dtype(clouds[0]))
-            unit, t, cross, *_ = apply(Anchored, target, clouds, masks, count)
+            assert target is not None
+            if across is None:
+                count = count_points(clouds, masks, product_dtype(clouds[0]))
+                unit, t, cross, *_ = apply(Anchored, target, clouds, masks, count)
+            else:
+                count, unit, t, cross = anchored_across(clouds, masks, target, across)
             invariants = Invariants(count, unit, t, torch.zeros_like(t), precision=torch.finfo(t.dtype).eps)
             return with_target(invariants, target, cross)
 
     def place(self, across: Any) -> tuple[int, int]:
         return place_of(across)
+
+    def total_across(self, count: Any, array: Tensor, across: Any) -> Tensor:
+        """Sum over the ranks, which may have batches of different sizes, without waiting."""
+        return all_sum(torch.full((), count, device=array.device), process_group(across))
 
     def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
         variances = cov.diagonal() if cov.ndim == 2 else cov

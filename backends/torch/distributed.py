@@ -17,7 +17,8 @@ from torch import Tensor
 
 from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.blocks import Block, row_blocks, rows_of_clouds
-from isoscore_star.backends.torch.frame import Frame, frame_about, sums_about
+from isoscore_star.backends.torch.frame import Frame, frame_about, inverse_unit, sums_about
+from isoscore_star.backends.torch.mapped import combined, mapped_sums
 from isoscore_star.backends.torch.points import at_least, count_points, first_point, symmetric_products
 from isoscore_star.core import formulas
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
@@ -260,6 +261,69 @@ def _first_order(gradients: list[Tensor], sources: Sequence[Tensor]) -> list[Ten
     if not torch.is_grad_enabled():
         return gradients
     return [_OnlyOnce.apply(gradient, *sources) for gradient in gradients]  # type: ignore[no-untyped-call]
+
+
+def anchored_across(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Target, across: Any
+) -> tuple[Tensor, ...]:
+    """Compute m, s, T and C of the union of the clouds of all ranks, by d + 3 numbers that each sends."""
+    computed: tuple[Tensor, ...] = _AnchoredAcross.apply(  # type: ignore[no-untyped-call]
+        target.matrix, target.divisor, target.unit, process_group(across), len(clouds), *clouds, *masks
+    )
+    return computed
+
+
+class _AnchoredAcross(torch.autograd.Function):
+    """The invariants of the anchored loss from the points of all ranks; gradients as in `_ScatterAcross`.
+
+    Lengths are in units of Σ_S's, which all ranks know, so that none has to be exchanged.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        target: Tensor,
+        target_divisor: float,
+        target_unit: Tensor,
+        group: Any,
+        clouds_given: int,
+        *arrays: Any,
+    ) -> tuple[Tensor, ...]:
+        clouds, masks = arrays[:clouds_given], arrays[clouds_given:]
+        own = first_point(clouds, masks)
+        own_count = count_points(clouds, masks, own.dtype)
+        total, _ = sums_about(own, row_blocks(clouds, masks, whole=torch.compiler.is_compiling()))
+        inverse = inverse_unit(target_unit.to(total))
+        inverse = torch.ones_like(total[0]) if inverse is None else inverse
+        # About zero, which all ranks know: in float64 that costs a mean no digit that counts.
+        total = (total + own_count * own[0].to(total)) * inverse
+        sums = all_sum(torch.cat([torch.as_tensor(own_count).to(total)[None], total]), group)
+        count = sums[0].to(own.dtype)
+        mean = sums[1:] / at_least(sums[0], 1) / inverse
+        anchor = mean.to(own.dtype)
+        unit = inverse.to(own.dtype)
+        frame = Frame(anchor, ((mean - anchor) * inverse).to(own.dtype), unit)
+        traces, mapped = mapped_sums(frame, clouds, masks, target)
+        freedom = at_least(count - 1, 1)
+        t, cross = all_sum(traces.to(total), group).to(own.dtype) / freedom
+        variance, divisor = mean_variance(t, len(target), torch.where)
+        ctx.group, ctx.target_divisor, ctx.clouds_given = group, target_divisor, clouds_given
+        ctx.save_for_backward(count, divisor, *frame, *mapped, *arrays)
+        s = variance.sqrt() / unit
+        ctx.mark_non_differentiable(count, s)
+        return count, s, t / divisor, cross / divisor / target_divisor
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        count, divisor, anchor, rest, inverse, *arrays = ctx.saved_tensors
+        mapped, arrays = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
+        with torch.no_grad(), without_autocast(divisor.device.type):
+            per_point = 2 * inverse / (at_least(count - 1, 1) * divisor)
+            on_points, on_mapped = all_sum(torch.stack(grads[2:]), ctx.group) * per_point
+            frame = Frame(anchor, rest, inverse)
+            results = combined(clouds, masks, mapped, frame, on_points, on_mapped / ctx.target_divisor)
+        return None, None, None, None, None, *_first_order(results, (*grads, *clouds)), *(None for _ in masks)
 
 
 class _OnlyOnce(torch.autograd.Function):

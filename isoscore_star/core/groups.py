@@ -62,18 +62,20 @@ def groups_of(cloud: Points, groups: Any) -> Groups | None:
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
     """Split a cloud by its groups, whose numbers count on from `first_number` and from one device to the next."""
     backend = cloud.backend
-    device, devices = (0, 1) if across is None else backend.place(across)
     count, start = groups.count, first_number
-    if count is not None and not (isinstance(device, int) and device == 0):
+    if across is not None and count is not None:
+        device, _ = backend.place(across)
         start = first_number + device * count
-    count = None if count is None else count * devices
+        count = backend.total_across(count, cloud.arrays[0], across)
     if groups.axis is not None and isinstance(start, int):
         return Halves(*(_every_second(cloud, groups.axis, (start + half) % 2) for half in (0, 1)), count)
     if groups.axis is not None and isinstance(groups.count, int) and groups.count % 2 == 0:
         return Halves(*(_every_second(cloud, groups.axis, (first_number + half) % 2) for half in (0, 1)), count)
     numbers = groups.numbers or [backend.numbers_along(array, groups.axis) for array in cloud.arrays]
-    odd = [(part + start) % 2 != 0 for part in numbers]
-    return Halves(_selected(cloud, [~part for part in odd]), _selected(cloud, odd), count)
+    odd: list[Array] = []
+    for index, part in enumerate(numbers):
+        odd.append(odd[-1] if index and part is numbers[index - 1] else (part + start) % 2 != 0)
+    return Halves(_selected(cloud, odd, wanted=False), _selected(cloud, odd, wanted=True), count)
 
 
 def _automatic_axis(word: str, axes: Sequence[int]) -> int | None:
@@ -130,15 +132,20 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
     traced = _traced_numbers(given, cloud)
     if traced is not None:
         return Groups(None, numbers=traced)
-    flat = [_labels(part, array) for part, array in zip(given, arrays, strict=True)]
+    flat: list[NDArray[Any]] = []
+    for index, (part, array) in enumerate(zip(given, arrays, strict=True)):
+        same = index and part is given[index - 1] and tuple(array.shape) == tuple(arrays[index - 1].shape)
+        flat.append(flat[-1] if same else _labels(part, array))
     kinds = {part.dtype.kind for part in flat}
     if len(kinds - {"i", "u"}) > 1 or len(kinds) > 2:
         raise InvalidTypeError(
             "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
         )
-    distinct, numbers = np.unique(np.concatenate(flat), return_inverse=True)
-    parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in flat])[:-1])
-    return Groups(len(distinct), numbers=list(parts))
+    once = {id(part): part for part in flat}  # layers often share their labels
+    distinct, numbers = np.unique(np.concatenate(list(once.values())), return_inverse=True)
+    parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in once.values()])[:-1])
+    found = dict(zip(once, parts, strict=True))
+    return Groups(len(distinct), numbers=[found[id(part)] for part in flat])
 
 
 def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
@@ -199,10 +206,13 @@ def _every_second(cloud: Points, axis: int, start: int) -> Points:
     return flattened(backend, arrays, parts)
 
 
-def _selected(cloud: Points, keeps: list[Array]) -> Points:
-    masks = []
-    for keep, mask, array in zip(keeps, cloud.masks, cloud.arrays, strict=True):
-        own = cloud.backend.mask(keep, array)
+def _selected(cloud: Points, odd: list[Array], *, wanted: bool) -> Points:
+    masks: list[Array] = []
+    for index, (part, mask, array) in enumerate(zip(odd, cloud.masks, cloud.arrays, strict=True)):
+        if index and part is odd[index - 1] and mask is cloud.masks[index - 1]:
+            masks.append(masks[-1])  # the same object, which backends count once
+            continue
+        own = cloud.backend.mask(part if wanted else ~part, array)
         masks.append(own if mask is None else own & mask)
     return cloud._replace(masks=masks)
 

@@ -15,7 +15,8 @@ from isoscore_star.core.messages import shown
 from isoscore_star.core.protocol import Backend
 
 FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
-ESTIMATORS = ("shrinkage", "unbiased", "anchored")
+SCORES = ("shrinkage", "unbiased")
+ESTIMATORS = (*SCORES, "anchored")
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

@@ -173,6 +173,10 @@ class Backend(Protocol):
         refuse_across(self, across)
         return 0, 1
 
+    def total_across(self, count: Any, array: Array, across: Any) -> Any:
+        """Return the sum of a number, of the slices of an array along an axis, over the devices of `across`."""
+        return count * self.place(across)[1]
+
     def every_second(self, array: Array, axis: int, start: int) -> Array:
         """Return every second of the slices along an axis of an array that is not flattened yet."""
         return array[(slice(None),) * axis + (slice(start, None, 2),)]

@@ -228,7 +228,9 @@ def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pa
     t_a, t_b, inner = cast(list[float], traces)
     if not (math.isfinite(t_a) and math.isfinite(t_b)):
         explain_non_finite(cloud)
-    with_points = halves.count if across is not None else len(np.unique(numbers_of(cloud, groups)))
+    with_points = len(np.unique(numbers_of(cloud, groups)))
+    if across is not None:  # the groups of all devices, also those without points
+        with_points = None if halves.count is None else int(cloud.backend.concrete(halves.count) or 0)
     positive_halves(with_points, counts, t_a, t_b, inner, pair.precision)
 
 

@@ -126,5 +126,5 @@ def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: A
     first, second = halves.first, halves.second
     pair = BACKEND.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
     numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
-    enough = 0.0 if isinstance(halves.count, int) and halves.count < 4 else 1.0
+    enough: Any = 1.0 if halves.count is None else halves.count >= 4
     return Fraction(enough * torch.as_tensor(numerator), enough * torch.as_tensor(denominator))

@@ -189,7 +189,8 @@ class IStarLoss(nn.Module):
             1 for tokens, 0 for padding; for all layers, or a sequence with one for each entry.
         groups : "auto", int, array of labels, or None, default "auto"
             Which states were sampled together, for the unbiased estimator; see `isoscore_star.isoscore_unbiased`. With
-            fewer than four groups its gradient is zero, of which the log tells once.
+            fewer than four groups its gradient is zero, of which the log tells once. Labels for all layers, or a list
+            with an array for each entry.
 
         Returns
         -------
@@ -202,6 +203,8 @@ class IStarLoss(nn.Module):
             If ζ > 0 and Σ_S was never set (or was assigned beside a `ShrinkageCovariance`), or shapes do not fit.
         """
         chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
+        if isinstance(groups, list) and len(groups) == len(hidden_states):
+            groups = [groups[index] for index in chosen.indices]
         for state in chosen.states:
             checks.width("hidden_states", state, self.dim)
         learning = self.shrinkage is not None and self.training
@@ -306,7 +309,7 @@ class IStarLoss(nn.Module):
             shrinkage.update(chosen.states, chosen.masks)
 
     def _tell_of_few_groups(self, cloud: Points, groups: Any, across: Any) -> None:
-        found = None if self._told else groups_of(cloud, groups)
+        found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups)
         if found is None or not isinstance(found.count, int):
             return
         count = found.count * BACKEND.place(across)[1] if across is not None else found.count

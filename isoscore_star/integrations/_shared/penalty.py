@@ -52,6 +52,11 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
     return penalty
 
 
+def penalty_of(penalty: Any, states: Any, masks: Any, groups: Any) -> Any:
+    """Compute a penalty of states, with their groups if it takes them."""
+    return penalty(states, masks, groups) if isinstance(penalty, IStarLoss) else penalty(states, masks)
+
+
 def needs_covariance(penalty: Any) -> bool:
     """Return whether a penalty mixes in a Σ_S."""
     return isinstance(penalty, IStarLoss) and penalty.estimator == "shrinkage" and penalty.zeta > 0

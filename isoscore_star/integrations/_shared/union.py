@@ -1,10 +1,11 @@
-"""The union of the states of several calls of a model, layer by layer."""
+"""The union of the states of several calls of a model, layer by layer, and the groups of its states."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,3 +34,27 @@ def union_of_calls(calls: Sequence[tuple[States, States]]) -> tuple[list[Tensor 
 def kept(states: Tensor, mask: Tensor | None) -> Tensor:
     """Return a Boolean mask of the states that count, also for a mask that is None."""
     return states.new_ones(states.shape[:-1], dtype=torch.bool) if mask is None else mask != 0
+
+
+def groups_of_calls(calls: Sequence[States], rows_of_example: int = 1) -> Any:
+    """Return the groups of the union of several calls: what each example of the batch gave, in all calls and layers.
+
+    Row i of one call and row i of another belong together, as anchor and positive do, and so do the rows of an example
+    that has several, as the choices of a question.
+    """
+    if len(calls) == 1 and rows_of_example == 1:
+        return 0
+    labels: dict[Any, Any] = {}
+    groups = []
+    for index in range(len(calls[0])):
+        shapes = tuple(tuple(part.shape[:-1]) for layers in calls if (part := layers[index]) is not None)
+        if shapes and shapes not in labels:
+            rows = [_row_numbers(shape) // rows_of_example for shape in shapes]
+            labels[shapes] = rows[0] if len(calls) == 1 else np.concatenate([part.reshape(-1) for part in rows])
+        groups.append(labels.get(shapes))
+    return groups
+
+
+def _row_numbers(shape: tuple[int, ...]) -> Any:
+    rows = np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
+    return np.broadcast_to(rows, shape)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from isoscore_star import InvalidValueError, IsoScoreError
-from isoscore_star.integrations._shared.union import kept, union_of_calls
+from isoscore_star.integrations._shared.penalty import penalty_of as compute
+from isoscore_star.integrations._shared.union import groups_of_calls, kept, union_of_calls
 
 
 class Call(NamedTuple):
@@ -19,6 +20,7 @@ class Call(NamedTuple):
     masks: list[Tensor | None]
     examples: int | None = None
     later: tuple[int, ...] = ()  # first states of a decoder after an encoder, or of a second tower
+    groups: Any = 0  # which states an example gave; see `groups_of_calls`
 
 
 def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any = None) -> Call:
@@ -44,8 +46,15 @@ def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any
     for place in first.later if penalty.skip_embeddings and penalty.layers is None else ():
         for call in calls:
             call.states[place] = None
+    groups = groups_of_calls([call.states for call in calls], _rows_of_example(first))
     states, masks = union_of_calls([(call.states, call.masks) for call in calls])
-    return first._replace(states=states, masks=masks)
+    return first._replace(states=states, masks=masks, groups=groups)
+
+
+def _rows_of_example(call: Call) -> int:
+    """Return how many rows of states an example has: several for multiple choice, whose inputs have an axis more."""
+    rows = next((len(states) for states in call.states if states is not None), 0)
+    return max(1, rows // call.examples) if call.examples else 1
 
 
 def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | None:
@@ -53,7 +62,7 @@ def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | 
     call = joined(given, penalty)
     if penalty.lam == 0:
         with torch.no_grad():
-            penalty(call.states, call.masks)
+            compute(penalty, call.states, call.masks, call.groups)
         return None
     if torch.is_grad_enabled() and not any(state is not None and state.requires_grad for state in call.states):
         raise InvalidValueError(
@@ -61,7 +70,7 @@ def penalty_of(given: Sequence[Call | IsoScoreError], penalty: Any) -> Tensor | 
             "its hidden states carry no gradient, so the penalty would change nothing. Are all layers "
             "frozen? Set lam=0 to log the score alone",
         )
-    result: Tensor = penalty(call.states, call.masks)
+    result: Tensor = compute(penalty, call.states, call.masks, call.groups)
     return result
 
 

@@ -15,7 +15,7 @@ from isoscore_star import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch import HiddenStates, StateMasks, is_distributed
 from isoscore_star.integrations._shared import checkpoint
 from isoscore_star.integrations._shared.only_measured import OnlyMeasured
-from isoscore_star.integrations._shared.penalty import covariance_of_epoch, make_penalty
+from isoscore_star.integrations._shared.penalty import covariance_of_epoch, make_penalty, penalty_of
 from isoscore_star.integrations.lightning._covariance import batches_of, call
 
 
@@ -39,6 +39,10 @@ class IStarCallback(pl.Callback):
         the result of ``training_step`` (or `forward`), which returns a mask, None, or one for each layer; or False for
         all. By default ``"attention_mask"`` if the batch is a mapping (or begins with one) that has it, otherwise all.
         See `isoscore_star.backends.torch.StateMasks`, also for masks of another shape than the states.
+    groups : "auto", int, array of labels, or None, default "auto"
+        Which states were sampled together, for the unbiased estimator; see `isoscore_star.isoscore_unbiased`. By
+        default those of one index along the first axis of states of three axes: give 1 for layers whose first axis is
+        the tokens.
     data : iterable or callable, optional
         For ``policy="epoch"``: batches from which Σ_S is estimated before every epoch, in the same order on every rank
         (each takes its part), or a function of the trainer that returns them. By default the training data.
@@ -86,6 +90,7 @@ class IStarCallback(pl.Callback):
         *,
         states: Any = None,
         mask: Any = None,
+        groups: Any = "auto",
         data: Any = None,
         forward: Callable[[Any, Any], Any] | None = None,
         schedule: Callable[[int], float] | None = None,
@@ -95,6 +100,7 @@ class IStarCallback(pl.Callback):
         self.penalty = make_penalty(penalty, "penalty", hooked=True)
         self.states = states
         self.mask = mask
+        self.groups = groups
         self.measured = OnlyMeasured()
         self.data = data
         self.forward = call if forward is None else forward
@@ -212,7 +218,8 @@ class IStarCallback(pl.Callback):
         lam, penalty = self.penalty.lam, None
         with self._unless_measured(), torch.set_grad_enabled(lam != 0 and torch.is_grad_enabled()):
             states = hooks.take()
-            penalty = self.penalty(states, self._masks(states, batch, output, names=hooks.taken))
+            masks = self._masks(states, batch, output, names=hooks.taken)
+            penalty = penalty_of(self.penalty, states, masks, self.groups)
         if penalty is None or lam == 0:
             return output
         return output + penalty if isinstance(output, Tensor) else {**output, "loss": output["loss"] + penalty}

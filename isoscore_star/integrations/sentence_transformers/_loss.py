@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isoscore_star import InvalidValueError
 from isoscore_star.backends.torch import RankPart, StateMasks
 from isoscore_star.integrations._shared.only_measured import OnlyMeasured
-from isoscore_star.integrations._shared.penalty import make_penalty, needs_covariance
+from isoscore_star.integrations._shared.penalty import make_penalty, needs_covariance, penalty_of
 from isoscore_star.integrations.sentence_transformers import _states
 from isoscore_star.integrations.sentence_transformers._compat import unwrapped
 
@@ -137,9 +137,9 @@ class IStarLoss(nn.Module):
         lam = self.penalty.lam
         penalty = torch.zeros_like(next(iter(components.values())))
         with self.measured.unless(lam), torch.set_grad_enabled(lam != 0 and torch.is_grad_enabled()):
-            states, masks = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty)
+            states, masks, groups = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty)
             self._require_covariance()
-            penalty = self.penalty(states, masks)
+            penalty = penalty_of(self.penalty, states, masks, groups)
         return {**components, "istar_loss": penalty}
 
     def refresh(self, texts: Iterable[str], *, batch_size: int = 32, max_points: int | None = None) -> None:

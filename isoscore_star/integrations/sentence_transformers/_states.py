@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isoscore_star import InvalidValueError, IsoScoreError
 from isoscore_star.backends.torch import StateMasks, select_layers
-from isoscore_star.integrations._shared.union import union_of_calls
+from isoscore_star.integrations._shared.union import groups_of_calls, union_of_calls
 from isoscore_star.integrations.sentence_transformers._compat import ASKED, unwrapped
 
 
@@ -106,14 +106,19 @@ def with_gradients(passes: Sequence[Pass | IsoScoreError], loss: nn.Module) -> l
     return kept
 
 
-def by_layer(passes: Sequence[Pass], penalty: Any) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Return each layer's states over all passes, and a mask for each; a layer that is not chosen is None."""
+def by_layer(passes: Sequence[Pass], penalty: Any) -> tuple[list[Tensor | None], list[Tensor | None], Any]:
+    """Return each layer's states over all passes, a mask for each, and the groups: the rows of a batch's columns.
+
+    A layer that is not chosen is None.
+    """
+    groups = groups_of_calls([one.states for one in passes])
     if len(passes) == 1:  # the penalty chooses the layers
-        return list(passes[0].states), passes[0].masks
+        return list(passes[0].states), passes[0].masks, groups
     chosen = select_layers(passes[0].states, layers=penalty.layers, skip_embeddings=penalty.skip_embeddings).indices
-    return union_of_calls(
+    states, masks = union_of_calls(
         [([s if i in chosen else None for i, s in enumerate(one.states)], one.masks) for one in passes]
     )
+    return states, masks, groups
 
 
 def embed(model: Any, batch: dict[str, Any], mask: StateMasks) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from torch_memory import Peak  # noqa: E402
 
-from isoscore_star.backends.torch import backend, blocks, frame, points, score, target  # noqa: E402
+from isoscore_star.backends.torch import backend, blocks, frame, gram, points, score, target  # noqa: E402
 
 DIM = 7
 LENGTHS = {"small": (5, 3, 0, 9, 4), "one large": (40, 3, 90, 2), "fewer than dimensions": (2, 3)}
@@ -30,7 +30,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a value was looked at")
 
     monkeypatch.setitem(blocks._ENTRIES, "device", 16 * DIM)  # as if 16 rows were many
-    for module in (backend, points, blocks, score, frame, target):
+    for module in (gram, points, blocks, score, frame, target):
         monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
     for module in (backend, score, frame, target):
         monkeypatch.setattr(module, "concrete", refuse)
@@ -55,10 +55,11 @@ ARGUMENTS = [
     {"zeta": 0.0},
     {"shrinkage_cov": np.diag(np.arange(1.0, DIM + 1)), "zeta": 0.3},
     {"estimator": "unbiased"},
+    {"shrinkage_cov": np.diag(np.arange(1.0, DIM + 1)), "estimator": "anchored"},
 ]
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("masked", ["none", "own", "some"])
 def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int, ...], masked: str) -> None:
@@ -83,7 +84,7 @@ def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int
     assert all((gradient[~k] == 0).all() for gradient, k in zip(gradients, keep, strict=True))
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 def test_gradients_of_the_gradient(as_on_a_gpu: None, given: Any) -> None:
     clouds = _clouds((4, 9, 3))  # by finite differences
     assert torch.autograd.gradgradcheck(lambda *parts: iso.istar_loss(list(parts), **given), clouds)
@@ -107,7 +108,7 @@ def test_at_the_floor_as_by_autograd_through_every_operation(
     assert (gradient - truth).abs().max() <= 1e-12 * truth.abs().max()
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 def test_vmap(as_on_a_gpu: None, given: Any) -> None:
     batch = torch.stack([cloud.detach() for cloud in _clouds((12, 12, 12))])
 
@@ -147,7 +148,7 @@ def test_empty_clouds_cost_no_copy_of_their_neighbours(monkeypatch: pytest.Monke
     assert block.rows.data_ptr() == clouds[1].data_ptr()
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 def test_gradients_share_no_memory(as_on_a_gpu: None, given: Any) -> None:
     _, gradients = _value_and_gradients(_clouds((6, 5, 20, 7)), None, **given)
     assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == 4
@@ -162,7 +163,7 @@ def test_one_mask_for_all_layers_is_as_many_masks(as_on_a_gpu: None) -> None:
     assert all(map(torch.equal, gradients, truth))
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 def test_each_gradient_has_the_dtype_of_its_points(as_on_a_gpu: None, given: Any) -> None:
     clouds = _clouds((6, 5, 20, 7), (torch.float32, torch.bfloat16))
     _, gradients = _value_and_gradients(clouds, None, **given)
@@ -174,7 +175,7 @@ def test_each_gradient_has_the_dtype_of_its_points(as_on_a_gpu: None, given: Any
         assert ((gradient - truth).abs() <= truth.abs() * 2**-8 + 1e-5 * truth.abs().max()).all()
 
 
-@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased"])
+@pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 @pytest.mark.parametrize("rows", [0, 1, 3, 20])
 def test_points_without_spread_have_a_score_of_zero_and_no_gradient(as_on_a_gpu: None, given: Any, rows: int) -> None:
     cloud = torch.full((rows, DIM), 0.1, dtype=torch.float64).requires_grad_()
@@ -198,6 +199,10 @@ def _loss(points: np.ndarray, given: dict[str, Any]) -> Any:
     m, d = points.shape
     centred = points - points.mean(0)
     cov = centred.T @ centred / (m - 1)
+    if given.get("estimator") == "anchored":
+        anchor = given["shrinkage_cov"]
+        ratio = 2 * np.trace(cov) * np.trace(anchor) / (cov * anchor).sum() - np.trace(anchor) ** 2 / (anchor**2).sum()
+        return 1 - (ratio - 1) / (d - 1)
     if given.get("estimator") != "unbiased":
         zeta = given["zeta"]
         cov = (1 - zeta) * cov + zeta * given["shrinkage_cov"] if zeta else cov

@@ -41,7 +41,7 @@ def test_union_of_all_layers(layers: list[torch.Tensor]) -> None:
     points = torch.cat([layer[MASK.bool()] for layer in layers])
     loss = IStarLoss(6, lam=2.0, zeta=0.3, shrinkage_cov=COV)(tuple(layers), MASK)
     assert torch.allclose(loss, 2 * (1 - iso.isoscore_star(points, COV, 0.3)), atol=1e-6)
-    unbiased = IStarLoss(6, estimator="unbiased")(layers, MASK)
+    unbiased = IStarLoss(6, estimator="unbiased")(layers, MASK, groups=None)
     assert torch.allclose(unbiased, 1 - iso.isoscore_unbiased(points), atol=1e-6)
 
 
