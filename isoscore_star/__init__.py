@@ -14,7 +14,7 @@ from isoscore_star.core.errors import (
     MissingDependencyError,
 )
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.protocol import Backend, Invariants, Pair
 from isoscore_star.core.registry import available_backends, backend_of, get_backend
 from isoscore_star.distributions import (
     isoscore_from_cov,
@@ -38,6 +38,7 @@ __all__ = [
     "MissingDependencyError",
     "Moments",
     "OutlierDimension",
+    "Pair",
     "__version__",
     "available_backends",
     "backend_of",

@@ -51,6 +51,16 @@ def test_masks_and_unions(toy: ModuleType, rng: np.random.Generator) -> None:
     assert iso.isoscore(halves, mask=[kept[:9], kept[9:]]) == expected
 
 
+def test_the_score_of_two_halves_of_the_groups(toy: ModuleType, rng: np.random.Generator) -> None:
+    points, groups, kept = rng.normal(size=(24, 5)), np.repeat(np.arange(6), 4), np.arange(24) % 3 > 0
+    halves = [points[kept & (groups % 2 == half)] for half in (0, 1)]
+    expected = pytest.approx(iso.reference.isoscore_halves(*halves), abs=1e-12)
+    assert iso.isoscore_unbiased(toy.Rows(points), mask=kept, groups=groups) == expected
+    assert 1 - iso.istar_loss(toy.Rows(points), mask=kept, groups=groups, estimator="unbiased") == expected
+    anchored = 1 - iso.istar_loss(toy.Rows(points), np.diag(np.arange(1.0, 6)), estimator="anchored")
+    assert anchored == pytest.approx(iso.reference.isoscore_anchored(points, np.diag(np.arange(1.0, 6))), abs=1e-12)
+
+
 def test_the_unbiased_score_and_the_loss(toy: ModuleType, rng: np.random.Generator) -> None:
     points = rng.normal(size=(20, 5))
     assert iso.isoscore_unbiased(toy.Rows(points)) == pytest.approx(iso.isoscore_unbiased(points), abs=1e-12)
