@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,15 +20,15 @@ def mapped_sums(
     sums = target.new_zeros(2, dtype=widest(target.device))
     mapped = []
     for cloud, keep in zip(clouds, masks, strict=True):
-
-        def product(part: slice, cloud: Tensor = cloud, keep: Tensor | None = keep) -> Tensor:
-            nonlocal sums
+        parts = _slices(cloud)
+        result = None if len(parts) == 1 else cloud.new_empty(cloud.shape, dtype=target.dtype)
+        for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            result = centred @ target
-            sums = sums + torch.stack([centred.square().sum(), (centred * result).sum()])
-            return result
-
-        mapped.append(_rows(cloud, target.dtype, product))
+            product = centred @ target
+            sums = sums + torch.stack([centred.square().sum(), (centred * product).sum()])
+            if result is not None:
+                result[part] = product
+        mapped.append(product if result is None else result)
     return sums, mapped
 
 
@@ -43,22 +43,19 @@ def combined(
     """Return a·(x − x̄) + b·y for each cloud, in its dtype."""
     results = []
     for cloud, keep, its in zip(clouds, masks, mapped, strict=True):
-
-        def combination(part: slice, cloud: Tensor = cloud, keep: Tensor | None = keep, its: Tensor = its) -> Tensor:
+        parts = _slices(cloud)
+        result = None if len(parts) == 1 else torch.empty_like(cloud)
+        for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            return torch.addcmul(its[part] * on_mapped, centred, on_points)
-
-        results.append(_rows(cloud, cloud.dtype, combination))
+            combination = torch.addcmul(its[part] * on_mapped, centred, on_points).to(cloud.dtype)
+            if result is not None:
+                result[part] = combination
+        results.append(combination if result is None else result)
     return results
 
 
-def _rows(cloud: Tensor, dtype: torch.dtype, compute: Callable[[slice], Tensor]) -> Tensor:
-    """Compute rows, in blocks that stay in a cache."""
-    step = step_of(cloud)
-    if torch.compiler.is_compiling() or transformed() or len(cloud) <= step:
-        return compute(slice(None)).to(dtype)
-    result = cloud.new_empty(cloud.shape, dtype=dtype)
-    for start in range(0, len(cloud), step):
-        part = slice(start, start + step)
-        result[part] = compute(part)
-    return result
+def _slices(cloud: Tensor) -> list[slice]:
+    """Return the places of blocks that stay in a cache."""
+    if torch.compiler.is_compiling() or transformed() or len(cloud) <= (step := step_of(cloud)):
+        return [slice(None)]
+    return [slice(start, start + step) for start in range(0, len(cloud), step)]

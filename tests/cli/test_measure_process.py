@@ -63,6 +63,7 @@ def test_a_terminal_gets_a_progress_bar(folder):
     assert b"reading" in shown
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("more", [[], ["--by-layer"]])
 def test_signs_that_the_terminal_cannot_show(folder, more):
     save("x.npy", cloud(600).reshape(2, 300, 5))
@@ -73,6 +74,7 @@ def test_signs_that_the_terminal_cannot_show(folder, more):
     assert re.search(r"0\.\d{4} \? 0\.\d{4}", done.stdout)  # score ± standard error
 
 
+@pytest.mark.slow
 @posix
 def test_memory_does_not_grow_with_the_file(folder):
     report = RUN + "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, code)"

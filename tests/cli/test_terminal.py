@@ -104,6 +104,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, env=environment)
 
 
+@pytest.mark.sampled
 @posix
 @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
 def test_what_is_not_closed_is_written(points: np.ndarray, closed: str) -> None:
@@ -112,6 +113,7 @@ def test_what_is_not_closed_is_written(points: np.ndarray, closed: str) -> None:
     assert json.loads(done.stdout)["union"]["count"] == 50
 
 
+@pytest.mark.sampled
 @posix
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_closed_output_is_no_failure(points: np.ndarray, closed: str) -> None:

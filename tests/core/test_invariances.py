@@ -27,6 +27,7 @@ def score(backend: Adapter, *arrays: np.ndarray) -> float:
     return backend.value(lambda first: iso.isoscore([first, *natives[1:]]), natives[0])
 
 
+@pytest.mark.sampled
 @given(seed=seeds)
 def test_shift_rotation_scale_order(backend: Adapter, seed: int) -> None:
     rng, points = cloud(seed)
@@ -39,6 +40,7 @@ def test_shift_rotation_scale_order(backend: Adapter, seed: int) -> None:
     assert abs(score(backend, points[:, rng.permutation(points.shape[1])]) - base) < SAME
 
 
+@pytest.mark.sampled
 @given(seed=seeds)
 def test_repeating_every_row_changes_nothing(backend: Adapter, seed: int) -> None:
     # S only changes by the factor of its ddof, which the score does not see; so this holds without shrinkage alone.
@@ -46,6 +48,7 @@ def test_repeating_every_row_changes_nothing(backend: Adapter, seed: int) -> Non
     assert abs(score(backend, np.repeat(points, 3, axis=0)) - score(backend, points)) < SAME
 
 
+@pytest.mark.sampled
 @given(seed=seeds)
 def test_union_is_the_concatenation_in_any_order(backend: Adapter, seed: int) -> None:
     rng, points = cloud(seed)

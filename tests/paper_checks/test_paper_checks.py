@@ -162,6 +162,7 @@ def test_the_cache_makes_a_result_once(checks: SimpleNamespace, tmp_path: Path) 
     assert cache.get("run", {"lam": -1.0, "seed": 0}, make)["score"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_bias_claim_holds_in_its_quick_form(
     checks: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

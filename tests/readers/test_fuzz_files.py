@@ -16,6 +16,7 @@ from fuzz.valid_files import WRITERS
 FILES = 208
 
 
+@pytest.mark.slow
 def test_damaged_files_are_scored_right_or_refused() -> None:
     found = list(verdicts(cases(FILES, 0, tuple(WRITERS))))
     assert len(found) == FILES

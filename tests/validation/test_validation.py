@@ -34,6 +34,7 @@ def break_backend(monkeypatch: pytest.MonkeyPatch, name: str, fault: Fault) -> N
     monkeypatch.setattr(adapter, "value_and_gradient", lambda function, X: fault(*right(function, X)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_passes_in_every_precision_it_has(name: str) -> None:
     checks = validate([name])
@@ -71,6 +72,7 @@ def test_command_prints_a_row_for_each_check_and_succeeds(capsys: pytest.Capture
     assert "OUT" not in printed.out
 
 
+@pytest.mark.slow
 def test_json_holds_every_error_and_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -80,12 +82,14 @@ def test_json_holds_every_error_and_tolerance(capsys: pytest.CaptureFixture[str]
         assert check["value_error"] <= check["tolerance"]["value"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BACKENDS)
 def test_fails_if_a_value_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     break_backend(monkeypatch, name, lambda value, gradient: (value + 2e-12, gradient))
     assert [check.dtype for check in validate([name]) if not check.passed and check.device == "cpu"] == ["float64"]
 
 
+@pytest.mark.slow
 def test_command_names_what_failed_and_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +101,7 @@ def test_command_names_what_failed_and_exits_1(
     assert printed.out.count("OUT") == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_fails_in_the_precision_whose_tolerance_is_missed(
@@ -110,6 +115,7 @@ def test_fails_in_the_precision_whose_tolerance_is_missed(
     assert all(passed[other] for other in coarser)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_fails_if_the_mathematics_of_a_backend_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = iso.get_backend(name)
@@ -135,6 +141,7 @@ def test_fails_if_only_the_closed_gradient_is_wrong(monkeypatch: pytest.MonkeyPa
     assert not check.passed
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BACKENDS)
 def test_nan_is_out_of_every_tolerance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     break_backend(monkeypatch, name, lambda value, gradient: (value * float("nan"), gradient))
@@ -143,6 +150,7 @@ def test_nan_is_out_of_every_tolerance(name: str, monkeypatch: pytest.MonkeyPatc
         assert json.loads(json.dumps(check.to_dict(), allow_nan=False))["value_error"] is None
 
 
+@pytest.mark.slow
 def test_what_a_backend_raises_is_a_failure_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

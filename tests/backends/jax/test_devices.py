@@ -36,6 +36,7 @@ MASKS = {
 MASKED = pytest.mark.parametrize("mask", MASKS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(TWO_DEVICES, reason="the tests below run in this process")
 def test_in_a_process_that_has_two(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}

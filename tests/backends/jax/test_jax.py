@@ -298,6 +298,7 @@ def test_what_validation_needs(rng: np.random.Generator) -> None:
         ADAPTERS["jax"].native(points, "float24", "cpu")
 
 
+@pytest.mark.slow
 def test_the_example_raises_and_lowers_isotropy() -> None:
     pytest.importorskip("flax")
     pytest.importorskip("optax")

@@ -63,6 +63,7 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_raises_and_lowers_isotropy() -> None:
     pytest.importorskip("sklearn")
     printed = run(str(ROOT / "examples" / "keras_classifier.py"), "--quick")
@@ -146,6 +147,7 @@ print(*np.asarray(model.predict(np.load(sys.argv[2]), verbose=0)["score"]).ravel
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_loaded_by_another_process(points: np.ndarray, tmp_path: Path) -> None:
     inputs = keras.Input((6,))
     states = keras.layers.Dense(4, activity_regularizer=IStarActivityRegularizer(0.1, estimator="unbiased"))(inputs)

@@ -59,6 +59,7 @@ def save(model: Any, path: Path) -> Any:
         return tf_keras.models.load_model(str(path))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lam", [2.0, -1.0])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_reports_task_plus_penalty_of_each_batch(lam: float, jit_compile: bool) -> None:
@@ -73,6 +74,7 @@ def test_fit_reports_task_plus_penalty_of_each_batch(lam: float, jit_compile: bo
     assert history["loss"][0] == pytest.approx(sum(expected) / len(X), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_training_moves_the_score_either_way() -> None:
     scores = {}
     for lam in (0.0, 1.0, -1.0):
@@ -96,6 +98,7 @@ PENALTIES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("ending", [".keras", ".h5", ""], ids=["keras", "h5", "SavedModel"])
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_save_and_load(tmp_path: Path, penalty: str, ending: str) -> None:
@@ -110,6 +113,7 @@ def test_save_and_load(tmp_path: Path, penalty: str, ending: str) -> None:
     assert not np.array_equal(states_of(loaded), states_of(model))
 
 
+@pytest.mark.slow
 def test_a_keras_file_loads_in_a_new_process(tmp_path: Path) -> None:
     model = model_with(PENALTIES["shrinkage"])
     path = tmp_path / "model.keras"
@@ -128,6 +132,7 @@ def test_a_keras_file_loads_in_a_new_process(tmp_path: Path) -> None:
     assert float(printed.stdout.split()[-1]) == pytest.approx(evaluate(model), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_clone_has_no_shrinkage_cov_until_it_gets_the_weights() -> None:
     model = model_with(PENALTIES["shrinkage"])
     clone = tf_keras.models.clone_model(model)
@@ -201,6 +206,7 @@ def test_errors_come_while_the_model_is_built() -> None:
         iso.measure(states)
 
 
+@pytest.mark.slow
 def test_tf_keras_is_imported_for_its_placeholders_alone() -> None:
     code = (
         "import sys, tensorflow as tf, isoscore_star as iso\n"

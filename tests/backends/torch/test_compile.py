@@ -70,6 +70,7 @@ class Model(nn.Module):
         return self.head(states[1][:, 0]).square().mean() + self.penalty(states, mask)
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_compiled_with_its_penalty() -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)

@@ -152,6 +152,7 @@ def test_scale_does_not_matter() -> None:
     assert torch.allclose(wide, expected.double(), atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("reduction", ["union", "none"])
 def test_compile_without_breaks_or_warnings(layers: list[torch.Tensor], reduction: str) -> None:
     module = CosineRegularizer(reduction=reduction)
@@ -167,6 +168,7 @@ def test_compile_without_breaks_or_warnings(layers: list[torch.Tensor], reductio
         assert torch.allclose(got, want, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_compile_takes_the_all_reduce_in() -> None:
     torch.manual_seed(9)
     points = torch.randn(10, 4, dtype=torch.float64, requires_grad=True)

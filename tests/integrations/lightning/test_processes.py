@@ -47,6 +47,7 @@ torch.save({"two": [result for result, _ in two], "one": one}, f"{sys.argv[2]}/{
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch was built without torch.distributed")

@@ -1,0 +1,210 @@
+"""The anchored estimator of `IStarLoss`: its product, trust test and log, and what it does to a cloud and a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import isoscore_star as iso
+from isoscore_star import reference
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from isoscore_star.backends.torch import IStarLoss, ShrinkageCovariance  # noqa: E402
+from isoscore_star.backends.torch.modules import anchor  # noqa: E402
+
+DIM = 16
+SPREAD = torch.linspace(0.2, 3, DIM) ** 1.5
+
+
+def start_of(seed: int = 0) -> torch.Tensor:
+    return torch.randn(20, 8, DIM, generator=torch.Generator().manual_seed(seed)) * SPREAD
+
+
+def covariance_of(states: torch.Tensor) -> torch.Tensor:
+    return torch.cov(states.detach().reshape(-1, DIM).T)
+
+
+PENALTIES: dict[str, Callable[[float], IStarLoss]] = {
+    "the paper's": lambda lam: IStarLoss(DIM, lam, zeta=0.0),
+    "running": lambda lam: IStarLoss(DIM, lam, estimator="anchored"),
+    "kept for ever": lambda lam: IStarLoss(DIM, lam, 0.2, covariance_of(start_of()), "anchored"),
+}
+
+
+def trained_cloud(penalty: IStarLoss, steps: int) -> float:
+    """Train a cloud whose points are free, and return its true score."""
+    states = torch.nn.Parameter(start_of())
+    optimizer = torch.optim.Adam([states], 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        penalty(states).backward()
+        optimizer.step()
+    return iso.isoscore(states.detach()).item()
+
+
+def trained_network(penalty: IStarLoss, steps: int) -> float:
+    """Train a network on new batches each time, and return the true score of its states on others."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(DIM, DIM), torch.nn.Tanh(), torch.nn.Linear(DIM, DIM))
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for step in range(steps):
+        optimizer.zero_grad()
+        penalty(network(start_of(step))).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return iso.isoscore(network(torch.cat([start_of(step) for step in range(-50, 0)]))).item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lam", [1.0, -1.0])
+@pytest.mark.parametrize("train", [trained_cloud, trained_network])
+def test_the_true_score_follows_lambda_as_with_the_papers_loss(
+    train: Callable[[IStarLoss, int], float], lam: float
+) -> None:
+    paper = train(PENALTIES["the paper's"](lam), 1000)
+    for name in ("running", "kept for ever"):
+        score = train(PENALTIES[name](lam), 1000)
+        assert lam * (score - paper) >= -0.1, name
+
+
+def test_without_the_trust_test_a_constant_covariance_is_cheated(monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting = trained_cloud(PENALTIES["kept for ever"](1.0), 400)
+    monkeypatch.setattr(anchor, "FARTHEST", 1e9)
+    cheated = trained_cloud(PENALTIES["kept for ever"](1.0), 400)
+    assert trusting > cheated + 0.2
+
+
+def test_one_product_forward_and_none_backward() -> None:
+    points, dim = 512, 256
+    cov = torch.eye(dim)
+    states = torch.randn(points, dim, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        iso.istar_loss(states, cov, estimator="anchored").backward()
+    assert counter.get_total_flops() == 2 * points * dim * dim
+    with FlopCounterMode(display=False) as counter:
+        iso.istar_loss(states, cov, zeta=0.2).backward()
+    # One for the symmetric product, of which a CPU computes the panels on and above the diagonal, and one backward.
+    assert counter.get_total_flops() > 1.5 * 2 * points * dim * dim
+
+
+def test_the_batch_is_compared_with_those_before_it() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored").double()
+    first, second = start_of(0).double(), start_of(1).double()
+    penalty(first)
+    assert penalty.shrinkage is not None
+    known = penalty.shrinkage.current()
+    assert torch.allclose(known, covariance_of(first))
+    loss = penalty(second)
+    expected = reference.isoscore_anchored(second.reshape(-1, DIM).numpy(), known.numpy())
+    assert 1 - loss.item() == pytest.approx(expected, abs=1e-12)
+    # The newer batch counts twice, as in an average that began before.
+    assert torch.allclose(penalty.shrinkage.current(), (known + 2 * covariance_of(second)) / 3)
+
+
+def test_in_evaluation_nothing_is_learned() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored")
+    penalty(start_of(0))
+    before = {name: value.clone() for name, value in penalty.state_dict().items()}
+    penalty.eval()(start_of(1))
+    assert all(torch.equal(value, before[name]) for name, value in penalty.state_dict().items())
+
+
+def test_a_resumed_loss_is_as_one_that_never_stopped() -> None:
+    whole, first = IStarLoss(DIM, estimator="anchored"), IStarLoss(DIM, estimator="anchored")
+    for step in range(3):
+        whole(start_of(step))
+        first(start_of(step))
+    second = IStarLoss(DIM, estimator="anchored")
+    second.load_state_dict(first.state_dict())
+    for step in range(3, 6):
+        assert torch.equal(whole(start_of(step)), second(start_of(step)))
+    states = whole.state_dict(), second.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_far_from_a_constant_covariance_the_loss_is_the_papers() -> None:
+    states = start_of().double()
+    cov = torch.diag(torch.linspace(3, 0.2, DIM, dtype=torch.float64) ** 3)  # where the states have little variance
+    penalty = IStarLoss(DIM, 1.0, 0.3, cov, "anchored")
+    penalty(states)
+    assert penalty.trust is not None
+    assert not penalty.trust.trusted
+    expected = reference.isoscore_star(states.reshape(-1, DIM).numpy(), cov.numpy(), 0.3)
+    assert 1 - penalty(states).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_running_covariance_begins_anew_when_it_is_far() -> None:
+    shrinkage = ShrinkageCovariance(DIM, "running", decay=0.99)
+    penalty = IStarLoss(DIM, shrinkage_cov=shrinkage, estimator="anchored")
+    penalty(start_of())
+    turned = start_of(1).flip(-1)  # what had most variance has least
+    penalty(turned)
+    assert torch.allclose(shrinkage.current(), covariance_of(turned), atol=1e-5)
+    assert penalty.trust is not None
+    penalty(start_of(2).flip(-1))
+    assert penalty.trust.trusted
+
+
+def test_compiled_there_is_no_gradient_where_the_covariance_is_far() -> None:
+    cov = torch.diag(torch.linspace(3, 0.2, DIM) ** 3)
+    states = start_of().requires_grad_()
+    near = IStarLoss(DIM, 1.0, 0.3, covariance_of(start_of()), "anchored")
+    for penalty, zero in ((IStarLoss(DIM, 1.0, 0.3, cov, "anchored"), True), (near, False)):
+        (gradient,) = torch.autograd.grad(torch.compile(penalty, fullgraph=True)(states), states)
+        assert bool((gradient == 0).all()) == zero
+
+
+def test_the_log_has_the_true_score() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored")
+    batches = [start_of(step)[:, :2] for step in range(3)]  # few enough that the sample is all
+    products = []
+    for batch in batches:
+        penalty(batch)
+        halves = [covariance_of(batch[half::2]).double() for half in (0, 1)]
+        traces = [half.trace() for half in halves]
+        products.append((DIM**2, (halves[0] / traces[0] * DIM * halves[1] / traces[1] * DIM).sum().item()))
+    ratio = sum(a for a, _ in products) / sum(b for _, b in products)
+    assert penalty.collect()["isoscore_star"] == pytest.approx((ratio - 1) / (DIM - 1), abs=1e-5)
+
+
+def test_few_sequences_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    penalty = IStarLoss(DIM, estimator="unbiased")
+    states = start_of()[:3].requires_grad_()
+    with caplog.at_level(logging.WARNING, "isoscore_star"):
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(penalty(states), states)
+            assert (gradient == 0).all()
+    assert len(caplog.records) == 1
+    assert "this one has 3" in caplog.text
+    assert "anchored" in caplog.text
+
+
+def test_layers_one_by_one_are_refused() -> None:
+    with pytest.raises(iso.InvalidValueError, match="union") as caught:
+        IStarLoss(DIM, estimator="anchored", reduction="mean")
+    assert caught.value.argument == "reduction"
+
+
+def test_only_some_states_of_a_batch_are_enough_for_the_average() -> None:
+    shrinkage = ShrinkageCovariance(DIM, "running", decay=0.5, batch_points=80)
+    shrinkage.update([start_of()], [None])
+    assert torch.allclose(shrinkage.current(), covariance_of(start_of()[:, ::2]), atol=1e-5)
+    with pytest.raises(iso.InvalidValueError, match="at least 2"):
+        ShrinkageCovariance(DIM, "running", batch_points=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    states = start_of().to(dtype).requires_grad_()
+    cov = covariance_of(start_of(1))
+    loss = IStarLoss(DIM, 1.0, 0.2, cov, "anchored")(states)
+    expected = reference.isoscore_anchored(states.detach().double().reshape(-1, DIM).numpy(), np.asarray(cov))
+    assert 1 - loss.item() == pytest.approx(expected, abs=1e-3)
+    (gradient,) = torch.autograd.grad(loss, states)
+    assert gradient.dtype == dtype
