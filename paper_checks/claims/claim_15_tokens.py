@@ -35,8 +35,8 @@ def scores(cov: np.ndarray) -> dict[str, Callable[[np.ndarray, np.ndarray], floa
 def check(run: Run) -> Findings:
     """Measure batches by each estimator, and compare their means with the score of all sentences."""
     found = Findings()
-    states = minilm_states(run.pick(400, 1600))
-    everything, draws = np.arange(len(states.ends)), run.pick(12, 60)
+    states = minilm_states(run.pick(300, 1600))
+    everything, draws = np.arange(len(states.ends)), run.pick(8, 60)
     rows = []
     for place, layers in PLACES.items():
         points, groups = states.batch(everything, layers)

@@ -52,7 +52,7 @@ def check(run: Run) -> Findings:
     except ImportError as error:
         raise NoDataError('gradients need torch: pip install "isoscore-star[torch]"') from error
     found = Findings()
-    states = minilm_states(run.pick(400, 1600))
+    states = minilm_states(run.pick(300, 1600))
     everything, draws = np.arange(len(states.ends)), run.pick(6, 30)
     rows = []
     for place, layers in PLACES.items():
@@ -72,7 +72,8 @@ def check(run: Run) -> Findings:
                     errors[name].append(float(np.sqrt(np.sum((got - truth) ** 2) / square)))
             size = {name: float(np.mean(values)) for name, values in sizes.items()}
             error = {name: float(np.mean(values)) for name, values in errors.items()}
-            found.data[f"{place}, {count} sentences"] = {"size": size, "error": error}
+            doubt = {name: 2 * float(np.std(values, ddof=1)) / np.sqrt(draws) for name, values in sizes.items()}
+            found.data[f"{place}, {count} sentences"] = {"size": size, "error": error, "doubt": doubt}
             rows.append([place, str(count), *(f"{size[name]:.2f}, {error[name]:.2f}" for name in ESTIMATORS)])
     _expect(found)
     found.tables.append(
@@ -93,13 +94,14 @@ def check(run: Run) -> Findings:
 def _expect(found: Findings) -> None:
     for place in PLACES:
         cells = {count: found.data[f"{place}, {count} sentences"] for count in SENTENCES}
-        sizes = [cells[count]["size"]["anchored"] for count in SENTENCES]
+        sizes = {count: cells[count]["size"]["anchored"] for count in SENTENCES}
+        doubts = {count: cells[count]["doubt"]["anchored"] for count in SENTENCES}
         found.expect(
             f"{place}: size of the anchored gradient at {', '.join(map(str, SENTENCES))} sentences",
             expected="1 at each",
-            obtained=", ".join(f"{size:.2f}" for size in sizes),
-            tolerance="0.1: means of few batches, of which one swings by a fifth",
-            holds=all(abs(size - 1) <= 0.1 for size in sizes),
+            obtained=", ".join(f"{sizes[count]:.2f} ± {doubts[count]:.2f}" for count in SENTENCES),
+            tolerance="0.05, and two standard errors of the mean: one batch swings by a fifth",
+            holds=all(abs(sizes[count] - 1) <= 0.05 + doubts[count] for count in SENTENCES),
         )
         errors = {count: cells[count]["error"] for count in SENTENCES}
         found.expect(
