@@ -19,6 +19,7 @@ differentiates the sum of all devices' losses: average the parameters' gradient 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -114,6 +115,17 @@ class JaxBackend(Backend):
         """Return this device's number on the axes, in their order, which has no value while tracing."""
         axes = _axes(across)
         return jax.lax.axis_index(axes).astype(jnp.result_type(int)), _all_sum(1, axes)
+
+    def every_second(self, array: Any, axis: int, start: int) -> Any:
+        """Slice; on the explicit axes of a mesh rows stay where they are if every device keeps as many."""
+        if not isinstance(array, jax.Array):
+            return super().every_second(array, axis, start)
+        mesh, names = jax.typeof(array).sharding.mesh, jax.typeof(array).sharding.spec[axis]
+        names = names if isinstance(names, tuple) else (names,)
+        shards = math.prod(mesh.shape[name] for name in names if name in mesh.explicit_axes)
+        if len(range(start, array.shape[axis], 2)) % shards:
+            array = jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
+        return jax.lax.slice_in_dim(array, start, None, stride=2, axis=axis)
 
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         variances = _diagonal(cov) if cov.ndim == 2 else cov
