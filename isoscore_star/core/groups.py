@@ -62,15 +62,16 @@ def groups_of(cloud: Points, groups: Any) -> Groups | None:
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
     """Split a cloud by its groups, whose numbers count on from `first_number` and from one device to the next."""
     backend = cloud.backend
-    device, devices = (0, 1) if across is None else backend.place(across)
-    count, start = groups.count, first_number
-    if count is not None and not (isinstance(device, int) and device == 0):
-        start = first_number + device * count
-    count = None if count is None else count * devices
-    if groups.axis is not None and isinstance(start, int):
-        return Halves(*(_every_second(cloud, groups.axis, (start + half) % 2) for half in (0, 1)), count)
-    if groups.axis is not None and isinstance(groups.count, int) and groups.count % 2 == 0:
-        return Halves(*(_every_second(cloud, groups.axis, (first_number + half) % 2) for half in (0, 1)), count)
+    start: Any = first_number
+    count = groups.count
+    if across is not None and count is not None:
+        before, count = backend.numbered(count, across)
+        start = first_number + before
+    known = isinstance(start, int) or backend.slices_from_unknown
+    if groups.axis is not None and (known or (isinstance(groups.count, int) and groups.count % 2 == 0)):
+        # An even number of groups has as many in both halves, whatever their numbers are.
+        first = start if known else first_number
+        return Halves(*(_every_second(cloud, groups.axis, (first + half) % 2) for half in (0, 1)), count)
     numbers = groups.numbers or [backend.numbers_along(array, groups.axis) for array in cloud.arrays]
     odd = [(part + start) % 2 != 0 for part in numbers]
     return Halves(_selected(cloud, [~part for part in odd]), _selected(cloud, odd), count)
@@ -189,7 +190,7 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
     return labels.reshape(-1)
 
 
-def _every_second(cloud: Points, axis: int, start: int) -> Points:
+def _every_second(cloud: Points, axis: int, start: Any) -> Points:
     backend, masks = cloud.backend, cloud.given_masks
     arrays = [backend.every_second(array, axis, start) for array in cloud.arrays]
     parts: list[Array | None] = []

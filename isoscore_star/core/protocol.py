@@ -99,6 +99,9 @@ class Backend(Protocol):
     flushes_subnormals: bool = False
     """Whether the framework takes subnormal numbers for zero, as XLA does."""
 
+    slices_from_unknown: bool = False
+    """Whether `every_second` takes a start that has no value while tracing."""
+
     @abstractmethod
     def owns(self, array: object) -> bool:
         """Return whether the array is one of this framework's."""
@@ -173,7 +176,12 @@ class Backend(Protocol):
         refuse_across(self, across)
         return 0, 1
 
-    def every_second(self, array: Array, axis: int, start: int) -> Array:
+    def numbered(self, count: Any, across: Any) -> tuple[Any, Any]:
+        """Return the number of the first of `count` groups of this device, and the number of those of all devices."""
+        device, devices = self.place(across)
+        return device * count, devices * count
+
+    def every_second(self, array: Array, axis: int, start: Any) -> Array:
         """Return every second of the slices along an axis of an array that is not flattened yet."""
         return array[(slice(None),) * axis + (slice(start, None, 2),)]
 
