@@ -37,7 +37,7 @@ def numbers_along(array: Tensor, axis: int) -> Tensor:
     else:
         ragged = levels[axis - 1]
         starts = tf.gather(ragged.row_starts(), ragged.value_rowids())
-        numbers = tf.cast(tf.range(ragged.nvals(starts.dtype)) - starts, tf.int64)
+        numbers = tf.range(tf.size(starts, tf.int64)) - tf.cast(starts, tf.int64)
     for ragged in levels[axis:-1]:
         numbers = tf.gather(numbers, ragged.value_rowids())
     return tf.reshape(_broadcast(numbers, 0, shape), [-1])

@@ -135,7 +135,9 @@ class TensorFlowBackend(Backend):
         return sums_in_unit(variances, cov, tf.reduce_sum, self.where, tf.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
-        return tf.where(condition, a, b)
+        # While a graph is built a float that comes first would be float32.
+        dtype = next((part.dtype for part in (a, b) if tf.is_tensor(part)), None)
+        return tf.where(condition, *(part if tf.is_tensor(part) else tf.constant(part, dtype) for part in (a, b)))
 
     def concrete(self, scalar: Any) -> float | None:
         """Return the value, which waits for the device; None while a graph is built."""

@@ -132,6 +132,11 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
     if traced is not None:
         return Groups(None, numbers=traced)
     flat = [_labels(part, array) for part, array in zip(given, arrays, strict=True)]
+    for part, points in zip(flat, cloud.clouds, strict=True):
+        if len(part) != (points.shape[0] or len(part)):  # of ragged tensors, whose shapes do not tell
+            raise InvalidValueError(
+                "groups", f"expected one label for each of {points.shape[0]} points; got {len(part)}"
+            )
     kinds = {part.dtype.kind for part in flat}
     if len(kinds - {"i", "u"}) > 1 or len(kinds) > 2:
         raise InvalidTypeError(
@@ -161,8 +166,9 @@ def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
 def _is_traced(labels: Array, backend: Backend) -> bool:
     if isinstance(labels, np.ndarray):
         return False
-    shape = tuple(labels.shape)
-    return None in shape or (0 not in shape and backend.concrete(labels[(0,) * len(shape)]) is None)
+    flat = backend.flat(labels)
+    # Of labels that are words, too, a comparison is a number.
+    return None in flat.shape or (0 not in flat.shape and backend.concrete(flat[0] == flat[0]) is None)
 
 
 def _require_shape(shape: tuple[Any, ...], array: Array) -> None:
@@ -186,7 +192,7 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
         raise InvalidValueError(
             "groups", f"{allowed}; got {np.isnan(labels).sum()} NaN. Give such points a label of their own"
         )
-    _require_shape(labels.shape, array)
+    _require_shape(tuple(getattr(part, "shape", labels.shape)), array)
     return labels.reshape(-1)
 
 
@@ -202,8 +208,8 @@ def _every_second(cloud: Points, axis: int, start: Any) -> Points:
 
 def _selected(cloud: Points, keeps: list[Array]) -> Points:
     masks = []
-    for keep, mask, array in zip(keeps, cloud.masks, cloud.arrays, strict=True):
-        own = cloud.backend.mask(keep, array)
+    for keep, mask, rows in zip(keeps, cloud.masks, cloud.clouds, strict=True):
+        own = cloud.backend.mask(keep, rows)
         masks.append(own if mask is None else own & mask)
     return cloud._replace(masks=masks)
 
