@@ -285,9 +285,10 @@ def _anchored(union: Union, target: Tensor) -> Invariants:
     scaled, freedom = _scaled_target(target), at_least(union.count - 1, 1)
     own, inner = [], []
     for cloud, mask in zip(union.clouds, union.masks, strict=True):
-        centred = centred_rows(cloud, mask, union)
-        own.append(_centred_form(cloud, centred, centred, union.length))
-        inner.append(_centred_form(cloud, centred, tf.linalg.matmul(centred, scaled.matrix), union.length))
+        rows = tf.cast(cloud, target.dtype)  # once, so that the sum of two gradients is rounded and not each of them
+        centred = centred_rows(rows, mask, union)
+        own.append(_centred_form(rows, centred, centred, union.length))
+        inner.append(_centred_form(rows, centred, tf.linalg.matmul(centred, scaled.matrix), union.length))
     total, cross = (summed(sum(parts), union.replicas) / freedom for parts in (own, inner))
     square, divisor = mean_variance(tf.stop_gradient(total), union.mean.shape[0], tf.where)
     t = total / divisor
@@ -295,15 +296,15 @@ def _anchored(union: Union, target: Tensor) -> Invariants:
     return with_target(invariants, scaled, cross / divisor)
 
 
-def _centred_form(cloud: Tensor, centred: Tensor, mapped: Tensor, length: Tensor) -> Tensor:
+def _centred_form(rows: Tensor, centred: Tensor, mapped: Tensor, length: Tensor) -> Tensor:
     """Compute Σ xᵀMx of centred points from x·M, which value and gradient share, for a constant symmetric M."""
 
     @custom_gradient
     def form(rows: Tensor) -> Any:
         # x·M sums to zero, so there is no gradient for the mean here, only in the gradient's derivative.
-        return sum_of_rows(tf.reduce_sum(mapped * centred, 1)), lambda g: tf.cast(2 * g / length * mapped, rows.dtype)
+        return sum_of_rows(tf.reduce_sum(mapped * centred, 1)), lambda g: 2 * g / length * mapped
 
-    return form(cloud)
+    return form(rows)
 
 
 def _scaled_target(target: Tensor) -> Target:

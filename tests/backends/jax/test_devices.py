@@ -116,6 +116,56 @@ class TestTwoDevices:
         assert close(jax.grad(global_loss)(X), jax.grad(loss)(X))
         assert close(jax.jit(jax.hessian(global_loss))(X), jax.jit(jax.hessian(loss))(X))
 
+    @pytest.mark.sampled("estimator")
+    @pytest.mark.parametrize("sequences", [6, 8, 2])  # three a device, four, and too few in all
+    @pytest.mark.parametrize("estimator", ["unbiased", "anchored"])
+    def test_sequences_across_devices(
+        self, mesh: Any, rng: np.random.Generator, sequences: int, estimator: str
+    ) -> None:
+        X = jnp.asarray(rng.normal(size=(sequences, 5, DIM)) + rng.normal(size=(sequences, 1, DIM)))
+        cov, weights = random_cov(rng, DIM), jnp.asarray(rng.normal(size=(DIM, DIM)))
+
+        def loss(x: Any, across: Any = None) -> Any:
+            return iso.istar_loss(x, cov, estimator=estimator, across=across)
+
+        def both(x: Any, w: Any, across: Any = None) -> Any:
+            return *jax.value_and_grad(loss)(x, across), jax.grad(lambda w: loss(x @ w, across))(w)
+
+        mapped = jax.shard_map(
+            lambda x, w: both(x, w, "data"), mesh=mesh, in_specs=(P("data"), P()), out_specs=(P(), P("data"), P())
+        )
+        for got, expected in zip(jax.jit(mapped)(X, weights), both(X, weights), strict=True):
+            assert close(got, expected)
+        if sequences < 4 and estimator == "unbiased":
+            assert not np.asarray(mapped(X, weights)[1]).any()
+
+    def test_one_sequence_a_member_of_two_axes(self, mesh: Any, rng: np.random.Generator) -> None:
+        X = jnp.asarray(rng.normal(size=(4, 5, DIM)))
+
+        def loss(x: Any) -> Any:
+            each = jax.vmap(
+                lambda x: iso.istar_loss(x[None], estimator="unbiased", across=("data", "b")), axis_name="b"
+            )
+            return each(x)[0]
+
+        mapped = jax.shard_map(loss, mesh=mesh, in_specs=P("data"), out_specs=P())
+        got, expected = (jax.value_and_grad(f)(X) for f in (mapped, lambda x: iso.istar_loss(x, estimator="unbiased")))
+        assert close(got[0], expected[0])
+        assert close(got[1], expected[1])
+
+    @pytest.mark.sampled
+    @pytest.mark.parametrize("sequences", [8, 6])  # as many of each half on both devices, and not
+    @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+    def test_halves_of_sharded_sequences(self, rng: np.random.Generator, sequences: int, kind: Any) -> None:
+        X, mesh = rng.normal(size=(sequences, 5, DIM)), jax.make_mesh((2,), ("data",), axis_types=(kind,))
+        step = jax.value_and_grad(lambda x: iso.istar_loss(x, estimator="unbiased"))
+        expected = step(jnp.asarray(X))
+        with jax.set_mesh(mesh):
+            sharded = jax.device_put(X, NamedSharding(mesh, P("data")))
+            for got in (step(sharded), jax.jit(step)(sharded)):
+                assert close(got[0], expected[0])
+                assert close(got[1], expected[1])
+
     def test_a_tuple_of_axes(self, rng: np.random.Generator) -> None:
         mesh = jax.make_mesh((1, 2), ("model", "data"), axis_types=2 * (AxisType.Auto,))
         points = rng.normal(size=(20, DIM))
