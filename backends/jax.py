@@ -15,6 +15,9 @@ sees one device's points; ``across`` names the mesh axis (or a tuple of axes) ov
 The same holds for `jax.vmap` and `jax.pmap` with an ``axis_name``. A gradient taken inside `jax.shard_map` is that of
 the global loss, also for parameters that all devices share. With ``check_vma=False`` (and in `jax.pmap`) JAX
 differentiates the sum of all devices' losses: average the parameters' gradient there by `jax.lax.pmean`.
+
+The two halves of the groups are cheapest for an even number of sequences on each device: with an odd one, under
+``across``, each half takes products of all rows, those of the other half masked, and sharded arrays are moved.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ unknown until a graph runs, and zero.
 
 Inside a strategy's replica function ``across="replicas"`` unites the points of all replicas, and each has the gradient
 for its own points. Optimizers sum gradients over the replicas, which gives that of the global score: do not divide the
-penalty by their number. The gradients for λ, ζ and Σ_S are complete on each replica.
+penalty by their number. The gradients for λ, ζ and Σ_S are complete on each replica. Replicas may have different
+numbers of points, and of groups.
 
 On a GPU TensorFlow multiplies float32 in TF32, with ten binary digits, unless
 ``tf.config.experimental.enable_tensor_float_32_execution(False)`` is called.

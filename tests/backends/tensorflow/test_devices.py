@@ -148,7 +148,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 
 
 def score(points: np.ndarray, arguments: dict[str, object]) -> float:
-    """Give the score, by other means than the backend's: Algorithm 1, the definition, or the NumPy backend's unbiased estimate."""
+    """Give the score by other means than the backend's: by its definition, or the NumPy backend's unbiased estimate."""
     if len(points) < 2 or not np.ptp(points, axis=0).any():
         return 0.0
     if arguments.get("estimator") == "anchored":
