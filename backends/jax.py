@@ -15,10 +15,14 @@ sees one device's points; ``across`` names the mesh axis (or a tuple of axes) ov
 The same holds for `jax.vmap` and `jax.pmap` with an ``axis_name``. A gradient taken inside `jax.shard_map` is that of
 the global loss, also for parameters that all devices share. With ``check_vma=False`` (and in `jax.pmap`) JAX
 differentiates the sum of all devices' losses: average the parameters' gradient there by `jax.lax.pmean`.
+
+The two halves of the groups are cheapest for an even number of sequences on each device: with an odd one, under
+``across``, each half takes products of all rows, those of the other half masked, and sharded arrays are moved.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +35,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.protocol import Backend, Invariants, Pair
 from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Array = jax.Array
@@ -81,9 +85,50 @@ class JaxBackend(Backend):
         form = _gram_form if rows < dim and not axes else partial(_scatter_form, axes=axes)
         compute = _inferring_shardings(partial(form, fourth_order=fourth_order), clouds[0])
         invariants: Invariants = compute(list(clouds), list(masks), shrinkage_cov)
-        invariants = invariants._replace(precision=float(np.finfo(_compute_dtype(clouds[0])).eps))
+        invariants = invariants._replace(precision=_precision(clouds[0]))
         masked = any(mask is not None for mask in masks)
         return invariants if masked else invariants._replace(count=_count(clouds, masks, axes))
+
+    def pair(
+        self,
+        clouds: Sequence[Array],
+        masks: Sequence[Array | None],
+        other_clouds: Sequence[Array],
+        other_masks: Sequence[Array | None],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        """Compute by d × d products, or by inner products of the points of both where one has fewer than dimensions."""
+        axes = _axes(across)
+        rows = min(sum(len(cloud) for cloud in half) for half in (clouds, other_clouds))
+        form = _inner_products_form if rows < clouds[0].shape[1] and not axes else partial(_scatters_form, axes=axes)
+        compute = _inferring_shardings(form, clouds[0])
+        pair: Pair = compute((list(clouds), list(masks)), (list(other_clouds), list(other_masks)))
+        return pair._replace(precision=_precision(clouds[0]))
+
+    def anchored(
+        self, clouds: Sequence[Array], masks: Sequence[Array | None], shrinkage_cov: Array, *, across: Any = None
+    ) -> Invariants:
+        """Compute by the one product X·Σ_S, which the gradient shares; f, which the score does not need, is t."""
+        form = partial(_anchored_form, axes=_axes(across))
+        invariants: Invariants = _inferring_shardings(form, clouds[0])(list(clouds), list(masks), shrinkage_cov)
+        return invariants._replace(precision=_precision(clouds[0]))
+
+    def place(self, across: Any) -> tuple[Any, Any]:
+        """Return this device's number on the axes, in their order, which has no value while tracing."""
+        axes = _axes(across)
+        return jax.lax.axis_index(axes).astype(jnp.result_type(int)), _all_sum(1, axes)
+
+    def every_second(self, array: Any, axis: int, start: int) -> Any:
+        """Slice; on the explicit axes of a mesh rows stay where they are if every device keeps as many."""
+        if not isinstance(array, jax.Array):
+            return super().every_second(array, axis, start)
+        mesh, names = jax.typeof(array).sharding.mesh, jax.typeof(array).sharding.spec[axis]
+        names = names if isinstance(names, tuple) else (names,)
+        shards = math.prod(mesh.shape[name] for name in names if name in mesh.explicit_axes)
+        if len(range(start, array.shape[axis], 2)) % shards:
+            array = jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
+        return jax.lax.slice_in_dim(array, start, None, stride=2, axis=axis)
 
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         variances = _diagonal(cov) if cov.ndim == 2 else cov
@@ -105,6 +150,10 @@ class JaxBackend(Backend):
 def _compute_dtype(points: Array) -> Any:
     narrow = jnp.issubdtype(points.dtype, jnp.floating) and points.dtype != jnp.float64
     return jnp.dtype(jnp.float32) if narrow else jnp.result_type(float)
+
+
+def _precision(points: Array) -> float:
+    return float(np.finfo(_compute_dtype(points)).eps)
 
 
 def _beside(array: Array, like: Array) -> Array:
@@ -202,20 +251,23 @@ def _symmetric_product_tangent(primals: tuple[Array, Array], tangents: tuple[Arr
 
 
 @jax.custom_jvp
-def _quadratic_form(rows: Array, matrix: Array, mapped: Array) -> Array:
-    """Return Σ xᵢᵀMxᵢ for a symmetric M, given the product X·M, which value and gradient share."""
-    return (mapped * rows).sum()
+def _quadratic_form(rows: Array, centred: Array, matrix: Array | None, mapped: Array) -> Array:
+    """Return Σ xᵢᵀMxᵢ of centred points, for a symmetric M (or the identity), differentiated by `rows` and M.
+
+    It is given the product X·M, which value and gradient share; that sums to zero, so centring adds no term.
+    """
+    return _sum_of_rows((mapped * centred).sum(1))
 
 
 @partial(_quadratic_form.defjvp, symbolic_zeros=True)
-def _quadratic_form_tangent(primals: tuple[Array, Array, Array], tangents: Any) -> tuple[Array, Array]:
-    rows, _, mapped = primals
-    by_rows, by_matrix, _ = tangents
+def _quadratic_form_tangent(primals: tuple[Array, Array, Any, Array], tangents: Any) -> tuple[Array, Array]:
+    _, centred, _, mapped = primals
+    by_rows, _, by_matrix, _ = tangents
     tangent = jnp.zeros_like(mapped, shape=())
     if not isinstance(by_rows, SymbolicZero):
         tangent += 2 * (mapped * by_rows).sum()
-    if not isinstance(by_matrix, SymbolicZero):
-        tangent += (_product(rows, by_matrix) * rows).sum()
+    if not (by_matrix is None or isinstance(by_matrix, SymbolicZero)):
+        tangent += (_product(centred, by_matrix) * centred).sum()
     return _quadratic_form(*primals), tangent
 
 
@@ -270,23 +322,48 @@ def _diagonal(matrix: Array) -> Array:
     return matrix.reshape(-1)[:: len(matrix) + 1]
 
 
+class _Scaled(NamedTuple):
+    """What is in units of the standard deviation: points or a covariance; that unit, its square in lengths, m − 1."""
+
+    array: Array
+    unit: Array
+    divisor: Array
+    freedom: Any
+
+
+def _scaled_points(cloud: _Cloud) -> _Scaled:
+    centred, freedom = jnp.concatenate(cloud.centred), _freedom(cloud)
+    total = jax.lax.stop_gradient((centred * centred).sum() / freedom)
+    square, divisor = mean_variance(total, centred.shape[1], jnp.where)
+    return _Scaled(centred / jnp.sqrt(divisor), cloud.length * jnp.sqrt(square), divisor, freedom)
+
+
+def _scaled_covariance(cloud: _Cloud, axes: tuple[str, ...]) -> _Scaled:
+    freedom = _freedom(cloud)
+    products = [_symmetric_product(*pair) for pair in zip(cloud.rows, cloud.centred, strict=True)]
+    cov = _all_sum(sum(products), axes) / freedom
+    square, divisor = mean_variance(jax.lax.stop_gradient(_diagonal(cov).sum()), len(cov), jnp.where)
+    return _Scaled(cov / divisor, cloud.length * jnp.sqrt(square), divisor, freedom)
+
+
+def _freedom(cloud: _Cloud) -> Any:
+    return jnp.maximum(cloud.count - 1, 1)
+
+
 @partial(jax.jit, static_argnames="fourth_order")
 def _gram_form(
     clouds: list[Array], masks: list[Array | None], target: Array | None, *, fourth_order: bool
 ) -> Invariants:
     cloud = _cloud(clouds, masks, ())
-    centred = jnp.concatenate(cloud.centred)
-    freedom = jnp.maximum(cloud.count - 1, 1)
-    total = jax.lax.stop_gradient((centred * centred).sum() / freedom)
-    square, divisor = mean_variance(total, centred.shape[1], jnp.where)
-    points = centred / jnp.sqrt(divisor)
+    points, unit, _, freedom = _scaled_points(cloud)
     gram = _symmetric_product(points.T, points.T)
     squared_norms = _diagonal(gram)
     t, f = squared_norms.sum() / freedom, (gram * gram).sum() / (freedom * freedom)
     q = (squared_norms * squared_norms).sum() / freedom if fourth_order else None
-    invariants = Invariants(cloud.count, cloud.length * jnp.sqrt(square), t, f, q)
     return _with_target(
-        invariants, target, lambda matrix: _quadratic_form(points, matrix, _product(points, matrix)) / freedom
+        Invariants(cloud.count, unit, t, f, q),
+        target,
+        lambda matrix: _quadratic_form(points, points, matrix, _product(points, matrix)) / freedom,
     )
 
 
@@ -300,18 +377,55 @@ def _scatter_form(
     axes: tuple[str, ...],
 ) -> Invariants:
     cloud = _cloud(clouds, masks, axes)
-    freedom = jnp.maximum(cloud.count - 1, 1)
-    products = [_symmetric_product(*pair) for pair in zip(cloud.rows, cloud.centred, strict=True)]
-    cov = _all_sum(sum(products), axes) / freedom
-    square, divisor = mean_variance(jax.lax.stop_gradient(_diagonal(cov).sum()), len(cov), jnp.where)
-    cov = cov / divisor
+    cov, unit, divisor, freedom = _scaled_covariance(cloud, axes)
     fourth = None
     if fourth_order:
         squared_norms = [(part * part).sum(1) / divisor for part in cloud.centred]
         fourth = _all_sum(sum(_sum_of_rows(n * n) for n in squared_norms), axes) / freedom
-    t, f = _diagonal(cov).sum(), (cov * cov).sum()
-    invariants = Invariants(cloud.count, cloud.length * jnp.sqrt(square), t, f, fourth)
+    invariants = Invariants(cloud.count, unit, _diagonal(cov).sum(), (cov * cov).sum(), fourth)
     return _with_target(invariants, target, lambda matrix: (cov * matrix).sum())
+
+
+_Half = tuple[list[Array], list[Array | None]]
+"""The clouds of a half and their masks."""
+
+
+@jax.jit
+def _inner_products_form(*halves: _Half) -> Pair:
+    clouds = [_cloud(*half, ()) for half in halves]
+    a, b = map(_scaled_points, clouds)
+    t_a, t_b = ((half.array * half.array).sum() / half.freedom for half in (a, b))
+    products = _product(a.array, b.array.T)
+    inner = (products * products).sum() / (a.freedom * b.freedom)
+    return Pair((clouds[0].count, clouds[1].count), (a.unit, b.unit), t_a, t_b, inner)
+
+
+@partial(jax.jit, static_argnames="axes")
+def _scatters_form(*halves: _Half, axes: tuple[str, ...]) -> Pair:
+    clouds = [_cloud(*half, axes) for half in halves]
+    a, b = (_scaled_covariance(cloud, axes) for cloud in clouds)
+    t_a, t_b = (_diagonal(half.array).sum() for half in (a, b))
+    return Pair((clouds[0].count, clouds[1].count), (a.unit, b.unit), t_a, t_b, (a.array * b.array).sum())
+
+
+@partial(jax.jit, static_argnames="axes")
+def _anchored_form(
+    clouds: list[Array], masks: list[Array | None], target: Array, *, axes: tuple[str, ...]
+) -> Invariants:
+    cloud = _cloud(clouds, masks, axes)
+    freedom, pairs = _freedom(cloud), list(zip(cloud.rows, cloud.centred, strict=True))
+
+    def form(matrix: Array | None) -> Array:
+        """Return Σ xᵀMx/(m − 1), or tr S without M."""
+        mapped = [centred if matrix is None else _product(centred, matrix) for centred in cloud.centred]
+        parts = [_quadratic_form(*pair, matrix, part) for pair, part in zip(pairs, mapped, strict=True)]
+        return _all_sum(sum(parts), axes) / freedom
+
+    total = form(None)
+    square, divisor = mean_variance(jax.lax.stop_gradient(total), clouds[0].shape[1], jnp.where)
+    t = total / divisor
+    invariants = Invariants(cloud.count, cloud.length * jnp.sqrt(square), t, t)
+    return _with_target(invariants, jax.lax.stop_gradient(target), lambda matrix: form(matrix) / divisor)
 
 
 def _with_target(invariants: Invariants, target: Array | None, product: Callable[[Array], Array]) -> Invariants:

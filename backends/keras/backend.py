@@ -15,7 +15,7 @@ import keras
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Backend, Invariants
+from isoscore_star.core.protocol import Backend, Invariants, Pair
 
 FRAMEWORKS = {
     "tensorflow": "isoscore_star.backends.tensorflow.backend",
@@ -42,6 +42,7 @@ class KerasBackend(Backend):
             )
         self.framework: Backend = import_module(FRAMEWORKS[chosen]).BACKEND
         self.flushes_subnormals = self.framework.flushes_subnormals
+        self.slices_from_unknown = self.framework.slices_from_unknown
         self.takes = (chosen,)
 
     def owns(self, array: object) -> bool:
@@ -79,6 +80,40 @@ class KerasBackend(Backend):
         across: Any = None,
     ) -> Invariants:
         return self.framework.invariants(clouds, masks, shrinkage_cov, fourth_order=fourth_order, across=across)
+
+    def pair(
+        self,
+        clouds: Sequence[Any],
+        masks: Sequence[Any],
+        other_clouds: Sequence[Any],
+        other_masks: Sequence[Any],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        return self.framework.pair(clouds, masks, other_clouds, other_masks, across=across)
+
+    def anchored(
+        self, clouds: Sequence[Any], masks: Sequence[Any], shrinkage_cov: Any, *, across: Any = None
+    ) -> Invariants:
+        return self.framework.anchored(clouds, masks, shrinkage_cov, across=across)
+
+    def place(self, across: Any) -> tuple[Any, Any]:
+        return self.framework.place(across)
+
+    def numbered(self, count: Any, array: Any, across: Any) -> tuple[Any, Any]:
+        return self.framework.numbered(count, _value(array), across)
+
+    def every_second(self, array: Any, axis: int, start: Any) -> Any:
+        return self.framework.every_second(_value(array), axis, start)
+
+    def size(self, array: Any, axis: int) -> Any:
+        return self.framework.size(_value(array), axis)
+
+    def numbers_along(self, array: Any, axis: int) -> Any:
+        return self.framework.numbers_along(_value(array), axis)
+
+    def flat(self, labels: Any) -> Any:
+        return self.framework.flat(_value(labels))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         return self.framework.covariance_sums(_value(cov))

@@ -5,7 +5,8 @@ unknown until a graph runs, and zero.
 
 Inside a strategy's replica function ``across="replicas"`` unites the points of all replicas, and each has the gradient
 for its own points. Optimizers sum gradients over the replicas, which gives that of the global score: do not divide the
-penalty by their number. The gradients for λ, ζ and Σ_S are complete on each replica.
+penalty by their number. The gradients for λ, ζ and Σ_S are complete on each replica. Replicas may have different
+numbers of points, and of groups.
 
 On a GPU TensorFlow multiplies float32 in TF32, with ten binary digits, unless
 ``tf.config.experimental.enable_tensor_float_32_execution(False)`` is called.
@@ -13,27 +14,35 @@ On a GPU TensorFlow multiplies float32 in TF32, with ten binary digits, unless
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from isoscore_star.backends.tensorflow import axes
 from isoscore_star.backends.tensorflow._compat import is_placeholder
+from isoscore_star.backends.tensorflow.union import (
+    Union,
+    at_least,
+    centred_rows,
+    compute_dtype,
+    count_rows,
+    custom_gradient,
+    kept,
+    own_product,
+    shared,
+    split,
+    sum_of_rows,
+    summed,
+    united,
+)
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Backend, Invariants
-from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
+from isoscore_star.core.protocol import Backend, Invariants, Pair
+from isoscore_star.core.scaling import Target, mean_variance, scaled_target, sums_in_unit, with_target
 
 Tensor = Any
-
-_BLOCK = 16
-"""Rows of a product, per dimension. With n rows and one far point rounding changes the score by up to 2n/d·ε."""
-
-_PART = 64
-"""Rows that are summed at once: the mean errs by at most some ε of the differences from the anchor."""
-
-_custom_gradient: Callable[[Callable[..., Any]], Callable[..., Any]] = tf.custom_gradient
 
 
 class TensorFlowBackend(Backend):
@@ -41,6 +50,7 @@ class TensorFlowBackend(Backend):
 
     name = "tensorflow"
     flushes_subnormals = True
+    slices_from_unknown = True
 
     def owns(self, array: object) -> bool:
         return isinstance(array, (tf.Tensor, tf.Variable, tf.RaggedTensor)) or is_placeholder(array)
@@ -49,7 +59,7 @@ class TensorFlowBackend(Backend):
         """Flatten to (m, d), of a ragged tensor its values; half precision is converted later."""
         values = array.flat_values if isinstance(array, tf.RaggedTensor) else tf.convert_to_tensor(array)
         flat = values if values.shape.rank == 2 else tf.reshape(values, (-1, values.shape[-1]))
-        return flat if flat.dtype.is_floating else tf.cast(flat, _compute_dtype(flat))
+        return flat if flat.dtype.is_floating else tf.cast(flat, compute_dtype(flat))
 
     def mask(self, mask: Any, like: Tensor) -> Tensor:
         """Flatten to booleans; a ragged tensor's mask has to be ragged too."""
@@ -60,7 +70,7 @@ class TensorFlowBackend(Backend):
         return tf.reshape(tf.cast(mask, tf.bool), [-1])
 
     def constant(self, array: Any, like: Tensor) -> Tensor:
-        dtype = _compute_dtype(like)
+        dtype = compute_dtype(like)
         if not tf.is_tensor(array):
             with np.errstate(over="ignore"):  # value checks explain values that are not finite
                 array = np.asarray(array, dtype.as_numpy_dtype)  # TensorFlow takes no other byte order
@@ -76,15 +86,59 @@ class TensorFlowBackend(Backend):
         across: Any = None,
     ) -> Invariants:
         """Compute by the form with the smaller product; across replicas by the scatter form, whose parts add up."""
-        replicas = None if across is None else _replica_context(across)
-        return _invariants(_united(clouds, masks, replicas), shrinkage_cov, fourth_order)
+        return _invariants(united(clouds, masks, _replicas(across)), shrinkage_cov, fourth_order)
+
+    def pair(
+        self,
+        clouds: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        other_clouds: Sequence[Tensor],
+        other_masks: Sequence[Tensor | None],
+        *,
+        across: Any = None,
+    ) -> Pair:
+        """Compute by d × d products, or by inner products of the points of both where one has fewer than dimensions."""
+        replicas = _replicas(across)
+        return _pair(united(clouds, masks, replicas), united(other_clouds, other_masks, replicas))
+
+    def anchored(
+        self, clouds: Sequence[Tensor], masks: Sequence[Tensor | None], shrinkage_cov: Tensor, *, across: Any = None
+    ) -> Invariants:
+        """Compute by the one product X·Σ_S, which the gradient shares; f, which the score does not need, is t."""
+        return _anchored(united(clouds, masks, _replicas(across)), tf.stop_gradient(shrinkage_cov))
+
+    def place(self, across: Any) -> tuple[Any, Any]:
+        replicas = _replicas(across)
+        return (0, 1) if replicas is None else (replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync)
+
+    def numbered(self, count: Any, array: Tensor, across: Any) -> tuple[Any, Any]:
+        """Count the groups of the replicas before this one, and of all; each may have another number of them."""
+        replica, replicas = self.place(across)
+        own = tf.one_hot(replica, replicas, dtype=tf.int64) * tf.cast(count, tf.int64)
+        counts = _replicas(across).all_reduce(tf.distribute.ReduceOp.SUM, own)
+        return tf.cumsum(counts, exclusive=True)[replica], tf.reduce_sum(counts)
+
+    def size(self, array: Tensor, axis: int) -> Any:
+        return axes.size(array, axis)
+
+    def every_second(self, array: Tensor, axis: int, start: Any) -> Tensor:
+        return axes.every_second(array, axis, start)
+
+    def numbers_along(self, array: Tensor, axis: int) -> Any:
+        return axes.numbers_along(array, axis)
+
+    def flat(self, labels: Any) -> Any:
+        """Flatten labels, of a ragged tensor its values."""
+        return tf.reshape(labels.flat_values if isinstance(labels, tf.RaggedTensor) else labels, [-1])
 
     def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
         variances = tf.linalg.diag_part(cov) if cov.shape.rank == 2 else cov
         return sums_in_unit(variances, cov, tf.reduce_sum, self.where, tf.stop_gradient)
 
     def where(self, condition: Any, a: Any, b: Any) -> Tensor:
-        return tf.where(condition, a, b)
+        # While a graph is built a float that comes first would be float32.
+        dtype = next((part.dtype for part in (a, b) if tf.is_tensor(part)), None)
+        return tf.where(condition, *(part if tf.is_tensor(part) else tf.constant(part, dtype) for part in (a, b)))
 
     def concrete(self, scalar: Any) -> float | None:
         """Return the value, which waits for the device; None while a graph is built."""
@@ -106,10 +160,6 @@ class TensorFlowBackend(Backend):
         """Return the module that records calls on placeholders of a functional tf_keras model."""
         placeholder = any(map(is_placeholder, X if isinstance(X, (list, tuple)) else [X]))
         return "isoscore_star.backends.tensorflow.tf_keras_layer" if placeholder else None
-
-
-def _compute_dtype(points: Tensor) -> Any:
-    return tf.float32 if points.dtype.is_floating and points.dtype != tf.float64 else tf.float64
 
 
 def _values(tensor: Tensor) -> Any:
@@ -136,7 +186,10 @@ def _ragged_mask(mask: Any, points: Any) -> Tensor:
         return tf.identity(mask.flat_values)
 
 
-def _replica_context(across: Any) -> Any:
+def _replicas(across: Any) -> Any:
+    """Check `across` and return the replica context, or None without any."""
+    if across is None:
+        return None
     if not (isinstance(across, str) and across == "replicas"):
         raise InvalidValueError(
             "across", f'TensorFlow has "replicas" (those of a tf.distribute strategy); got {across!r}'
@@ -150,191 +203,36 @@ def _replica_context(across: Any) -> Any:
     return tf.distribute.get_replica_context()
 
 
-class _Union(NamedTuple):
-    """Clouds with their masks, and count, anchor, length and mean of their points, over all replicas if there are any.
+class _Scaled(NamedTuple):
+    """A union in units of its standard deviation: points, for a form of inner products, or a covariance, by `width`.
 
-    Centred points are (x − anchor)/length − mean; of these only the mean has gradients.
+    If it is unknown while a graph is built which form has the smaller products, there are both, one with all points,
+    the other with no points and no dimensions: unlike branches of a condition they can be differentiated, compiled and
+    vectorized.
     """
 
-    clouds: Sequence[Tensor]
-    masks: Sequence[Tensor | None]
-    count: Any
-    anchor: Tensor
-    length: Tensor
-    mean: Tensor
-    replicas: Any
+    points: Tensor | None
+    cov: Tensor | None
+    far: Union | None
+    width: Any
+    freedom: Any
+    divisor: Tensor
+    unit: Tensor
+
+    def trace(self) -> Tensor:
+        """Compute tr S."""
+        parts = [] if self.points is None else [_squares(self.points) / self.freedom]
+        return sum(parts if self.cov is None else [*parts, _trace(self.cov)])
 
 
-def _united(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], replicas: Any) -> _Union:
-    """Count the points and compute their mean, by differences from an anchor: each coordinate's largest value.
-
-    Differences are exact for close points, zero for identical ones. In units of about the largest of them no product
-    leaves the range of floats.
-    """
-    dtype = _compute_dtype(clouds[0])
-    count, extremes = _count(clouds, masks, dtype), _extremes(clouds, masks, dtype)
-    if replicas is not None:
-        count, extremes = _of_all(count, extremes, replicas)
-    anchor = tf.where(extremes[0] > -np.inf, extremes[0], tf.zeros([], dtype))
-    length = _length(tf.reduce_max(extremes[0] + extremes[1]))
-    union = _Union(clouds, masks, count, anchor, length, tf.zeros_like(anchor), replicas)
-    total = _summed(sum(_sum_from_anchor(*pair, union) for pair in zip(clouds, masks, strict=True)), replicas)
-    return union._replace(mean=_shared(total / _at_least(count, 1), replicas))
-
-
-def _split(union: _Union, few: Tensor) -> tuple[_Union, _Union]:
-    """Return the union and an empty one if there are few points, else an empty one and the union."""
-    rows = [_rows([cloud]) for cloud in union.clouds]
-    cuts = [tf.where(few, n, 0) for n in rows]
-    clouds = [tf.split(cloud, [cut, n - cut]) for cloud, cut, n in zip(union.clouds, cuts, rows, strict=True)]
-    near = [None if mask is None else mask[:cut] for mask, cut in zip(union.masks, cuts, strict=True)]
-    far = [None if mask is None else mask[cut:] for mask, cut in zip(union.masks, cuts, strict=True)]
-    return (
-        union._replace(clouds=[cloud for cloud, _ in clouds], masks=near),
-        union._replace(clouds=[cloud for _, cloud in clouds], masks=far),
-    )
-
-
-def _rows(clouds: Sequence[Tensor]) -> Any:
-    """Return the number of rows: an int if the shapes are static, else a tensor."""
-    return sum(tf.shape(cloud)[0] if cloud.shape[0] is None else cloud.shape[0] for cloud in clouds)
-
-
-def _count(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Any:
-    """Return m: an int without masks and with static shapes, else a tensor."""
-    pairs = zip(clouds, masks, strict=True)
-    count = sum(
-        _rows([cloud]) if mask is None else tf.math.count_nonzero(mask, dtype=tf.int32) for cloud, mask in pairs
-    )
-    return count if isinstance(count, int) else tf.cast(count, dtype)
-
-
-def _at_least(count: Any, least: int) -> Any:
-    return max(count, least) if isinstance(count, int) else tf.maximum(count, tf.cast(least, count.dtype))
-
-
-def _extremes(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: Any) -> Tensor:
-    """Return each coordinate's largest value and that of its negative, (2, d), without gradient; -inf if empty."""
-    extremes = []
-    for cloud, mask in zip(clouds, masks, strict=True):
-        cloud = tf.stop_gradient(cloud)
-        highest = tf.reduce_max(_in_parts(_kept(cloud, mask, -np.inf), tf.reduce_max), 0)
-        lowest = tf.reduce_min(_in_parts(_kept(cloud, mask, np.inf), tf.reduce_min), 0)
-        extremes.append(tf.cast(tf.stack([highest, -lowest]), dtype))
-    return extremes[0] if len(extremes) == 1 else tf.reduce_max(tf.stack(extremes), 0)
-
-
-def _length(spread: Tensor) -> Tensor:
-    """Return the power of two below an eighth, by which division is exact; its reciprocal is in range too."""
-    integer, exponent = (tf.int32, 0x7F800000) if spread.dtype == tf.float32 else (tf.int64, 0x7FF0000000000000)
-    least = tf.maximum(spread / 8, np.finfo(spread.dtype.as_numpy_dtype).tiny)
-    power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(least, integer), tf.constant(exponent, integer)), spread.dtype)
-    return tf.where((spread > 0) & (spread < np.inf), power, tf.ones_like(power))
-
-
-def _kept(rows: Tensor, mask: Tensor | None, instead: float = 0.0) -> Tensor:
-    return rows if mask is None else tf.where(mask[:, None], rows, tf.cast(instead, rows.dtype))
-
-
-def _shifted(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
-    return _kept((tf.cast(cloud, union.mean.dtype) - union.anchor) * (1 / union.length), mask)
-
-
-def _centred(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
-    return _kept(_shifted(cloud, None, union) - union.mean, mask)
-
-
-def _blocks(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Cut rows into blocks, (n, most, ...), and a rest."""
-    count = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
-    whole = count // most
-    blocks = tf.reshape(rows[: whole * most], tf.concat([[whole, most], tf.shape(rows)[1:]], 0))
-    return blocks, rows[whole * most :]
-
-
-def _in_parts(rows: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Reduce parts of the rows, which is faster than all at once, and more exact for sums."""
-    if rows.shape[0] is not None and rows.shape[0] <= _PART:
-        return rows
-    blocks, rest = _blocks(rows, _PART)
-    return tf.concat([reduce(blocks, 1), rest], 0)
-
-
-def sum_of_rows(rows: Tensor) -> Tensor:
-    """Sum over the first axis, the sums of parts in float64."""
-    return _sum(_in_parts(rows, tf.reduce_sum))
-
-
-def _sum(parts: Tensor) -> Tensor:
-    return tf.cast(tf.reduce_sum(tf.cast(parts, tf.float64), 0), parts.dtype)
-
-
-def own_product(rows: Tensor, dim: int) -> Tensor:
-    """Return rowsᵀ·rows, the sum over blocks in float64."""
-    most = _BLOCK * dim
-    if rows.shape[0] is not None and rows.shape[0] <= most:
-        return tf.linalg.matmul(rows, rows, transpose_a=True)
-    blocks, rest = _blocks(rows, most)
-    parts = [tf.linalg.matmul(blocks, blocks, transpose_a=True)]
-    if rest.shape[0] != 0:
-        parts.append(tf.linalg.matmul(rest, rest, transpose_a=True)[None])
-    return _sum(tf.concat(parts, 0))
-
-
-def _sum_from_anchor(cloud: Tensor, mask: Tensor | None, union: _Union) -> Tensor:
-    """Sum the rows before centring, without keeping them for the gradient."""
-
-    @_custom_gradient
-    def total(rows: Tensor) -> Any:
-        def gradient(g: Tensor) -> Tensor:
-            return tf.cast(_kept(tf.broadcast_to(g / union.length, tf.shape(rows)), mask), rows.dtype)
-
-        return sum_of_rows(_shifted(rows, mask, union)), gradient
-
-    return total(cloud)
-
-
-# A value that is the same on all replicas is one variable: the gradient of a sum over replicas is the identity, and
-# that of its use on each replica is a sum. So `_summed` and `_shared` are each other's gradient.
-def _summed(value: Tensor, replicas: Any) -> Tensor:
-    @_custom_gradient
-    def summed(value: Tensor) -> Any:
-        return replicas.all_reduce(tf.distribute.ReduceOp.SUM, value), lambda g: _shared(g, replicas)
-
-    return value if replicas is None else summed(value)
-
-
-def _shared(value: Tensor, replicas: Any) -> Tensor:
-    @_custom_gradient
-    def shared(value: Tensor) -> Any:
-        return tf.identity(value), lambda g: _summed(g, replicas)
-
-    return value if replicas is None else shared(value)
-
-
-def _of_all(count: Any, extremes: Tensor, replicas: Any) -> tuple[Tensor, Tensor]:
-    """Return the number of points on all replicas, and their largest values."""
-    own = tf.one_hot(replicas.replica_id_in_sync_group, replicas.num_replicas_in_sync, dtype=extremes.dtype)
-    values = [tf.cast(count, extremes.dtype), tf.where(own[:, None, None] > 0, extremes, tf.zeros_like(extremes))]
-    count, extremes = replicas.all_reduce(tf.distribute.ReduceOp.SUM, values)
-    return count, tf.stop_gradient(tf.reduce_max(extremes, 0))
-
-
-def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Invariants:
-    """Compute by the form with the smaller product, Gram (m × m) or scatter (d × d).
-
-    If that is unknown while a graph is built, both are computed, one with all points, the other with no points and no
-    dimensions: unlike branches of a condition they can be differentiated, compiled and vectorized.
-    """
-    dim = union.mean.shape[0]
-    few = union.replicas is None and _rows(union.clouds) < dim
+def _scaled(union: Union, few: Any) -> _Scaled:
+    dim, freedom = union.mean.shape[0], at_least(union.count - 1, 1)
     if isinstance(few, bool):
         near, far, width = (union, None, dim) if few else (None, union, dim)
     else:
-        near, far = _split(union, few)
+        near, far = split(union, few)
         width = tf.where(few, 0, dim)
-    freedom = _at_least(union.count - 1, 1)
-    total = 0
+    total: Any = 0
     if near is not None:
         points = _centred_points(near)
         total += _squares(points)
@@ -342,49 +240,109 @@ def _invariants(union: _Union, target: Tensor | None, fourth_order: bool) -> Inv
         scatter = _scatter(far, width)
         total += tf.linalg.trace(scatter)
     square, divisor = mean_variance(tf.stop_gradient(total / freedom), dim, tf.where)
-    scaled = None
-    if target is not None:
-        largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
-        scaled = scaled_target(target, largest, tf.linalg.trace, _squares, tf.where)
-        target = scaled.matrix
+    return _Scaled(
+        None if near is None else points / tf.sqrt(divisor),
+        None if far is None else _covariance(far, scatter, width, freedom, divisor),
+        far,
+        width,
+        freedom,
+        divisor,
+        union.length * tf.sqrt(square),
+    )
+
+
+def _invariants(union: Union, target: Tensor | None, fourth_order: bool) -> Invariants:
+    """Compute by the form with the smaller product, Gram (m × m) or scatter (d × d)."""
+    found = _scaled(union, union.replicas is None and count_rows(union.clouds) < union.mean.shape[0])
+    scaled = None if target is None else _scaled_target(target)
+    matrix = None if scaled is None else scaled.matrix
     forms = []
-    if near is not None:
-        forms.append(_gram_form(points / tf.sqrt(divisor), freedom, target, fourth_order))
-    if far is not None:
-        forms.append(_scatter_form(far, scatter, width, freedom, divisor, target, fourth_order))
+    if found.points is not None:
+        forms.append(_gram_form(found.points, found.freedom, matrix, fourth_order))
+    if found.far is not None:
+        forms.append(_scatter_form(found, matrix, fourth_order))
     t, f, *rest = (sum(parts) for parts in zip(*forms, strict=True))
     q = rest.pop(0) if fourth_order else None
-    precision = 2.0**-23 if divisor.dtype == tf.float32 else 2.0**-52
-    invariants = Invariants(union.count, union.length * tf.sqrt(square), t, f, q, precision=precision)
+    invariants = Invariants(union.count, found.unit, t, f, q, precision=_precision(t))
     return invariants if scaled is None else with_target(invariants, scaled, rest[0])
+
+
+def _pair(first: Union, second: Union) -> Pair:
+    """Compute by the form with the smaller products: inner products of the points of both, or scatter."""
+    rows = [count_rows(union.clouds) for union in (first, second)]
+    fewer = min(rows) if all(isinstance(n, int) for n in rows) else tf.minimum(*rows)
+    few = first.replicas is None and fewer < first.mean.shape[0]
+    a, b = _scaled(first, few), _scaled(second, few)
+    inner: Any = 0
+    if a.points is not None and b.points is not None:
+        inner += _squares(tf.linalg.matmul(a.points, b.points, transpose_b=True)) / a.freedom / b.freedom
+    if a.cov is not None and b.cov is not None:
+        inner += tf.reduce_sum(a.cov * b.cov)
+    return Pair((first.count, second.count), (a.unit, b.unit), a.trace(), b.trace(), inner, _precision(inner))
+
+
+def _anchored(union: Union, target: Tensor) -> Invariants:
+    """Compute by one product of each cloud, which the gradient shares; Σ_S is a constant."""
+    scaled, freedom = _scaled_target(target), at_least(union.count - 1, 1)
+    own, inner = [], []
+    for cloud, mask in zip(union.clouds, union.masks, strict=True):
+        rows = tf.cast(cloud, target.dtype)  # once, so that the sum of two gradients is rounded and not each of them
+        centred = centred_rows(rows, mask, union)
+        own.append(_centred_form(rows, centred, centred, union.length))
+        inner.append(_centred_form(rows, centred, tf.linalg.matmul(centred, scaled.matrix), union.length))
+    total, cross = (summed(sum(parts), union.replicas) / freedom for parts in (own, inner))
+    square, divisor = mean_variance(tf.stop_gradient(total), union.mean.shape[0], tf.where)
+    t = total / divisor
+    invariants = Invariants(union.count, union.length * tf.sqrt(square), t, t, precision=_precision(t))
+    return with_target(invariants, scaled, cross / divisor)
+
+
+def _centred_form(rows: Tensor, centred: Tensor, mapped: Tensor, length: Tensor) -> Tensor:
+    """Compute Σ xᵀMx of centred points from x·M, which value and gradient share, for a constant symmetric M."""
+
+    @custom_gradient
+    def form(rows: Tensor) -> Any:
+        # x·M sums to zero, so there is no gradient for the mean here, only in the gradient's derivative.
+        return sum_of_rows(tf.reduce_sum(mapped * centred, 1)), lambda g: 2 * g / length * mapped
+
+    return form(rows)
+
+
+def _scaled_target(target: Tensor) -> Target:
+    largest = tf.stop_gradient(tf.reduce_max(tf.linalg.diag_part(target)))
+    return scaled_target(target, largest, tf.linalg.trace, _squares, tf.where)
+
+
+def _precision(scalar: Tensor) -> float:
+    return 2.0**-23 if scalar.dtype == tf.float32 else 2.0**-52
 
 
 def _squares(array: Tensor) -> Tensor:
     return tf.reduce_sum(array * array)
 
 
-@_custom_gradient  # TensorFlow's own is not differentiable under XLA for a dynamic shape
+@custom_gradient  # TensorFlow's own is not differentiable under XLA for a dynamic shape
 def _trace(matrix: Tensor) -> Any:
     return tf.linalg.trace(matrix), lambda g: g * tf.eye(tf.shape(matrix)[0], dtype=matrix.dtype)
 
 
-def _centred_points(union: _Union) -> Tensor:
+def _centred_points(union: Union) -> Tensor:
     """Return all centred points. Centring is a symmetric projection, so its gradient is centred too."""
     keep = None
     if any(mask is not None for mask in union.masks):
         pairs = zip(union.clouds, union.masks, strict=True)
         keep = tf.concat([tf.ones(tf.shape(c)[:1], tf.bool) if mask is None else mask for c, mask in pairs], 0)
 
-    @_custom_gradient
+    @custom_gradient
     def centred_points(*clouds: Tensor) -> Any:
         def gradient(g: Tensor) -> list[Tensor]:
-            g = _kept(g, keep)
-            g = _kept(g - tf.reduce_sum(g, 0) / _at_least(union.count, 1), keep)
-            parts = tf.split(g, [_rows([cloud]) for cloud in clouds]) if len(clouds) > 1 else [g]
+            g = kept(g, keep)
+            g = kept(g - tf.reduce_sum(g, 0) / at_least(union.count, 1), keep)
+            parts = tf.split(g, [count_rows([cloud]) for cloud in clouds]) if len(clouds) > 1 else [g]
             return [tf.cast(part / union.length, cloud.dtype) for part, cloud in zip(parts, clouds, strict=True)]
 
         pairs = zip(clouds, union.masks, strict=True)
-        return tf.concat([_centred(*pair, union) for pair in pairs], 0), gradient
+        return tf.concat([centred_rows(*pair, union) for pair in pairs], 0), gradient
 
     return centred_points(*union.clouds)
 
@@ -392,7 +350,7 @@ def _centred_points(union: _Union) -> Tensor:
 def _gram_form(unit: Tensor, freedom: Any, target: Tensor | None, fourth_order: bool) -> list[Tensor]:
     """Compute T, F and optionally Q and C from the inner products of points that are centred and scaled."""
 
-    @_custom_gradient
+    @custom_gradient
     def inner_products(points: Tensor) -> Any:
         def gradient(g: Tensor) -> Tensor:
             return tf.linalg.matmul(g + tf.transpose(g), points)
@@ -412,11 +370,11 @@ def _quadratic_form(points: Tensor, target: Tensor) -> Tensor:
     """Compute Σ xᵀΣ_S x by one product for value and gradient, and one more for the gradient in Σ_S."""
     mapped = tf.linalg.matmul(points, target)
 
-    @_custom_gradient
+    @custom_gradient
     def of_points(points: Tensor) -> Any:
         return tf.reduce_sum(mapped * points), lambda g: 2 * g * mapped
 
-    @_custom_gradient
+    @custom_gradient
     def of_target(target: Tensor) -> Any:
         return tf.zeros([], target.dtype), lambda g: g * tf.linalg.matmul(points, points, transpose_a=True)
 
@@ -428,58 +386,61 @@ def _of_width(width: Any, rows: Tensor) -> Tensor:
     return tf.reshape(rows, [tf.shape(rows)[0], width])
 
 
-def _scatter(union: _Union, width: Any) -> Tensor:
+def _scatter(union: Union, width: Any) -> Tensor:
     """Compute the scatter of the points, in units of the length, without gradient."""
     parts = []
     for pair in zip(union.clouds, union.masks, strict=True):
-        centred = _of_width(width, tf.stop_gradient(_centred(*pair, union)))
+        centred = _of_width(width, tf.stop_gradient(centred_rows(*pair, union)))
         parts.append(own_product(centred, union.mean.shape[0]))
-    return _summed(sum(parts), union.replicas)
+    return summed(sum(parts), union.replicas)
 
 
-def _scatter_form(
-    union: _Union, scatter: Tensor, width: Any, freedom: Any, divisor: Tensor, target: Tensor | None, fourth_order: bool
-) -> list[Tensor]:
-    """Compute T, F and optionally Q and C from S/s²."""
+def _covariance(union: Union, scatter: Tensor, width: Any, freedom: Any, divisor: Tensor) -> Tensor:
+    """Compute S/s² of the scatter, with its gradient in the points."""
 
-    @_custom_gradient
+    @custom_gradient
     def covariance(*clouds: Tensor) -> Any:
         def gradient(g: Tensor) -> list[Tensor]:
-            g = _shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas) / union.length
+            g = shared((g + tf.transpose(g)) / (freedom * divisor), union.replicas) / union.length
             parts = []
             for cloud, mask in zip(clouds, union.masks, strict=True):
-                centred = _of_width(width, _centred(cloud, mask, union))
+                centred = _of_width(width, centred_rows(cloud, mask, union))
                 parts.append(tf.cast(tf.reshape(tf.linalg.matmul(centred, g), tf.shape(cloud)), cloud.dtype))
             return parts
 
         # Centred points sum to zero, so there is no gradient for the mean here, only in the gradient's derivative.
         return scatter / (freedom * divisor), gradient
 
-    cov = covariance(*union.clouds)
+    return covariance(*union.clouds)
+
+
+def _scatter_form(found: _Scaled, target: Tensor | None, fourth_order: bool) -> list[Tensor]:
+    """Compute T, F and optionally Q and C from S/s²."""
+    cov, far = cast(Tensor, found.cov), cast(Union, found.far)
     invariants = [_trace(cov), _squares(cov)]
     if fourth_order:
-        fourth = sum(_fourth_powers(*pair, union, divisor) for pair in zip(union.clouds, union.masks, strict=True))
-        invariants.append(_summed(fourth, union.replicas) / freedom)
+        fourth = sum(_fourth_powers(*pair, far, found.divisor) for pair in zip(far.clouds, far.masks, strict=True))
+        invariants.append(summed(fourth, far.replicas) / found.freedom)
     if target is not None:
-        head, _ = tf.split(target, [width, target.shape[0] - width])
+        head, _ = tf.split(target, [found.width, target.shape[0] - found.width])
         invariants.append(tf.reduce_sum(_of_width(target.shape[0], cov) * head))
     return invariants
 
 
-def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: _Union, divisor: Tensor) -> Tensor:
+def _fourth_powers(cloud: Tensor, mask: Tensor | None, union: Union, divisor: Tensor) -> Tensor:
     """Compute Σ‖x−μ‖⁴/s⁴, without keeping the centred points for the gradient."""
 
-    @_custom_gradient
+    @custom_gradient
     def fourth(rows: Tensor, mean: Tensor) -> Any:
         def norms(centred: Tensor) -> Tensor:
             return tf.reduce_sum(centred * centred, 1) / divisor
 
         def gradient(g: Tensor) -> Any:
-            centred = _centred(rows, mask, union._replace(mean=mean))
+            centred = centred_rows(rows, mask, union._replace(mean=mean))
             on_rows = centred / divisor * (4 * g * norms(centred))[:, None]
             return tf.cast(on_rows / union.length, rows.dtype), -sum_of_rows(on_rows)
 
-        squared_norms = norms(_centred(rows, mask, union._replace(mean=mean)))
+        squared_norms = norms(centred_rows(rows, mask, union._replace(mean=mean)))
         return sum_of_rows(squared_norms * squared_norms), gradient
 
     return fourth(cloud, union.mean)

@@ -18,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from isoscore_star.backends.tensorflow._compat import is_placeholder
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError
-from isoscore_star.core.recordable import recorded_function
+from isoscore_star.core.recordable import configured_groups, recorded_function
 from isoscore_star.core.registry import get_backend
 
 __all__ = ["ScoreLayer"]
@@ -35,7 +36,7 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
     function : str
         ``"istar_loss"``, ``"isoscore"``, ``"isoscore_star"`` or ``"isoscore_unbiased"``.
     arguments : dict
-        Its arguments apart from the points, the mask and Σ_S: numbers and words.
+        Its arguments apart from the points, the mask and Σ_S: numbers and words, and labels of groups as lists.
     cov_shape : tuple of int, optional
         Shape of Σ_S, which is a weight that is not trained.
     cov_dtype : str, optional
@@ -67,9 +68,11 @@ class ScoreLayer(tf_keras.layers.Layer):  # type: ignore[misc]
                 experimental_autocast=False,
             )
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Call the function."""
+    def call(self, inputs: Any, mask: Any = None, groups: Any = None) -> Any:
+        """Call the function; `groups` are labels that come with the inputs."""
         arguments = dict(self.arguments)
+        if groups is not None:
+            arguments["groups"] = groups
         if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
             arguments["across"] = None  # the model is being built, or called on the points of one device
         if self.shrinkage_cov is not None:
@@ -103,9 +106,15 @@ def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> An
     for name in {"zeta", "lam"} & set(arguments):
         arguments[name] = _number(name, arguments[name])
     # With mask=None Keras would not pass on the mask that it attached.
-    masks = {} if mask is None else {"mask": mask}
+    tensors = {} if mask is None else {"mask": mask}
+    if "groups" in arguments:
+        labels = arguments.pop("groups")
+        if any(map(is_placeholder, labels if isinstance(labels, (list, tuple)) else [labels])):
+            tensors["groups"] = labels
+        else:
+            arguments["groups"] = configured_groups(labels, X)
     if cov is None:
-        return ScoreLayer(function.__name__, arguments)(X, **masks)
+        return ScoreLayer(function.__name__, arguments)(X, **tensors)
     backend = get_backend("tensorflow")
     points = X[0] if isinstance(X, (list, tuple)) else X
     matrix = checks.square_matrix("shrinkage_cov", cov, backend, points.shape[-1])
@@ -113,7 +122,7 @@ def record(function: Callable[..., Any], X: Any, given: Mapping[str, Any]) -> An
     values = backend.constant(matrix, points)
     layer = ScoreLayer(function.__name__, arguments, tuple(values.shape), values.dtype.name)
     layer.shrinkage_cov.assign(values)
-    return layer(X, **masks)
+    return layer(X, **tensors)
 
 
 def _number(name: str, value: Any) -> float:

@@ -119,9 +119,10 @@ class TorchBackend(Backend):
     def place(self, across: Any) -> tuple[int, int]:
         return place_of(across)
 
-    def total_across(self, count: Any, array: Tensor, across: Any) -> Tensor:
-        """Sum over the ranks, which may have batches of different sizes, without waiting."""
-        return all_sum(torch.full((), count, device=array.device), process_group(across))
+    def numbered(self, count: int, array: Tensor, across: Any) -> tuple[int, Tensor]:
+        """Return rank·count, and the sum over the ranks, which may have batches of other sizes, without waiting."""
+        rank, _ = place_of(across)
+        return rank * count, all_sum(torch.full((), count, device=array.device), process_group(across))
 
     def covariance_sums(self, cov: Tensor) -> tuple[Tensor, Tensor]:
         variances = cov.diagonal() if cov.ndim == 2 else cov

@@ -62,15 +62,16 @@ def groups_of(cloud: Points, groups: Any) -> Groups | None:
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
     """Split a cloud by its groups, whose numbers count on from `first_number` and from one device to the next."""
     backend = cloud.backend
-    count, start = groups.count, first_number
+    start: Any = first_number
+    count = groups.count
     if across is not None and count is not None:
-        device, _ = backend.place(across)
-        start = first_number + device * count
-        count = backend.total_across(count, cloud.arrays[0], across)
-    if groups.axis is not None and isinstance(start, int):
-        return Halves(*(_every_second(cloud, groups.axis, (start + half) % 2) for half in (0, 1)), count)
-    if groups.axis is not None and isinstance(groups.count, int) and groups.count % 2 == 0:
-        return Halves(*(_every_second(cloud, groups.axis, (first_number + half) % 2) for half in (0, 1)), count)
+        before, count = backend.numbered(count, cloud.arrays[0], across)
+        start = first_number + before
+    known = isinstance(start, int) or backend.slices_from_unknown
+    if groups.axis is not None and (known or (isinstance(groups.count, int) and groups.count % 2 == 0)):
+        # An even number of groups has as many in both halves, whatever their numbers are.
+        first = start if known else first_number
+        return Halves(*(_every_second(cloud, groups.axis, (first + half) % 2) for half in (0, 1)), count)
     numbers = groups.numbers or [backend.numbers_along(array, groups.axis) for array in cloud.arrays]
     odd: list[Array] = []
     for index, part in enumerate(numbers):
@@ -136,6 +137,11 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
     for index, (part, array) in enumerate(zip(given, arrays, strict=True)):
         same = index and part is given[index - 1] and tuple(array.shape) == tuple(arrays[index - 1].shape)
         flat.append(flat[-1] if same else _labels(part, array))
+    for part, points in zip(flat, cloud.clouds, strict=True):
+        if len(part) != (points.shape[0] or len(part)):  # of ragged tensors, whose shapes do not tell
+            raise InvalidValueError(
+                "groups", f"expected one label for each of {points.shape[0]} points; got {len(part)}"
+            )
     kinds = {part.dtype.kind for part in flat}
     if len(kinds - {"i", "u"}) > 1 or len(kinds) > 2:
         raise InvalidTypeError(
@@ -167,8 +173,9 @@ def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
 def _is_traced(labels: Array, backend: Backend) -> bool:
     if isinstance(labels, np.ndarray):
         return False
-    shape = tuple(labels.shape)
-    return None in shape or (0 not in shape and backend.concrete(labels[(0,) * len(shape)]) is None)
+    flat = backend.flat(labels)
+    # Of labels that are words, too, a comparison is a number.
+    return None in flat.shape or (0 not in flat.shape and backend.concrete(flat[0] == flat[0]) is None)
 
 
 def _require_shape(shape: tuple[Any, ...], array: Array) -> None:
@@ -192,11 +199,11 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
         raise InvalidValueError(
             "groups", f"{allowed}; got {np.isnan(labels).sum()} NaN. Give such points a label of their own"
         )
-    _require_shape(labels.shape, array)
+    _require_shape(tuple(getattr(part, "shape", labels.shape)), array)
     return labels.reshape(-1)
 
 
-def _every_second(cloud: Points, axis: int, start: int) -> Points:
+def _every_second(cloud: Points, axis: int, start: Any) -> Points:
     backend, masks = cloud.backend, cloud.given_masks
     arrays = [backend.every_second(array, axis, start) for array in cloud.arrays]
     parts: list[Array | None] = []
@@ -208,11 +215,11 @@ def _every_second(cloud: Points, axis: int, start: int) -> Points:
 
 def _selected(cloud: Points, odd: list[Array], *, wanted: bool) -> Points:
     masks: list[Array] = []
-    for index, (part, mask, array) in enumerate(zip(odd, cloud.masks, cloud.arrays, strict=True)):
+    for index, (part, mask, rows) in enumerate(zip(odd, cloud.masks, cloud.clouds, strict=True)):
         if index and part is odd[index - 1] and mask is cloud.masks[index - 1]:
             masks.append(masks[-1])  # the same object, which backends count once
             continue
-        own = cloud.backend.mask(part if wanted else ~part, array)
+        own = cloud.backend.mask(part if wanted else ~part, rows)
         masks.append(own if mask is None else own & mask)
     return cloud._replace(masks=masks)
 

@@ -99,6 +99,9 @@ class Backend(Protocol):
     flushes_subnormals: bool = False
     """Whether the framework takes subnormal numbers for zero, as XLA does."""
 
+    slices_from_unknown: bool = False
+    """Whether `every_second` takes a start that has no value while tracing."""
+
     @abstractmethod
     def owns(self, array: object) -> bool:
         """Return whether the array is one of this framework's."""
@@ -173,11 +176,12 @@ class Backend(Protocol):
         refuse_across(self, across)
         return 0, 1
 
-    def total_across(self, count: Any, array: Array, across: Any) -> Any:
-        """Return the sum of a number, of the slices of an array along an axis, over the devices of `across`."""
-        return count * self.place(across)[1]
+    def numbered(self, count: Any, array: Array, across: Any) -> tuple[Any, Any]:
+        """Return the number of the first of this device's `count` groups, in an array, and the count of all devices."""
+        device, devices = self.place(across)
+        return device * count, devices * count
 
-    def every_second(self, array: Array, axis: int, start: int) -> Array:
+    def every_second(self, array: Array, axis: int, start: Any) -> Array:
         """Return every second of the slices along an axis of an array that is not flattened yet."""
         return array[(slice(None),) * axis + (slice(start, None, 2),)]
 

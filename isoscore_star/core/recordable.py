@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from numbers import Integral
 from typing import Any, TypeVar
 
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.protocol import Backend
+from isoscore_star.core.registry import backend_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FUNCTIONS: dict[str, Callable[..., Any]] = {}
@@ -35,3 +37,27 @@ def record(function: Callable[..., Any], backend: Backend, X: Any, arguments: Ma
     parameters = inspect.signature(function).parameters
     given = {name: value for name, value in arguments.items() if value is not parameters[name].default}
     return import_module(recorder).record(function, X, given)
+
+
+def configured_groups(groups: Any, X: Any) -> Any:
+    """Return `groups` as a model's configuration keeps it: labels as lists, for several clouds one for each.
+
+    As weights they would have no values while a graph is built, and so no number.
+    """
+    if groups is None or isinstance(groups, (str, bool)):
+        return groups
+    if isinstance(groups, Integral):
+        return int(groups)
+    if isinstance(groups, (list, tuple)):
+        return [_as_list(part) for part in groups]
+    clouds = len(X) if isinstance(X, (list, tuple)) else 1
+    return [_as_list(groups)] * clouds if clouds > 1 else _as_list(groups)
+
+
+def _as_list(labels: Any) -> Any:
+    if isinstance(labels, (str, int)):
+        return labels
+    if isinstance(labels, (list, tuple)):
+        return [_as_list(part) for part in labels]
+    array = backend_of(labels, "groups").to_numpy(labels)
+    return (array.astype(str) if array.dtype.kind in "OS" else array).tolist()

@@ -312,7 +312,7 @@ class IStarLoss(nn.Module):
         found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups)
         if found is None or not isinstance(found.count, int):
             return
-        count = found.count * BACKEND.place(across)[1] if across is not None else found.count
+        count = found.count if across is None else found.count * BACKEND.place(across)[1]
         if count < 4:
             self._told = True
             LOGGER.warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
+from support_jax import close, products  # noqa: E402
 
 BACKEND = iso.get_backend("jax")
 ROWS = pytest.mark.parametrize("rows", [5, 14])  # the Gram form and the scatter form of six dimensions
@@ -35,11 +36,6 @@ def loss_of(estimator: str, cov: Any = None, mask: Any = None) -> Callable[..., 
 
 def cov_of(estimator: str, rng: np.random.Generator, dim: int = 6) -> Any:
     return random_cov(rng, dim) if estimator == "shrinkage" else None
-
-
-def close(got: Any, expected: Any, share: float = 1e-12) -> bool:
-    """Compare with a share of the largest entry: two orders of the same float64 sums differ by some ε."""
-    return bool(np.abs(np.asarray(got) - expected).max() <= share * np.abs(expected).max())
 
 
 @pytest.mark.sampled
@@ -146,21 +142,6 @@ def test_schedules_and_targets_compile_nothing_anew(
         assert "compil" not in caplog.text.lower()
         iso.isoscore(jnp.zeros((rows, 6)).at[0].set(1.0)[:-1])
         assert "compil" in caplog.text.lower()  # of another shape: the log can tell
-
-
-def products(function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-    """Give the matrix products that a function is traced to."""
-
-    def walk(jaxpr: Any) -> Iterator[Any]:
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
-                yield equation
-            for part in jax.tree.leaves(list(equation.params.values())):
-                inner = getattr(part, "jaxpr", part)
-                if hasattr(inner, "eqns"):
-                    yield from walk(inner)
-
-    return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ DIM, ZETA = 5, 0.3
 RNG = np.random.default_rng(7)
 COV = np.diag([3.0, 1.0, 1.0, 0.5, 0.2]) + 0.1
 POINTS = RNG.normal(size=(11, DIM)) * [3, 2, 1, 1, 0.5] + 4
+STATES = RNG.normal(size=(7, 4, DIM)) * [3, 2, 1, 1, 0.5] + 2 * RNG.normal(size=(7, 1, DIM))
 DIRECTION = RNG.normal(size=POINTS.shape)
+ALONG = RNG.normal(size=STATES.shape)
 WEIGHTS = RNG.normal(size=(DIM, DIM))
 KEPT = np.arange(11) % 4 != 1
 
@@ -25,6 +27,7 @@ KEPT = np.arange(11) % 4 != 1
 def cases() -> dict[str, tuple[np.ndarray, int, dict[str, object]]]:
     """Give the points, where they are cut in two, and the arguments of the loss."""
     shrunk, unbiased = {"shrinkage_cov": COV, "zeta": ZETA}, {"estimator": "unbiased"}
+    anchored = {"shrinkage_cov": COV, "estimator": "anchored"}
     return {
         "uneven": (POINTS, 7, shrunk),
         "fewer points than dimensions": (POINTS[:4], 1, shrunk),
@@ -32,9 +35,18 @@ def cases() -> dict[str, tuple[np.ndarray, int, dict[str, object]]]:
         "no point on the second": (POINTS, 11, shrunk),
         "unbiased": (POINTS, 7, unbiased),
         "unbiased, no point on the first": (POINTS, 0, unbiased),
+        "anchored": (POINTS, 7, anchored),
+        "sequences, uneven": (STATES, 4, unbiased),
+        "sequences, three on the first": (STATES[:4], 3, unbiased),
+        "sequences, all on the second": (STATES[:5], 0, unbiased),
+        "three sequences": (STATES[:3], 2, unbiased),
         "identical": (np.full((6, DIM), 0.1), 2, {"zeta": 0.0}),
         "no point at all": (np.zeros((0, DIM)), 0, {"zeta": 0.0}),
     }
+
+
+def direction_of(points: np.ndarray) -> np.ndarray:
+    return (DIRECTION if points.ndim == 2 else ALONG)[: len(points)]
 
 
 def main(path: str) -> None:
@@ -68,7 +80,7 @@ def main(path: str) -> None:
         return loss, gradient, outer.gradient(slope, points)
 
     for name, (points, cut, arguments) in cases().items():
-        pair = parts(points, cut), parts(DIRECTION[: len(points)], cut)
+        pair = parts(points, cut), parts(direction_of(points), cut)
 
         def step(points: object, direction: object, arguments: dict[str, object] = arguments) -> object:
             return both(points, direction, None, arguments)
@@ -123,22 +135,28 @@ def trained_by_keras() -> list[float]:
     return [history.history["loss"][0], *model.get_weights()[0].ravel()]
 
 
+def path_of_tests() -> str:
+    return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     pytest.importorskip("tensorflow")
     pytest.importorskip("tf_keras")
     path = tmp_path_factory.mktemp("replicas") / "found.npz"
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path_of_tests()}
     subprocess.run([sys.executable, __file__, str(path)], check=True, env=environment, timeout=300)
     return dict(np.load(path))
 
 
 def score(points: np.ndarray, arguments: dict[str, object]) -> float:
-    """Give the score, by other means than the backend's: Algorithm 1, or the NumPy backend's unbiased estimate."""
+    """Give the score by other means than the backend's: by its definition, or the NumPy backend's unbiased estimate."""
     if len(points) < 2 or not np.ptp(points, axis=0).any():
         return 0.0
+    if arguments.get("estimator") == "anchored":
+        return reference.isoscore_anchored(points, COV)
     if "estimator" in arguments:
-        return iso.isoscore_unbiased(points)
+        return 1 - iso.istar_loss(points, estimator="unbiased")
     return reference.isoscore_star(points, arguments.get("shrinkage_cov"), arguments["zeta"])
 
 
@@ -155,7 +173,7 @@ def slopes(function: object, at: np.ndarray, step: float) -> np.ndarray:
 
 def slope_along(points: np.ndarray, arguments: dict[str, object], step: float) -> float:
     """Differentiate the loss in the one direction DIRECTION."""
-    direction = DIRECTION[: len(points)]
+    direction = direction_of(points)
     values = {k: 1 - score(points + k * step * direction, arguments) for k in (-2, -1, 1, 2)}
     return (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12 * step)
 

@@ -16,6 +16,8 @@ from isoscore_star.validation._truth import shrunk, unbiased
 
 tf = pytest.importorskip("tensorflow")
 
+from support_tensorflow import products  # noqa: E402
+
 DIM, ZETA = 8, 0.3
 ROWS = (6, 8, 11)  # the Gram form; the scatter form, where they meet and beyond
 COV = random_cov(np.random.default_rng(3), DIM)
@@ -238,18 +240,6 @@ def test_masks_whose_values_are_known_late(rng: np.random.Generator, jit_compile
         assert abs(loss - expected[0]) < 1e-12
         assert np.abs(gradient.numpy()[keep] - expected[1]).max() <= 1e-10 * np.abs(expected[1]).max()
         assert not gradient.numpy()[~keep].any()
-
-
-def products(function: Callable[[Any], Any], shape: list[int | None]) -> int:
-    """Count the matrix products that the outputs of a traced function depend on."""
-    graph = tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.float64)).graph
-    seen, queue = set(), [tensor.op for tensor in graph.outputs]
-    while queue:
-        op = queue.pop()
-        if op not in seen:
-            seen.add(op)
-            queue += [tensor.op for tensor in op.inputs]
-    return sum("MatMul" in op.type for op in seen)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,10 @@ PENALTIES = {
         h, tf.constant(COV), zeta=tf.constant(ZETA), lam=np.float32(2)
     ),
     "unbiased": lambda h: iso.istar_loss(h, estimator="unbiased"),
+    "anchored": lambda h: iso.istar_loss(h, COV, estimator="anchored"),
+    "labels": lambda h: iso.istar_loss(h, estimator="unbiased", groups=np.arange(40) // 5 * 2),
+    "labels of a union": lambda h: iso.istar_loss([h, h], estimator="unbiased", groups=np.repeat(list("abcd"), 10)),
+    "none": lambda h: iso.isoscore_unbiased(h, groups=None),
     "union": lambda h: iso.istar_loss([h, 2 * h], zeta=0.0),
     "arithmetic": lambda h: 3 * (1 - iso.isoscore_star(h, shrinkage_cov=COV, zeta=0.5)) + iso.isoscore(h),
 }
@@ -111,6 +115,25 @@ def test_save_and_load(tmp_path: Path, penalty: str, ending: str) -> None:
     assert evaluate(loaded) == pytest.approx(task_loss(model) + value, abs=2e-6)
     loaded.fit(X, Y, verbose=0)
     assert not np.array_equal(states_of(loaded), states_of(model))
+
+
+@pytest.mark.parametrize("groups", ["auto", 0, 1, None])
+def test_groups_of_states_of_three_axes(tmp_path: Path, groups: Any) -> None:
+    inputs, states = tf_keras.Input((4, DIM), dtype="float64"), RNG.normal(size=(6, 4, DIM))
+    model = tf_keras.Model(inputs, iso.isoscore_unbiased(inputs, groups=groups))
+    expected = iso.isoscore_unbiased(states, groups=groups)
+    for each in (model, save(model, tmp_path / "model.keras")):
+        assert float(each(states)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_labels_that_come_with_the_inputs(tmp_path: Path) -> None:
+    inputs, labels = tf_keras.Input((4, DIM), dtype="float64"), tf_keras.Input((4,), dtype="int32")
+    model = tf_keras.Model([inputs, labels], iso.isoscore_unbiased(inputs, groups=labels))
+    states, numbers = RNG.normal(size=(6, 4, DIM)), RNG.permutation(6)
+    expected = iso.isoscore_unbiased(states[np.argsort(numbers)])
+    for each in (model, save(model, tmp_path / "model.keras")):
+        found = each([states, numbers[:, None].repeat(4, 1).astype(np.int32)])
+        assert float(found) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.slow
