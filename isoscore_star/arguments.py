@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.parameters import ESTIMATORS, choice, dimensions, number, zeta
+from isoscore_star.core.parameters import ESTIMATORS, MEASURING_ESTIMATORS, choice, dimensions, number, zeta
 from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
 
 __all__ = [
     "ESTIMATORS",
+    "MEASURING_ESTIMATORS",
     "choice",
     "dimensions",
     "identical_points",
