@@ -24,7 +24,16 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.parameters import ESTIMATORS, MEASURING_ESTIMATORS, choice, dimensions, number, zeta
+from isoscore_star.core.parameters import (
+    ESTIMATORS,
+    MEASURING_ESTIMATORS,
+    choice,
+    dimensions,
+    groups_of_batch,
+    number,
+    usual_groups,
+    zeta,
+)
 from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
 
@@ -33,12 +42,14 @@ __all__ = [
     "MEASURING_ESTIMATORS",
     "choice",
     "dimensions",
+    "groups_of_batch",
     "identical_points",
     "integer",
     "mask_values",
     "number",
     "points",
     "shrinkage_cov",
+    "usual_groups",
     "zeta",
 ]
 
