@@ -174,11 +174,11 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         shapes |= {"scatter": (dim, dim), "scatter_rest": (dim, dim)}
         if self.estimator == "unbiased":
             shapes |= {"third": (dim,), "fourth": ()}
-        self._states = {half: self._variables(half, shapes) for half in self._prefixes}
+        self._states = {half: self._add_state(half, shapes) for half in self._prefixes}
         if self._in_halves:
-            self._groups, self._independent = self._variables("", {"groups": (), "independent": ()}).values()
+            self._groups, self._independent = self._add_state("", {"groups": (), "independent": ()}).values()
 
-    def _variables(self, prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    def _add_state(self, prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         return {
             name: self.add_variable(shape=shape, initializer="zeros", dtype=self.dtype, name=prefix + name)
             for name, shape in shapes.items()
