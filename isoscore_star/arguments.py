@@ -24,21 +24,34 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.parameters import ESTIMATORS, SCORES, choice, dimensions, number, zeta
+from isoscore_star.core.groups import groups_of, numbers_of
+from isoscore_star.core.parameters import (
+    ESTIMATORS,
+    MEASURING_ESTIMATORS,
+    choice,
+    dimensions,
+    groups_of_batch,
+    number,
+    usual_groups,
+    zeta,
+)
 from isoscore_star.core.value_checks import identical_points, mask_values
 from isoscore_star.core.value_checks import shrinkage_target as shrinkage_cov
 
 __all__ = [
     "ESTIMATORS",
-    "SCORES",
+    "MEASURING_ESTIMATORS",
     "choice",
     "dimensions",
+    "group_numbers",
+    "groups_of_batch",
     "identical_points",
     "integer",
     "mask_values",
     "number",
     "points",
     "shrinkage_cov",
+    "usual_groups",
     "zeta",
 ]
 
@@ -77,3 +90,21 @@ def points(X: Any, mask: Any, why: str, least: int = 2) -> NDArray[np.float64]:
         value_checks.explain_non_finite(cloud)
     value_checks.enough_points(len(joined), least, why)
     return joined
+
+
+def group_numbers(X: Any, mask: Any, groups: Any) -> NDArray[np.int64] | None:
+    """Check the groups of points, and return the number of the group of each unmasked point.
+
+    Parameters
+    ----------
+    X, mask, groups :
+        See `isoscore_star.isoscore_unbiased`.
+
+    Returns
+    -------
+    ndarray of shape (m,), int64, or None
+        None if points are independent.
+    """
+    cloud = checks.points(X, mask)
+    found = groups_of(cloud, groups)
+    return None if found is None else numbers_of(cloud, found)

@@ -72,6 +72,9 @@ CLOUDS: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
     "one point each": (POINTS[:2], 1, {"shrinkage_cov": np.diag(np.arange(1.0, 7)), "zeta": 0.4}),
 }
 
+HALVES = (19, 1, 20, 32)
+"""Sequences of the first rank: odd, a single one, even, and all, so that the second sees none."""
+
 EXTREMES = {"far": POINTS + 1e8, "large": (POINTS - 4) * 1e200, "small": (POINTS - 4) * 1e-200}
 
 
@@ -211,6 +214,12 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
     for cut in (20, 32):
         own = StreamingMoments(6, "cpu", fourth_order=True).update(part_of(POINTS, cut, rank)).reduce()
         yield f"moments {cut}/packed", own.packed()
+    for cut in HALVES:
+        own = StreamingMoments(10, "cpu", fourth_order=True)
+        for batch, keep in sequences(cut, rank):
+            own.update(batch, keep)
+        yield f"halves {cut}", own.reduce().isoscore_unbiased()
+        yield f"halves {cut}, groups", own.group_count
     try:
         from isoscore_star.integrations.torchmetrics import IsoScoreStar
     except ModuleNotFoundError:
@@ -223,6 +232,18 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
             metric.update(torch.zeros(1, 6), torch.zeros(1))
             yield f"metric {estimator} {cut}", metric.compute()
             yield f"metric {estimator} {cut}, own count", metric.moments[0]
+    for cut in HALVES:
+        metric = IsoScoreStar(10, estimator="unbiased")
+        for batch, keep in sequences(cut, rank):
+            metric.update(batch, keep)
+        yield f"metric halves {cut}", metric.compute()
+
+
+def sequences(cut: int, rank: int) -> Iterator[tuple[Any, Any]]:
+    """Give a rank's sequences in batches, odd ones too."""
+    if (cut if rank == 0 else 32 - cut) == 0:
+        return iter(())
+    return zip(part_of(TOKENS, cut, rank).split(3 + rank), part_of(MASK, cut, rank).split(3 + rank), strict=True)
 
 
 class Classifier(torch.nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -48,6 +48,9 @@ def batch_sums(clouds: Sequence[Any], masks: Sequence[Any], dtype: str, *, fourt
     dim = clouds[0].shape[-1]
     points = _joined([ops.reshape(ops.cast(ops.stop_gradient(cloud), dtype), (-1, dim)) for cloud in clouds])
     keep = _joined([_kept(mask, cloud) for mask, cloud in zip(masks, clouds, strict=True)])[:, None]
+    if not points.shape[0]:  # none, or a number that is not known yet: a masked one, since there has to be a first
+        points = ops.concatenate([points, ops.zeros((1, dim), dtype)])
+        keep = ops.concatenate([keep, ops.zeros((1, 1), "bool")])
     first = ops.argmax(ops.cast(keep[:, 0], "int32"))
     anchor = ops.where(keep[first], points[first], 0.0)
     shifted = ops.where(keep, points - anchor, 0.0)
@@ -63,6 +66,11 @@ def batch_sums(clouds: Sequence[Any], masks: Sequence[Any], dtype: str, *, fourt
         sums.third = ops.sum(squared_norms[:, None] * centred, axis=0)
         sums.fourth = ops.sum(squared_norms * squared_norms)
     return sums
+
+
+def plain(sums: Sums) -> Sums:
+    """Return sums without their rounding errors, so that they can be merged into others."""
+    return replace(sums, offset=_plain(sums.offset), scatter=_plain(sums.scatter))
 
 
 def _plain(array: Any) -> Any:

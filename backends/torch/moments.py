@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch import distributed as ranks
+from isoscore_star.backends.torch import sums as sums_of
 from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.backend import BACKEND
-from isoscore_star.backends.torch.frame import inverse_unit, largest_entry
-from isoscore_star.backends.torch.points import (
-    at_least,
-    centred_rows,
-    compute_dtype,
-    count_points,
-    first_point,
-    product_dtype,
-    squared_norm,
-    symmetric_products,
-    widest,
-)
+from isoscore_star.backends.torch.points import compute_dtype, count_points, on_cpu, product_dtype, squared_norm, widest
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.merging import Operations, Sums, invariants_of_sums, merge, moved_third_and_fourth
+from isoscore_star.core.groups import Groups, groups_of, halves_of
+from isoscore_star.core.merging import Sums, invariants_of_sums, merge, pair_of_sums, swapped
 from isoscore_star.core.protocol import Invariants
-from isoscore_star.core.scaling import not_zero, with_target
-from isoscore_star.core.score import measured_unbiased_score, shrunk_score
+from isoscore_star.core.scaling import with_target
+from isoscore_star.core.score import measured_halves_score, measured_unbiased_score, shrunk_score
 
 
 class StreamingMoments:
@@ -48,7 +40,8 @@ class StreamingMoments:
         By default that of the first points; required in a distributed run where a rank may see none. On Apple's
         devices, without float64, sums are float32.
     fourth_order : bool, default False
-        Also keep what the unbiased score needs, d + 1 more numbers.
+        Also keep what the unbiased score needs: d + 1 more numbers, and once points come in groups, such as the tokens
+        of sentences, two halves of the groups, which takes 2·d² memory.
 
     Examples
     --------
@@ -69,25 +62,35 @@ class StreamingMoments:
         self.fourth_order = fourth_order
         self._placed = device is not None
         place = torch.device("cpu" if device is None else device)
-        size = sum(_sizes(dim, fourth_order))
-        self._sums = _unpacked(torch.zeros(size, dtype=widest(place), device=place), dim, fourth_order)
+        self._first = self._empty(torch.zeros((), dtype=widest(place), device=place))
+        self._second: Sums | None = None  # of the groups with odd numbers
+        # Numbers if the host knows them, else tensors.
+        self._groups: Any = 0
+        self._independent: Any = 0  # points without groups, which are in the first half
 
     @property
     def mean(self) -> Tensor:
         """Mean of the points, shape (d,); zeros before any."""
-        mean: Tensor = self._sums.anchor + self._sums.offset * self._sums.unit
+        union = self._union()
+        mean: Tensor = union.anchor + union.offset * union.unit
         return mean
 
     @property
     def scatter(self) -> Tensor:
         """Σ(x − μ)(x − μ)ᵀ, shape (d, d)."""
-        scatter: Tensor = self._sums.scatter * self._sums.unit * self._sums.unit
+        union = self._union()
+        scatter: Tensor = union.scatter * union.unit * union.unit
         return scatter
 
     @property
     def count(self) -> int:
         """Number of points so far, which waits for the device."""
-        return int(self._sums.count)
+        return int(self._count())
+
+    @property
+    def group_count(self) -> int | None:
+        """Number of groups so far, which may wait for the device; None if points are independent."""
+        return int(self._groups) or None
 
     @property
     def cov(self) -> Tensor:
@@ -102,15 +105,20 @@ class StreamingMoments:
         return f"StreamingMoments(count={self.count}, dim={self.dim})"
 
     @torch.no_grad()
-    def update(self, points: Any, mask: Any = None) -> StreamingMoments:
+    def update(self, points: Any, mask: Any = None, groups: Any = "auto") -> StreamingMoments:
         """Take in a batch of points.
 
         Parameters
         ----------
-        points : Tensor of shape (m, d) or (..., d), or a list of such tensors
-            Of any real dtype and device; detached.
+        points : Tensor of shape (sequences, tokens, d), (m, d) or (..., d), or a list of such tensors
+            Of any real dtype and device; detached. Give all layers of a batch in one list, so that the tokens of a
+            sequence stay together.
         mask : Tensor of shape ``points.shape[:-1]``, optional
             1 or true for points, 0 or false for padding; for a list also a list of masks (or None).
+        groups : "auto", int, array of labels, or None, default "auto"
+            Which points were sampled together, for the unbiased score; without `fourth_order` not used. See
+            `isoscore_star.isoscore_unbiased`. Numbers count on from update to update: a label of another update is
+            another group. Labels on a device, which are not waited for, are the groups' numbers in this update.
 
         Returns
         -------
@@ -120,7 +128,7 @@ class StreamingMoments:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            For a wrong shape or dtype.
+            For a wrong shape or dtype, and if `groups` does not fit; then the moments are unchanged.
         """
         cloud = checks.points(points, mask)
         if cloud.backend.name != "torch":
@@ -130,16 +138,29 @@ class StreamingMoments:
             )
         if cloud.dim != self.dim:
             raise InvalidValueError("points", f"these moments are of {self.dim} dimensions; got points of {cloud.dim}")
+        found = groups_of(cloud, groups, lambda labels: not on_cpu(labels)) if self.fourth_order else None
         with without_autocast(cloud.clouds[0].device.type):
-            for rows, keep in zip(cloud.clouds, cloud.masks, strict=True):
-                for start in range(0, len(rows), BLOCK_ROWS):
-                    part = slice(start, start + BLOCK_ROWS)
-                    self._absorb(rows[part], None if keep is None else keep[part])
+            self._place(cloud.clouds[0])
+            if found is None:
+                self._independent = self._independent + count_points(
+                    cloud.clouds, cloud.masks, compute_dtype(cloud.clouds[0])
+                )
+                _absorb(self._first, cloud)
+            else:
+                self._absorb_halves(cloud, found)
         return self
 
     @torch.no_grad()
-    def merge(self, other: StreamingMoments) -> StreamingMoments:
-        """Take in the points of other moments, which stay unchanged.
+    def merge(self, other: StreamingMoments, *, counting_on: bool = False) -> StreamingMoments:
+        """Take in the points of other moments, which stay unchanged, and whose groups are other groups.
+
+        Parameters
+        ----------
+        other : StreamingMoments
+            Also on another device.
+        counting_on : bool, default False
+            Whether the numbers of its groups count on from these, as they would in one stream. By default halves merge
+            with halves, which keeps a sequence in its half where the other moments are of another layer.
 
         Returns
         -------
@@ -159,15 +180,31 @@ class StreamingMoments:
                 f"expected moments of {self.dim} dimensions{' with fourth_order' * self.fourth_order}; got "
                 f"{other.dim} dimensions{' without it' * (other.dim == self.dim)}",
             )
-        self._place(other._sums.scatter)
-        merge(self._sums, _beside(other._sums, self._sums.scatter), _OPERATIONS)
+        self._place(other._first.scatter)
+        like, halves = self._first.scatter, (other._first, other._second)
+        if self.fourth_order:
+            its_groups, its_independent = (
+                part.to(like) if isinstance(part, Tensor) else part for part in (other._groups, other._independent)
+            )
+            if counting_on and other._second is not None:
+                halves = swapped(
+                    other._first, other._second, _of(self._groups, other._first.count) % 2 != 0, torch.where
+                )
+            self._groups = self._groups + its_groups
+            self._independent = self._independent + its_independent
+        first, second = halves
+        merge(self._first, sums_of.beside(first, like), sums_of.OPERATIONS)
+        if second is not None:
+            ours = self._split()[1] if self.fourth_order else self._first
+            merge(ours, sums_of.beside(second, like), sums_of.OPERATIONS)
         return self
 
     @torch.no_grad()
     def reduce(self, group: Any = None) -> StreamingMoments:
         """Replace by the moments of all ranks' points; every rank has to call it.
 
-        It sends d² + 3d + 3 numbers (d + 1 more with the fourth order). Without torch.distributed it does nothing.
+        It sends d² + 3d + 3 numbers; with the fourth order d + 1 more, and all of them for each half of the groups,
+        whose numbers count on from rank to rank. Without torch.distributed it does nothing.
 
         Parameters
         ----------
@@ -182,23 +219,17 @@ class StreamingMoments:
         if not ranks.initialised():
             return self
         group = None if group is None else ranks.process_group(group)
-        sums, own_count = self._sums, self._sums.count
-        reach = torch.stack([sums.unit, sums.offset.abs().amax() * sums.unit])
-        anchor, apart, (unit, reach) = ranks.common_anchor(sums.anchor, own_count, reach, group)
-        unit = torch.maximum(unit, _unit_for(apart + 2 * reach))
-        divisor = not_zero(unit, torch.where)
-        ratio = sums.unit / divisor
-        own_offset = torch.where(own_count > 0, (sums.anchor - anchor) / divisor + sums.offset * ratio, 0)
-        count, total = ranks.all_sum(torch.cat([own_count[None], own_count * own_offset]), group).tensor_split([1])
-        offset = total / count.clamp(min=1)
-        h = torch.where(own_count > 0, offset - own_offset, 0)
+        halves = self._split() if self.fourth_order else (self._first,)
         if self.fourth_order:
-            moved = torch.cat([part.reshape(-1) for part in moved_third_and_fourth(sums, h, ratio, _OPERATIONS)])
-            sums.third, fourth = ranks.all_sum(moved, group).tensor_split([self.dim])
-            sums.fourth = fourth[0]
-        sums.scatter.mul_(ratio * ratio).addr_(own_count * h, h)
-        ranks.all_sum(sums.scatter, group)
-        sums.count, sums.unit, sums.anchor, sums.offset = count[0], unit, anchor, offset
+            rank, size = torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
+            counts = self._first.anchor.new_zeros(size + 1)
+            counts[rank], counts[size] = self._groups, self._independent
+            counts = ranks.all_sum(counts, group)
+            self._groups, self._independent = counts[:size].sum(), counts[size]
+            halves = swapped(*self._split(), counts[:rank].sum() % 2 != 0, torch.where)
+            self._first, self._second = halves
+        for half in halves:
+            sums_of.add_ranks(half, group)
         return self
 
     def isoscore(self) -> Tensor:
@@ -229,38 +260,54 @@ class StreamingMoments:
         zeta, target = parameters.zeta(zeta, shrinkage_cov), None
         if shrinkage_cov is not None:
             matrix = checks.square_matrix("shrinkage_cov", shrinkage_cov, BACKEND, self.dim)
-            target = torch.as_tensor(matrix).to(self._sums.scatter) if zeta else None
+            target = torch.as_tensor(matrix).to(self._first.scatter) if zeta else None
         score: Tensor = shrunk_score(self.invariants(target), zeta, self.dim, torch.where)
         return score.clamp(0.0, 1.0)  # which rounding can leave by a little
 
     @torch.no_grad()
-    def isoscore_unbiased(self) -> Tensor:
+    def isoscore_unbiased(self, groups: Any = "auto") -> Tensor:
         """Return the unbiased score of all points, without waiting for the device.
+
+        Parameters
+        ----------
+        groups : "auto" or None, default "auto"
+            The groups that the updates had; None takes all points for independent.
 
         Returns
         -------
         Tensor of shape ()
-            0 for fewer than four points or without variance. NaN if a point was not finite, and where
-            `isoscore_star.isoscore_unbiased` raises.
+            0 for fewer than four points or groups, or without variance (in a half). NaN if a point was not finite, and
+            where `isoscore_star.isoscore_unbiased` raises.
 
         Raises
         ------
         InvalidValueError
-            If the fourth order is not kept.
+            If the fourth order is not kept, or some updates had groups and others not; NaN if only the device knows.
         """
         if not self.fourth_order:
             raise InvalidValueError(
                 "fourth_order", "the unbiased score needs it; these moments were made without. Give fourth_order=True"
             )
-        score: Tensor = measured_unbiased_score(self.invariants(), self.dim, torch.where)
-        return score
+        grouped = parameters.stream_has_groups(groups)
+        if not grouped or (isinstance(self._groups, int) and not self._groups):
+            return self._independent_score()
+        if isinstance(self._groups, int) and isinstance(self._independent, int):
+            if self._independent:
+                raise value_checks.mixed_with_groups(self._independent, self.count)
+            return self._halves_score()
+        count = self._first.count
+        mixed, some = _of(self._independent, count) > 0, _of(self._groups, count) > 0
+        halves = torch.where(mixed, torch.nan, self._halves_score())
+        return torch.where(some, halves, self._independent_score())
 
     def packed(self) -> Tensor:
         """Return the moments as one vector, for `from_packed`; its first entry is n."""
-        sums = self._sums
-        parts = [sums.count, sums.unit, sums.anchor, sums.offset, sums.scatter]
-        parts += [sums.fourth, sums.third] if self.fourth_order else []
-        return torch.cat([part.reshape(-1) for part in parts])
+        first = sums_of.packed(self._first)
+        if self._second is None:
+            return first
+        first[0] = self._count()
+        numbers = [_of(number, first)[None] for number in (self._groups, self._independent)]
+        return torch.cat([first, sums_of.packed(self._second), *numbers])
 
     @classmethod
     def from_packed(cls, vector: Tensor, dim: int, *, fourth_order: bool = False) -> StreamingMoments:
@@ -271,85 +318,100 @@ class StreamingMoments:
         InvalidValueError
             If the vector's length does not fit d.
         """
-        size = sum(_sizes(dim, fourth_order))
-        if vector.shape != (size,):
-            raise InvalidValueError("vector", f"for dim={dim} expected shape {(size,)}; got {tuple(vector.shape)}")
+        size = sums_of.length(dim, fourth_order=fourth_order)
+        sizes = [(size,), (2 * size + 2,)] if fourth_order else [(size,)]
+        if vector.shape not in sizes:
+            raise InvalidValueError(
+                "vector", f"for dim={dim} expected shape {' or '.join(map(str, sizes))}; got {tuple(vector.shape)}"
+            )
         moments = cls(dim, vector.device, fourth_order=fourth_order)
-        moments._sums = _unpacked(vector.to(moments._sums.scatter, copy=True), dim, fourth_order)
+        copied = vector.to(moments._first.scatter, copy=True)
+        moments._first = sums_of.unpacked(copied[:size], dim, fourth_order=fourth_order)
+        if len(copied) > size:
+            moments._second = sums_of.unpacked(copied[size:-2], dim, fourth_order=True)
+            moments._first.count = moments._first.count - moments._second.count
+            moments._groups, moments._independent = copied[-2], copied[-1]
+        elif fourth_order:
+            moments._independent = moments._first.count
         return moments
 
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
         """Compute the invariants of the points so far."""
-        sums = self._sums
+        sums = self._union()
         total, squares = sums.scatter.trace(), squared_norm(sums.scatter)
         computed = invariants_of_sums(sums.count, sums.unit, total, squares, sums.fourth, self.dim, torch.where)
-        coarsest = product_dtype(sums.scatter.new_empty((0, self.dim), dtype=torch.float32))  # of blocks so far
-        invariants, scale = computed[0]._replace(precision=torch.finfo(coarsest).eps), computed[1]
+        invariants, scale = computed[0]._replace(precision=self._precision()), computed[1]
         target = target_of(shrinkage_cov, sums.scatter.dtype)
         if target is None:
             return invariants
         return with_target(invariants, target, (sums.scatter * target.matrix).sum() / scale / target.divisor)
 
+    def _count(self) -> Tensor:
+        count: Tensor = self._first.count if self._second is None else self._first.count + self._second.count
+        return count
+
+    def _union(self) -> Sums:
+        if self._second is None:
+            return self._first
+        union = replace(self._first, scatter=self._first.scatter.clone())  # the only part that changes in place
+        merge(union, self._second, sums_of.OPERATIONS)
+        return union
+
+    def _independent_score(self) -> Tensor:
+        score: Tensor = measured_unbiased_score(self.invariants(), self.dim, torch.where)
+        return score
+
+    def _halves_score(self) -> Tensor:
+        first, second = self._split()
+        inner = (first.scatter * second.scatter).sum()
+        pair = pair_of_sums(first, second, inner, self.dim, sums_of.OPERATIONS, self._precision())
+        score: Tensor = measured_halves_score(pair, self.dim, torch.where, groups=self._groups)
+        return score
+
+    def _precision(self) -> float:
+        """Return the epsilon of the narrowest dtype in which blocks may have been multiplied."""
+        like = self._first.scatter
+        return torch.finfo(product_dtype(like.new_empty((0, self.dim), dtype=torch.float32))).eps
+
+    def _empty(self, like: Tensor) -> Sums:
+        size = sums_of.length(self.dim, fourth_order=self.fourth_order)
+        return sums_of.unpacked(like.new_zeros(size), self.dim, fourth_order=self.fourth_order)
+
+    def _split(self) -> tuple[Sums, Sums]:
+        """Return both halves."""
+        if self._second is None:
+            self._second = self._empty(self._first.scatter)
+        return self._first, self._second
+
     def _place(self, like: Tensor) -> None:
         if not self._placed:
-            self._sums = _beside(self._sums, like.new_empty(0, dtype=widest(like.device)))
+            like = like.new_empty(0, dtype=widest(like.device))
+            self._first = sums_of.beside(self._first, like)
+            self._second = None if self._second is None else sums_of.beside(self._second, like)
             self._placed = True
 
-    def _absorb(self, rows: Tensor, keep: Tensor | None) -> None:
-        """Take in one block of rows."""
-        self._place(rows)
-        count = count_points([rows], [keep], compute_dtype(rows))
-        anchor = first_point([rows], [keep])
-        shifted = centred_rows(rows, keep, anchor)
-        largest = largest_entry(shifted)
-        inverse = inverse_unit(largest, _USUAL)
-        shifted = shifted if inverse is None else shifted * inverse
-        offset = shifted.sum(0) / at_least(count, 1)
-        centred = centred_rows(shifted, keep, offset)
-        # Converted before anything is added, since a sum may need more digits than its parts.
-        unit = (largest > 0).to(self._sums.unit)
-        unit = unit if inverse is None else unit / inverse
-        block = Sums(torch.zeros_like(unit) + count, unit, anchor[0], offset, symmetric_products([centred]))
-        if self.fourth_order:
-            squared_norms = centred.square().sum(1)
-            block.third, block.fourth = squared_norms @ centred, squared_norms.to(unit).square().sum()
-        merge(self._sums, _beside(block, self._sums.scatter), _OPERATIONS)
+    def _absorb_halves(self, cloud: Points, groups: Groups) -> None:
+        odd = self._groups % 2 != 0
+        halves = swapped(*self._split(), odd, torch.where)
+        for sums, part in zip(halves, halves_of(cloud, groups), strict=False):
+            _absorb(sums, part)
+        self._first, self._second = swapped(*halves, odd, torch.where)
+        count = groups.count
+        if count is None:  # labels that are the numbers
+            largest = [numbers.max() for numbers in groups.numbers or [] if numbers.numel()]
+            count = torch.stack(largest).max().to(self._first.count) + 1 if largest else 0
+        self._groups = self._groups + count
 
 
-_USUAL = 16
-"""Entries between 2⁻ⁿ and 2ⁿ have the unit 1: sums of their fourth powers are in float32's range."""
+def _absorb(sums: Sums, cloud: Points) -> None:
+    """Take in a cloud, block by block."""
+    for rows, keep in zip(cloud.clouds, cloud.masks, strict=True):
+        for start in range(0, len(rows), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            block = sums_of.sums_of_block(rows[part], None if keep is None else keep[part], sums)
+            merge(sums, block, sums_of.OPERATIONS)
 
 
-def _sizes(dim: int, fourth_order: bool) -> list[int]:
-    """Return the lengths of n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ and z."""
-    return [1, 1, dim, dim, dim * dim, *([1, dim] if fourth_order else [])]
-
-
-def _unpacked(vector: Tensor, dim: int, fourth_order: bool) -> Sums:
-    """Return the sums in a packed vector, as views."""
-    count, unit, anchor, offset, scatter, *fourth_and_third = torch.split(vector, _sizes(dim, fourth_order))
-    sums = Sums(count[0], unit[0], anchor, offset, scatter.view(dim, dim))
-    if fourth_order:
-        fourth, sums.third = fourth_and_third
-        sums.fourth = fourth[0]
-    return sums
-
-
-def _beside(sums: Sums, like: Tensor) -> Sums:
-    """Convert sums to the dtype and device of a tensor."""
-    return Sums(*(None if part is None else part.to(like) for part in vars(sums).values()))
-
-
-def _unit_for(length: Tensor) -> Tensor:
-    """Return the unit for lengths up to the given one, 0 for none."""
-    inverse = inverse_unit(length, _USUAL)
-    return (length > 0).to(length) if inverse is None else torch.where(length > 0, 1 / inverse, 0)
-
-
-_OPERATIONS = Operations(
-    torch.where,
-    operator.matmul,
-    torch.trace,
-    lambda vector: _unit_for(vector.abs().amax()),
-    lambda scatter, own, other, its, u, v: scatter.mul_(own).addcmul_(other, its).addr_(u, v),
-)
+def _of(number: Any, like: Tensor) -> Tensor:
+    """Return a number that the host may know as a tensor."""
+    return torch.as_tensor(number).to(like)

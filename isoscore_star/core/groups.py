@@ -7,7 +7,7 @@ negatives, all generations of a prompt. The half of a group is its number modulo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -45,8 +45,11 @@ class Halves(NamedTuple):
     count: Any
 
 
-def groups_of(cloud: Points, groups: Any) -> Groups | None:
-    """Check `groups` and find the groups of a cloud; None means that its points are independent."""
+def groups_of(cloud: Points, groups: Any, unread: Callable[[Array], bool] | None = None) -> Groups | None:
+    """Check `groups` and find the groups of a cloud; None means that its points are independent.
+
+    Labels of its framework for which `unread` is true are the groups' numbers; by default those without values.
+    """
     if groups is None:
         return None
     if isinstance(groups, str):
@@ -56,7 +59,7 @@ def groups_of(cloud: Points, groups: Any) -> Groups | None:
         raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
     if isinstance(groups, Integral):
         return _along(int(groups), cloud)
-    return _labelled(groups, cloud)
+    return _labelled(groups, cloud, unread or (lambda part: _is_traced(part, cloud.backend)))
 
 
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
@@ -120,8 +123,8 @@ def _along(axis: int, cloud: Points) -> Groups:
     return Groups(sizes[0], axis=axis)
 
 
-def _labelled(groups: Any, cloud: Points) -> Groups:
-    """Find groups by labels, numbered on the host; those without values while tracing are the numbers."""
+def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool]) -> Groups:
+    """Find groups by labels, numbered on the host unless they stay unread."""
     arrays = cloud.arrays
     given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
     if len(given) == len(arrays) == 1 and isinstance(groups, (list, tuple)) and len(groups) == 1:
@@ -130,9 +133,9 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
         raise InvalidValueError(
             "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds; got {len(given)}"
         )
-    traced = _traced_numbers(given, cloud)
-    if traced is not None:
-        return Groups(None, numbers=traced)
+    unread_numbers = _unread_numbers(given, cloud, unread)
+    if unread_numbers is not None:
+        return Groups(None, numbers=unread_numbers)
     flat: list[NDArray[Any]] = []
     for index, (part, array) in enumerate(zip(given, arrays, strict=True)):
         same = index and part is given[index - 1] and tuple(array.shape) == tuple(arrays[index - 1].shape)
@@ -154,17 +157,18 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
     return Groups(len(distinct), numbers=[found[id(part)] for part in flat])
 
 
-def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
-    """Return labels, flat, if there are any without values."""
+def _unread_numbers(given: list[Any], cloud: Points, unread: Callable[[Array], bool]) -> list[Array] | None:
+    """Return labels, flat, if any of them stay unread."""
     backend = cloud.backend
-    if not any(backend.owns(part) and _is_traced(part, backend) for part in given):
+    if not any(backend.owns(part) and unread(part) for part in given):
         return None
     for part, array in zip(given, cloud.arrays, strict=True):
         dtype = backend.dtype_name(part) if backend.owns(part) else str(np.asarray(part).dtype)
         if not dtype.startswith(("int", "uint")):
             raise InvalidTypeError(
                 "groups",
-                f"while a function is traced or compiled labels are the groups' numbers, integers; got dtype {dtype}",
+                "labels that are not read, in a traced or compiled function or on another device, are the groups' "
+                f"numbers, integers; got dtype {dtype}",
             )
         _require_shape(tuple(part.shape), array)
     return [backend.flat(part) for part in given]

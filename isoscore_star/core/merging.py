@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from isoscore_star.core import formulas
-from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.scaling import Where, larger, mean_variance, not_zero
 
 
@@ -109,6 +109,26 @@ def invariants_of_sums(
     scale = freedom * divisor
     q = None if fourth is None else fourth / divisor / scale
     return Invariants(count, unit * mean**0.5, total / scale, squares / scale / scale, q), scale
+
+
+def swapped(first: Sums, second: Sums, odd: Any, where: Where) -> tuple[Sums, Sums]:
+    """Return the sums of two halves, exchanged if `odd`: those of the groups whose numbers count on from an odd one."""
+    if isinstance(odd, bool):
+        return (second, first) if odd else (first, second)
+    pairs = [
+        (a, b) if a is None else (where(odd, b, a), where(odd, a, b))
+        for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+    ]
+    return Sums(*(a for a, _ in pairs)), Sums(*(b for _, b in pairs))
+
+
+def pair_of_sums(first: Sums, second: Sums, inner: Any, dim: int, operations: Operations, precision: float) -> Pair:
+    """Return what the score of two halves depends on, given Σᵢⱼ AᵢⱼBᵢⱼ of their scatters."""
+    (a, of_a), (b, of_b) = (
+        invariants_of_sums(sums.count, sums.unit, operations.trace(sums.scatter), 0.0, None, dim, operations.where)
+        for sums in (first, second)
+    )
+    return Pair((first.count, second.count), (a.unit, b.unit), a.t, b.t, inner / of_a / of_b, precision)
 
 
 def _is_one(ratio: Any) -> bool:

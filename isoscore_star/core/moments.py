@@ -12,7 +12,6 @@ from isoscore_star.core.accumulator import Accumulator, covariance, pair_of
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, halves_of
-from isoscore_star.core.messages import shown
 from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.score import halves_score, shrunk_score, unbiased_margin, unbiased_score
 from isoscore_star.core.spread import Spread, mean_of
@@ -199,12 +198,9 @@ class Moments:
         float
             The score.
         """
-        if groups is not None and (not isinstance(groups, str) or groups != "auto"):
-            raise InvalidValueError(
-                "groups", f'expected "auto" or None, since update takes groups; got {shown(groups)}'
-            )
+        grouped = parameters.stream_has_groups(groups)
         dim = self._require_spread(4, "the unbiased estimate")
-        if groups is None or not self._groups:
+        if not grouped or not self._groups:
             invariants = self.invariants(fourth_order=True)
             value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
             return float(unbiased_score(invariants, dim, np.where, floored=False))
@@ -227,11 +223,7 @@ class Moments:
     def pair(self) -> Pair:
         """Compute what the score of the two halves depends on, requiring that all points came in groups."""
         if self._independent.count:
-            raise InvalidValueError(
-                "groups",
-                f"some updates had groups, others not: {self._independent.count} of {self.count} points are "
-                "independent. Give groups in all updates, or isoscore_unbiased(groups=None)",
-            )
+            raise value_checks.mixed_with_groups(self._independent.count, self.count)
         return pair_of(*self._halves)
 
     @property

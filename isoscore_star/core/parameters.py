@@ -15,8 +15,9 @@ from isoscore_star.core.messages import shown
 from isoscore_star.core.protocol import Backend
 
 FLOATS = ("float64", "float32", "float16", "bfloat16", "float128", "float96")  # the last two are NumPy's longdouble
-SCORES = ("shrinkage", "unbiased")
-ESTIMATORS = (*SCORES, "anchored")
+ESTIMATORS = ("shrinkage", "unbiased", "anchored")
+MEASURING_ESTIMATORS = ("shrinkage", "unbiased")
+"""Those of a score to look at: the anchored one is for gradients alone."""
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -75,6 +76,35 @@ def anchor(shrinkage_cov: Any) -> Any:
             'one (isoscore_star.Moments().update(points).cov, for example), or use estimator="unbiased", without any',
         )
     return shrinkage_cov
+
+
+def stream_has_groups(groups: Any) -> bool:
+    """Require "auto" or None, and return whether the groups that the updates of a stream had count."""
+    if groups is not None and (not isinstance(groups, str) or groups != "auto"):
+        raise InvalidValueError("groups", f'expected "auto" or None, since update takes groups; got {shown(groups)}')
+    return groups is not None
+
+
+def usual_groups(groups: Any) -> Any:
+    """Require the groups of every batch: "auto", an axis or None."""
+    if groups is None or (isinstance(groups, str) and groups == "auto"):
+        return groups
+    if isinstance(groups, Integral) and not isinstance(groups, bool):
+        return int(groups)
+    raise InvalidValueError(
+        "groups", f'expected "auto", an axis, or None; got {shown(groups)}. Labels belong to a batch: give them with it'
+    )
+
+
+def groups_of_batch(groups: Any, usual: Any) -> Any:
+    """Return the groups of a batch of a metric with such usual groups, which "auto" means."""
+    if isinstance(groups, str) and groups == "auto":
+        return usual
+    if usual is None and groups is not None:
+        raise InvalidValueError(
+            "groups", 'this metric was made with groups=None, and keeps no halves. Make it with groups="auto"'
+        )
+    return groups
 
 
 def decay(name: str, value: Any) -> float:

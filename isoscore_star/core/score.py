@@ -139,6 +139,14 @@ def halves_score(pair: Pair, dim: int, where: Where, *, groups: Any, floored: bo
     return _pair_score(pair.t_a, pair.t_b, pair.inner, dim, where, enough, floored)
 
 
+def measured_halves_score(pair: Pair, dim: int, where: Where, *, groups: Any) -> Array:
+    """Return s(A, B) without raising: 0 below four groups or without spread in a half, NaN where it is undefined."""
+    score = halves_score(pair, dim, where, groups=groups, floored=False)
+    product, inner = pair.t_a * pair.t_b, cast(Any, pair.inner)
+    rounding = rounding_of_margin(larger(*pair.counts, where), pair.precision)
+    return where((groups >= 4) & (product != 0) & (inner <= product * rounding), float("nan"), score)
+
+
 def anchored_score(invariants: Invariants, dim: int, where: Where) -> Array:
     """Return 2·s(S, Σ_S) − s(Σ_S, Σ_S), or s(Σ_S, Σ_S) with zero gradient where S is zero."""
     t, cross, t0, f0 = cast(tuple[Any, Any, Any, Any], invariants[2:3] + invariants[5:8])

@@ -260,6 +260,15 @@ def positive_halves(groups: int, counts: Any, t_a: float, t_b: float, inner: flo
         )
 
 
+def mixed_with_groups(independent: int, count: int) -> InvalidValueError:
+    """Return the error for a stream in which only some points came in groups."""
+    return InvalidValueError(
+        "groups",
+        f"some updates had groups, others not: {independent} of {count} points are independent. Give groups in all "
+        "updates, or isoscore_unbiased(groups=None)",
+    )
+
+
 def _least_unit(backend: Backend, invariant: Array) -> float:
     """Return the standard deviation below which digits are lost.
 

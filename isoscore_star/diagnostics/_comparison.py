@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isoscore_star import DegenerateDataError, MissingDependencyError, arguments, measure
 from isoscore_star.diagnostics._cosine import average_cosine_similarity
@@ -81,7 +82,7 @@ def _for_json(value: float | None) -> float | str | None:
 
 
 def compare_measures(
-    X: Any, mask: Any = None, *, max_pairwise_points: int = PAIRWISE_POINTS, seed: int = 0
+    X: Any, mask: Any = None, *, max_pairwise_points: int = PAIRWISE_POINTS, seed: int = 0, groups: Any = "auto"
 ) -> Comparison:
     """Compute every measure of this library for a cloud.
 
@@ -93,6 +94,9 @@ def compare_measures(
         Uniformity and the intrinsic dimensions, which compare pairs, take a random sample of at most this size.
     seed : int, default 0
         Seed of that sample.
+    groups : "auto", int, array of labels, or None, default "auto"
+        Which points were sampled together, such as the tokens of a sentence, for the unbiased score; see
+        `isoscore_star.isoscore_unbiased`.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def compare_measures(
     DegenerateDataError
         If there are fewer than two points, or all are identical.
     InvalidValueError, InvalidTypeError
-        As `isoscore_star.isoscore`.
+        As `isoscore_star.isoscore_unbiased`.
 
     Examples
     --------
@@ -117,6 +121,7 @@ def compare_measures(
     """
     arguments.integer("max_pairwise_points", max_pairwise_points, 2)
     arguments.integer("seed", seed, 0)
+    numbers = arguments.group_numbers(X, mask, groups)
     points = arguments.points(X, mask, "a comparison")
     sample, sampled = points, ""
     if len(points) > max_pairwise_points:
@@ -127,7 +132,7 @@ def compare_measures(
         m,
         d,
         (
-            *_scores(points),
+            *_scores(points, numbers),
             _row("average cosine similarity", lambda: average_cosine_similarity(points), "0"),
             _row("partition score", lambda: partition_score(points), "1"),
             _row("VarEx", lambda: varex_score(points), "1"),
@@ -147,11 +152,12 @@ def compare_measures(
     )
 
 
-def _scores(points: FloatArray) -> tuple[Row, ...]:
-    measurement = measure(in_unit(points))
-    note = "" if measurement.standard_error is None else f"± {measurement.standard_error:.4f} (independent points)"
+def _scores(points: FloatArray, numbers: NDArray[np.int64] | None) -> tuple[Row, ...]:
+    measurement = measure(in_unit(points), groups=numbers)
+    of = "independent points" if numbers is None else f"halves of {measurement.group_count} groups"
+    note = f"({of})" if measurement.standard_error is None else f"± {measurement.standard_error:.4f} ({of})"
     if measurement.unbiased_score is None:
-        note = "too few points"
+        note = "too few points" if numbers is None else "too few groups"
     return (
         Row("IsoScore", measurement.score, "1", next(iter(measurement.warnings), "")),
         Row("unbiased score", measurement.unbiased_score, "1", note),

@@ -29,7 +29,10 @@ NO_SKDIM = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores of the union of all layers but the embedding layer, and of each layer; None where one is undefined."""
+    """Scores of the union of all layers but the embedding layer, and of each layer; None where one is undefined.
+
+    The unbiased one is that of two halves of the examples.
+    """
 
     isoscore_star: float | None
     isoscore_star_unbiased: float | None
@@ -45,10 +48,11 @@ def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any]
     total = sum(len(example["input_ids"]) for example in encoded)
     chosen = np.sort(np.random.default_rng(0).permutation(total)[:NEIGHBOURS])
     moments: list[Moments] = []
+    union = Moments()
     samples: list[list[NDArray[Any]]] = []
     seen = 0
     try:
-        for states in _token_states(model, encoded, collate, batch_size):
+        for states, examples in _token_states(model, encoded, collate, batch_size):
             moments = moments or [Moments() for _ in states]
             samples = samples or [[] for _ in states]
             count = len(states[0])
@@ -56,6 +60,8 @@ def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any]
             for points, layer, sample in zip(states, moments, samples, strict=True):
                 layer.update(points)
                 sample.append(points[here].astype(np.float64))
+            # In one update, so that the tokens of an example stay in one half in all layers.
+            union.update(states[1:], groups=examples)
             seen += count
     except IsoScoreError as error:
         if not moments:
@@ -63,9 +69,6 @@ def measure_held_out(model: Any, encoded: Encoded, collate: Callable[[Any], Any]
         # A run that diverged is a result, and does not end the sweep.
         nothing: list[float | None] = [None] * len(moments)
         return HeldOut(None, None, nothing, None, nothing, total, [f"Not measured: {error}"])
-    union = Moments()
-    for layer in moments[1:]:
-        union.merge(layer)
     measures = importlib.util.find_spec("skdim") is not None
     dimensions = [
         _defined(partial(two_nn_dimension, np.concatenate(sample))) if measures else None for sample in samples
@@ -94,7 +97,7 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
     largest = max(encoded, key=lambda example: max(example["input_ids"]))
     for example in (longest, largest):
         try:
-            states = next(_token_states(model, [example], collate, 1))
+            states, _ = next(_token_states(model, [example], collate, 1))
         except (IndexError, ValueError, RuntimeError) as error:
             if isinstance(error, IsoScoreError) or out_of_memory(error):
                 raise
@@ -118,8 +121,8 @@ def require_states(model: Any, encoded: Encoded, collate: Callable[[Any], Any]) 
 @torch.no_grad()
 def _token_states(
     model: Any, encoded: Encoded, collate: Callable[[Any], Any], batch_size: int
-) -> Iterator[list[NDArray[Any]]]:
-    """Return each batch's token states, one array of shape (tokens, d) for each layer."""
+) -> Iterator[tuple[list[NDArray[Any]], NDArray[np.int64]]]:
+    """Return each batch's token states, an array of shape (tokens, d) for each layer, and the tokens' examples."""
     device = next(model.parameters()).device
     model.eval()
     by_length = sorted(encoded, key=lambda example: len(example["input_ids"]))
@@ -134,4 +137,4 @@ def _token_states(
                 f"{type(model).__name__} returns no hidden_states; encoders and decoders do, models of both do not",
             )
         mask = inputs["attention_mask"].bool()
-        yield [layer[mask].float().cpu().numpy() for layer in states]
+        yield [layer[mask].float().cpu().numpy() for layer in states], mask.nonzero()[:, 0].cpu().numpy()

@@ -17,8 +17,9 @@ from isoscore_star.backends.torch import StreamingMoments
 class IsoScoreStar(Metric):
     """IsoScore* of all points, the same for any split into batches and processes.
 
-    Its state holds count, mean and scatter (float64, about d² numbers: 134 MB for d = 4096), which processes exchange
-    instead of points. Half-precision points are multiplied in float32.
+    Its state holds count, mean and scatter (float64, about d² numbers: 134 MB for d = 4096; twice that for the halves
+    of the unbiased estimator), which processes exchange instead of points. Half-precision points are multiplied in
+    float32.
 
     Parameters
     ----------
@@ -29,7 +30,10 @@ class IsoScoreStar(Metric):
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, NumPy or torch, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither: it removes the bias of small samples, for d + 2 more numbers.
+        ``"unbiased"`` needs neither: it removes the bias of small samples; see `isoscore_star.isoscore_unbiased`.
+    groups : "auto", int or None, default "auto"
+        Which points of every batch were sampled together, for the unbiased estimator; see
+        `isoscore_star.isoscore_unbiased`. None, for independent points, halves the state.
     **kwargs
         Arguments of every metric: ``process_group``, ``sync_on_compute``, ``dist_sync_on_step``, ...
 
@@ -40,10 +44,13 @@ class IsoScoreStar(Metric):
 
     Notes
     -----
-    The result is 0 before there are two points (four for the unbiased estimator) or any variance, and NaN if a point
-    was not finite. The state stays in float64, also after ``set_dtype`` or a conversion of the module that holds the
-    metric, and on the CPU if that module moves to MPS, which has no float64. In a ``MetricCollection`` all metrics get
-    the same points: for a score of each layer, update a separate metric for each.
+    The result is 0 before there are two points (four, or four groups, for the unbiased estimator) or any variance, and
+    NaN if a point was not finite, or some updates had groups and others not. Groups are numbered on from update to
+    update and from process to process.
+
+    The state stays in float64, also after ``set_dtype`` or a conversion of the module that holds the metric, and on the
+    CPU if that module moves to MPS, which has no float64. In a ``MetricCollection`` all metrics get the same points:
+    for a score of each layer, update a separate metric for each.
 
     Examples
     --------
@@ -71,20 +78,24 @@ class IsoScoreStar(Metric):
         zeta: float = 0.0,
         shrinkage_cov: Any = None,
         estimator: str = "shrinkage",
+        groups: Any = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.dim = arguments.dimensions(dim, "dim")
-        self.estimator = arguments.choice("estimator", estimator, arguments.ESTIMATORS)
+        self.estimator = arguments.choice("estimator", estimator, arguments.MEASURING_ESTIMATORS)
+        self.groups = arguments.usual_groups(groups)
         self.zeta = arguments.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
         target = None if shrinkage_cov is None else torch.tensor(arguments.shrinkage_cov(shrinkage_cov, self.dim))
         # Not persistent, like a metric's state, so that checkpoints of a model with a metric do not change.
         self.register_buffer("shrinkage_cov", target, persistent=False)
         merge = functools.partial(_merged, dim=self.dim, fourth_order=self._fourth_order)
         empty = StreamingMoments(self.dim, fourth_order=self._fourth_order)
+        if self._fourth_order and self.groups is not None:
+            empty.update(torch.zeros(0, 1, self.dim))  # both halves, as in the processes with which it is merged
         self.add_state("moments", default=empty.packed(), dist_reduce_fx=merge)
 
-    def update(self, states: Any, attention_mask: Any = None) -> None:
+    def update(self, states: Any, attention_mask: Any = None, groups: Any = "auto") -> None:
         """Add a batch of points.
 
         Parameters
@@ -94,13 +105,16 @@ class IsoScoreStar(Metric):
             skipped.
         attention_mask : Tensor of shape (batch, tokens), optional
             1 for points, 0 for padding; one for all entries, or a sequence with one for each.
+        groups : "auto", int, array of labels, or None, default "auto"
+            Which points of this batch were sampled together; by default those of the metric.
         """
         clouds, masks = states, attention_mask
         if isinstance(states, Sequence):
             masks = list(masks) if isinstance(masks, Sequence) else [masks] * len(states)
             given = [(cloud, mask) for cloud, mask in zip(states, masks, strict=True) if cloud is not None]
             clouds, masks = [cloud for cloud, _ in given], [mask for _, mask in given]
-        self.moments = self._unpacked(self.moments).update(clouds, masks).packed()
+        groups = arguments.groups_of_batch(groups, self.groups) if self._fourth_order else None
+        self.moments = self._unpacked(self.moments).update(clouds, masks, groups).packed()
 
     def compute(self) -> Tensor:
         """Return the score of all points so far, a float64 tensor of shape (); NaN where there is no unbiased one."""
@@ -157,5 +171,5 @@ def _merged(stacked: Tensor, dim: int, fourth_order: bool) -> Tensor:
     """Merge the states of several processes, stacked by torchmetrics."""
     first, *others = (StreamingMoments.from_packed(vector, dim, fourth_order=fourth_order) for vector in stacked)
     for other in others:
-        first.merge(other)
+        first.merge(other, counting_on=True)
     return first.packed()

@@ -225,6 +225,17 @@ def test_compare_measures_is_the_single_measures(points: np.ndarray) -> None:
         found["varex"]
 
 
+def test_compare_measures_of_token_states(rng: np.random.Generator) -> None:
+    pytest.importorskip("skdim.id")
+    states, mask = rng.normal(size=(12, 1, 5)) + rng.normal(size=(12, 6, 5)), rng.random((12, 6)) > 0.3
+    expected = iso.reference.isoscore_halves(*(states[half::2][mask[half::2]] for half in (0, 1)))
+    found = diagnostics.compare_measures(states, mask)
+    assert found["unbiased score"] == pytest.approx(expected, abs=1e-12)
+    assert "halves of 12 groups" in {row.name: row.note for row in found.rows}["unbiased score"]
+    independent = diagnostics.compare_measures(states, mask, groups=None)
+    assert independent["unbiased score"] == pytest.approx(iso.isoscore_unbiased(states[mask]), abs=1e-12)
+
+
 def test_compare_measures_samples_for_pairs_alone(rng: np.random.Generator) -> None:
     points = rng.normal(size=(500, 5))
     found = diagnostics.compare_measures(points, max_pairwise_points=100)

@@ -58,12 +58,66 @@ def test_masks_layers_and_missing_entries() -> None:
     kept = np.concatenate([layer[mask].numpy() for layer in layers])
     hidden = [layer.masked_fill(~mask[..., None], torch.nan) for layer in layers]
     for masks in (mask, mask.long(), [mask] * 4):
-        metric = IsoScoreStar(DIM, estimator="unbiased")
+        metric = IsoScoreStar(DIM, estimator="unbiased", groups=None)
         metric.update((hidden[0], None, *hidden[1:]), masks)
         assert float(metric.compute()) == pytest.approx(iso.isoscore_unbiased(kept), abs=1e-11)
     metric = IsoScoreStar(DIM)
     metric.update(hidden[0], attention_mask=mask)
     assert float(metric.compute()) == pytest.approx(reference.isoscore_star(layers[0][mask].numpy()), abs=1e-12)
+
+
+def halves(states: np.ndarray, mask: np.ndarray) -> float:
+    return reference.isoscore_halves(*(states[half::2][mask[half::2]] for half in (0, 1)))
+
+
+TOKENS = np.random.default_rng(6).normal(size=(23, 1, DIM)) * 2 + POINTS[:69].reshape(23, 3, DIM)
+KEPT = np.random.default_rng(7).random((23, 3)) > 0.3
+
+
+@pytest.mark.parametrize("size", [1, 5, 23])
+def test_token_states_are_halves_of_their_sequences(size: int) -> None:
+    metric, stepped = (IsoScoreStar(DIM, estimator="unbiased") for _ in range(2))
+    for batch, keep in zip(torch.tensor(TOKENS).split(size), torch.tensor(KEPT).split(size), strict=True):
+        metric.update(batch, keep)
+        stepped(batch, keep)  # merges the batch's own state
+    for same in (metric, stepped, pickle.loads(pickle.dumps(metric))):
+        assert float(same.compute()) == pytest.approx(halves(TOKENS, KEPT), abs=1e-11)
+
+
+def test_a_saved_state_counts_on() -> None:
+    first, loaded = (IsoScoreStar(DIM, estimator="unbiased") for _ in range(2))
+    first.persistent(True)
+    loaded.persistent(True)
+    first.update(torch.tensor(TOKENS[:5]), torch.tensor(KEPT[:5]))
+    state = first.state_dict()
+    loaded.load_state_dict(state)
+    assert torch.equal(loaded.moments, first.moments)
+    loaded.update(torch.tensor(TOKENS[5:]), torch.tensor(KEPT[5:]))
+    assert float(loaded.compute()) == pytest.approx(halves(TOKENS, KEPT), abs=1e-11)
+    rest = IsoScoreStar(DIM, estimator="unbiased")
+    rest.update(torch.tensor(TOKENS[5:]), torch.tensor(KEPT[5:]))
+    first.merge_state(rest)  # torchmetrics puts the other's state before its own
+    expected = halves(np.roll(TOKENS, -5, axis=0), np.roll(KEPT, -5, axis=0))
+    assert float(first.compute()) == pytest.approx(expected, abs=1e-11)
+
+
+def test_groups_of_the_metric_and_of_a_batch() -> None:
+    swapped = IsoScoreStar(DIM, estimator="unbiased", groups=1)
+    swapped.update(torch.tensor(TOKENS.swapaxes(0, 1)), torch.tensor(KEPT.T))
+    labelled = IsoScoreStar(DIM, estimator="unbiased")
+    labelled.update(torch.tensor(TOKENS[KEPT]), groups=np.repeat(np.arange(23), 3).reshape(23, 3)[KEPT])
+    for metric in (swapped, labelled):
+        assert float(metric.compute()) == pytest.approx(halves(TOKENS, KEPT), abs=1e-11)
+    labelled.update(torch.tensor(POINTS))
+    assert torch.isnan(labelled.compute())  # some points with groups, others without
+    independent = IsoScoreStar(DIM, estimator="unbiased", groups=None)
+    assert len(independent.moments) < 0.6 * len(labelled.moments)
+    with pytest.raises(iso.InvalidValueError, match='Make it with groups="auto"'):
+        independent.update(torch.tensor(TOKENS), groups=0)
+    with pytest.raises(iso.InvalidValueError, match='expected "auto", an axis, or None'):
+        IsoScoreStar(DIM, estimator="unbiased", groups=np.arange(23))
+    with pytest.raises(iso.InvalidValueError, match="estimator: expected one of"):
+        IsoScoreStar(DIM, estimator="anchored")
 
 
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])

@@ -9,14 +9,21 @@ import numpy as np
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums
+from isoscore_star.backends.keras.backend import BACKEND
+from isoscore_star.backends.keras.moments import OPERATIONS, Compensated, batch_sums, plain
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import target_of
 from isoscore_star.core.array_likes import as_numpy
+from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.core.merging import Sums, invariants_of_sums, merge
+from isoscore_star.core.groups import Groups, groups_of, halves_of
+from isoscore_star.core.merging import Sums, invariants_of_sums, merge, pair_of_sums, swapped
+from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import Target, with_target
-from isoscore_star.core.score import measured_unbiased_score, shrunk_score
+from isoscore_star.core.score import measured_halves_score, measured_unbiased_score, shrunk_score
+
+_FIRST, _SECOND = "", "second_"
+"""What the names of the state of each half begin with."""
 
 
 @keras.saving.register_keras_serializable(package="isoscore_star")
@@ -35,7 +42,10 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
     shrinkage_cov : array of shape (d, d), optional
         Σ_S, a constant.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither, and d + 1 more numbers.
+        ``"unbiased"`` needs neither, and removes the bias of small samples; see `isoscore_star.isoscore_unbiased`.
+    groups : "auto", int or None, default "auto"
+        Which points of every batch were sampled together, for the unbiased estimator; see
+        `isoscore_star.isoscore_unbiased`. None, for independent points, halves the state.
     name, dtype : str, optional
         As for every metric. State is float32, or float64 with a float64 `dtype`.
 
@@ -46,7 +56,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     Notes
     -----
-    The result is 0 for fewer than two points (four for the unbiased estimator) or without variance. Replicas of a
+    The result is 0 for fewer than two points (four, or four groups, for the unbiased estimator) or without variance,
+    and NaN if some updates had groups and others not. Groups are numbered on from update to update. Replicas of a
     ``tf.distribute`` strategy are refused, since Keras would add up their states.
 
     Examples
@@ -68,19 +79,21 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         estimator: str = "shrinkage",
         name: str = "isoscore_star",
         dtype: Any = None,
+        groups: Any = "auto",
     ) -> None:
         wide = keras.dtype_policies.get(dtype or keras.config.floatx()).compute_dtype == "float64"
         if wide:
             _require_float64()
         super().__init__(name=name, dtype="float64" if wide else "float32")
-        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+        self.estimator = parameters.choice("estimator", estimator, parameters.MEASURING_ESTIMATORS)
+        self.groups = parameters.usual_groups(groups)
         self.zeta = parameters.zeta(zeta, shrinkage_cov) if estimator == "shrinkage" else 0.0
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, dim)
         self.dim: int | None = None
         if dim is not None:
             self._build(parameters.dimensions(dim, "dim"))
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, groups: Any = "auto") -> None:
         """Take in a batch of points.
 
         Parameters
@@ -91,6 +104,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             Points as rows.
         sample_weight : tensor, optional
             A mask: points whose weight is zero do not count. Of shape ``y_pred.shape[:-1]``, or fewer of its axes.
+        groups : "auto", int, array of labels, or None, default "auto"
+            Which points of this batch were sampled together; by default those of the metric.
         """
         _refuse_replicas()
         mask = _compat.mask_of(y_pred)
@@ -102,11 +117,16 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         if self.dim is None:
             self._build(parameters.dimensions(y_pred.shape[-1], "y_pred"))
         keep = _keep(y_pred, mask, sample_weight, self.dtype)
-        if 0 in y_pred.shape:
+        groups = parameters.groups_of_batch(groups, self.groups) if self.estimator == "unbiased" else None
+        cloud = checks.points(y_pred, keep, BACKEND)
+        found = groups_of(cloud, groups)
+        if found is not None:
+            self._take_halves(cloud, found)
             return
-        sums = self._sums()
-        merge(sums, batch_sums([y_pred], [keep], self.dtype, fourth_order=sums.third is not None), OPERATIONS)
-        self._assign(sums)
+        batch = self._batch(cloud)
+        self._take(_FIRST, batch)
+        if self._in_halves:
+            self._independent.assign(self._independent + batch.count)
 
     def result(self) -> Any:
         """Compute the score of all points so far.
@@ -118,16 +138,14 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         """
         if self.dim is None:
             return ops.zeros((), self.dtype)
-        sums = self._sums()
-        scatter = sums.scatter.total
-        parts = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
-        invariants, scale = invariants_of_sums(*parts, self.dim, ops.where)
+        sums = self._sums(_FIRST)
         if self.estimator == "unbiased":
-            return measured_unbiased_score(invariants, self.dim, ops.where)
+            return self._unbiased_score(sums, self.dim)
+        invariants, scale = self._invariants(sums)
         if self.shrinkage_cov is not None:
             target = target_of(self.shrinkage_cov, 2.0**40)
             target = Target(*(ops.convert_to_tensor(part, self.dtype) for part in target))
-            cross = ops.sum(scatter * target.matrix) / scale / target.divisor
+            cross = ops.sum(sums.scatter.total * target.matrix) / scale / target.divisor
             invariants = with_target(invariants, target, cross)
         return shrunk_score(invariants, self.zeta, self.dim, ops.where)
 
@@ -139,6 +157,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
             "zeta": self.zeta,
             "shrinkage_cov": None if self.shrinkage_cov is None else self.shrinkage_cov.tolist(),
             "estimator": self.estimator,
+            "groups": self.groups,
         }
 
     @classmethod
@@ -155,21 +174,74 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         shapes |= {"scatter": (dim, dim), "scatter_rest": (dim, dim)}
         if self.estimator == "unbiased":
             shapes |= {"third": (dim,), "fourth": ()}
-        self._states = {
-            name: self.add_variable(shape=shape, initializer="zeros", dtype=self.dtype, name=name)
+        self._states = {half: self._add_state(half, shapes) for half in self._prefixes}
+        if self._in_halves:
+            self._groups, self._independent = self._add_state("", {"groups": (), "independent": ()}).values()
+
+    def _add_state(self, prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        return {
+            name: self.add_variable(shape=shape, initializer="zeros", dtype=self.dtype, name=prefix + name)
             for name, shape in shapes.items()
         }
 
-    def _sums(self) -> Sums:
+    @property
+    def _in_halves(self) -> bool:
+        return self.estimator == "unbiased" and self.groups is not None
+
+    @property
+    def _prefixes(self) -> tuple[str, ...]:
+        return (_FIRST, _SECOND) if self._in_halves else (_FIRST,)
+
+    def _batch(self, cloud: Points) -> Sums:
+        return batch_sums(cloud.clouds, cloud.masks, self.dtype, fourth_order=self.estimator == "unbiased")
+
+    def _take(self, half: str, batch: Sums) -> None:
+        sums = self._sums(half)
+        merge(sums, batch, OPERATIONS)
+        self._assign(half, sums)
+
+    def _take_halves(self, cloud: Points, groups: Groups) -> None:
+        so_far, count = ops.cast(self._groups, self.dtype), groups.count
+        halves = halves_of(cloud, groups)
+        batches = swapped(self._batch(halves.first), self._batch(halves.second), so_far % 2 != 0, ops.where)
+        for half, batch in zip(self._prefixes, batches, strict=True):
+            self._take(half, batch)
+        if count is None:  # labels without values yet are the numbers
+            count = ops.max(ops.concatenate(groups.numbers)) + 1
+        self._groups.assign(so_far + ops.cast(count, self.dtype))
+
+    def _unbiased_score(self, first: Sums, dim: int) -> Any:
+        if not self._in_halves:
+            return measured_unbiased_score(self._invariants(first)[0], dim, ops.where)
+        second, groups = self._sums(_SECOND), ops.cast(self._groups, self.dtype)
+        inner = ops.sum(first.scatter.total * second.scatter.total)
+        pair = pair_of_sums(first, second, inner, dim, OPERATIONS, self._precision)
+        halves = measured_halves_score(pair, dim, ops.where, groups=groups)
+        halves = ops.where(ops.cast(self._independent, self.dtype) > 0, float("nan"), halves)
+        merge(first, plain(second), OPERATIONS)
+        independent = measured_unbiased_score(self._invariants(first)[0], dim, ops.where)
+        return ops.where(groups > 0, halves, independent)
+
+    def _invariants(self, sums: Sums) -> tuple[Invariants, Any]:
+        scatter = sums.scatter.total
+        parts = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
+        invariants, scale = invariants_of_sums(*parts, self.dim, ops.where)
+        return invariants._replace(precision=self._precision), scale
+
+    @property
+    def _precision(self) -> float:
+        return float(np.finfo(self.dtype).eps)
+
+    def _sums(self, half: str) -> Sums:
         # Not .value, which on TensorFlow is a variable, and lacks methods that `keras.ops` call.
-        state = {name: ops.cast(variable, variable.dtype) for name, variable in self._states.items()}
+        state = {name: ops.cast(variable, variable.dtype) for name, variable in self._states[half].items()}
         offset = Compensated(state.pop("mean"), state.pop("mean_rest"))
         return Sums(offset=offset, scatter=Compensated(state.pop("scatter"), state.pop("scatter_rest")), **state)
 
-    def _assign(self, sums: Sums) -> None:
+    def _assign(self, half: str, sums: Sums) -> None:
         state = vars(sums) | {"mean": sums.offset.total, "mean_rest": sums.offset.rest}
         state |= {"scatter": sums.scatter.total, "scatter_rest": sums.scatter.rest}
-        for name, variable in self._states.items():
+        for name, variable in self._states[half].items():
             variable.assign(state[name])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -92,7 +93,7 @@ class IStarCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.moments = {name: Moments() for name in observed}
         with _preserved_mode(model), contextlib.ExitStack() as stack:
             for name, layer in observed.items():
-                layer.observer = self.moments[name].update
+                layer.observer = partial(self.moments[name].update, groups=None)  # for Σ_S, without halves
                 stack.callback(setattr, layer, "observer", None)
             _Probe(model).predict(self.data, batch_size=self.batch_size, steps=self.steps, verbose=0)
         for name, layer in observed.items():

@@ -50,7 +50,7 @@ class IsoScoreStarEvaluator(BaseEvaluator):
         self.sentences = list(sentences)
         self.shrinkage_cov = shrinkage_cov
         self.zeta = arguments.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = arguments.choice("estimator", estimator, arguments.ESTIMATORS)
+        self.estimator = arguments.choice("estimator", estimator, arguments.MEASURING_ESTIMATORS)
         self.batch_size = batch_size
         self.name = name
         self.show_progress_bar = show_progress_bar

@@ -100,6 +100,129 @@ def test_half_precision_is_summed_in_float32(rng: np.random.Generator) -> None:
         assert number(metric.result()) == pytest.approx(reference.isoscore_star(rounded), abs=1e-5)
 
 
+SIZES = (3, 1, 4, 5, 2)
+
+
+def tokens(rng: np.random.Generator, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Give 15 sequences, each unlike the others, and a mask by which one of them has no token."""
+    states = rng.normal(size=(15, 1, dim)) * 2 + rng.normal(size=(15, 9, dim)) * np.linspace(0.3, 2, dim)
+    mask = rng.random((15, 9)) > 0.4
+    mask[4] = False
+    return states, mask
+
+
+def halves(states: np.ndarray, mask: np.ndarray) -> float:
+    return reference.isoscore_halves(*(states[half::2][mask[half::2]] for half in (0, 1)))
+
+
+def batches(states: np.ndarray, mask: np.ndarray) -> Any:
+    cuts = np.cumsum(SIZES)[:-1]
+    return zip(np.split(states, cuts), np.split(mask, cuts), strict=True)
+
+
+@pytest.mark.parametrize(("dtype", "mean", "tolerance"), [("float64", 10, 1e-12), ("float32", 300, 1e-4)])
+def test_token_states_are_halves_of_their_sequences(
+    rng: np.random.Generator, dtype: str, mean: float, tolerance: float
+) -> None:
+    states, mask = tokens(rng)
+    states = (states + mean).astype(dtype)
+    metric = IsoScoreStar(estimator="unbiased", dtype=dtype)
+    for batch, keep in batches(np.where(mask[..., None], states, np.nan), mask):
+        metric.update_state(None, batch, keep)
+    assert number(metric.result()) == pytest.approx(halves(states.astype(np.float64), mask), abs=tolerance)
+    metric.reset_state()
+    metric.update_state(None, states[:8])
+    expected = halves(states[:8].astype(np.float64), np.ones((8, 9), bool))
+    assert number(metric.result()) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_token_states_in_compile(rng: np.random.Generator, jit: bool) -> None:
+    states, _ = tokens(rng)
+    model = keras.Sequential([keras.Input((9, 6)), keras.layers.Dense(4, use_bias=False)])
+    compiled = {"jit_compile": True} if jit and FRAMEWORK != "torch" else {"run_eagerly": jit}
+    metric = IsoScoreStar(estimator="unbiased", name="unbiased")
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=[metric], **compiled)
+    # Batches of 7, 7 and 1: odd, and at last an empty half.
+    found = model.fit(states, np.zeros((15, 9, 4)), batch_size=7, shuffle=False, epochs=2, verbose=0).history
+    outputs = states.astype(np.float32) @ BACKEND.to_numpy(model.layers[0].kernel)
+    expected = halves(outputs.astype(np.float64), np.ones((15, 9), bool))
+    assert found["unbiased"] == pytest.approx([expected] * 2, abs=1e-5)
+
+
+def test_groups_of_the_metric_and_of_a_batch(rng: np.random.Generator) -> None:
+    states, mask = tokens(rng)
+    swapped = IsoScoreStar(estimator="unbiased", groups=1, dtype="float64")
+    swapped.update_state(None, states.swapaxes(0, 1), mask.T)
+    labelled = IsoScoreStar.from_config({**swapped.get_config(), "groups": "auto"})
+    for start, (batch, keep) in zip(np.cumsum((0, *SIZES)), batches(states, mask), strict=False):
+        labels = np.broadcast_to(start + np.arange(len(batch))[:, None], keep.shape)
+        labelled.update_state(None, batch.reshape(-1, 6), keep.reshape(-1), labels.reshape(-1))
+    for metric in (swapped, labelled):
+        assert number(metric.result()) == pytest.approx(halves(states, mask), abs=1e-12)
+    assert swapped.get_config()["groups"] == 1
+    labelled.update_state(None, states[0])
+    assert np.isnan(number(labelled.result()))  # some points with groups, others without
+    independent = IsoScoreStar(estimator="unbiased", groups=None, dtype="float64")
+    independent.update_state(None, states)
+    expected = iso.isoscore_unbiased(states.reshape(-1, 6))
+    assert number(independent.result()) == pytest.approx(expected, abs=1e-12)
+    assert len(independent.variables) < len(swapped.variables) / 2
+    with pytest.raises(iso.InvalidValueError, match='Make it with groups="auto"'):
+        independent.update_state(None, states, groups=0)
+    with pytest.raises(iso.InvalidValueError, match=r"list\(X\), or groups=1"):
+        IsoScoreStar(estimator="unbiased").update_state(None, np.zeros((2, 3, 4, 5)))
+
+
+@pytest.mark.skipif(FRAMEWORK != "tensorflow", reason="unknown sizes while tracing")
+def test_traced_labels_and_sizes(rng: np.random.Generator) -> None:
+    import tensorflow as tf
+
+    states, _ = tokens(rng)
+    labels = np.repeat(np.arange(15), 9)
+    metric = IsoScoreStar(6, estimator="unbiased", dtype="float64")
+    shapes = [tf.TensorSpec((None, 6), tf.float64), tf.TensorSpec((None,), tf.int64)]
+    update = tf.function(lambda x, groups: metric.update_state(None, x, groups=groups), input_signature=shapes)
+    order, points = rng.permutation(135), states.reshape(-1, 6)
+    update(points[order], labels[order])
+    assert number(metric.result()) == pytest.approx(halves(states, np.ones((15, 9), bool)), abs=1e-12)
+    update(points[:9], labels[:9])  # number 15, of the second half
+    expected = reference.isoscore_halves(
+        states[0::2].reshape(-1, 6), np.concatenate([states[1::2].reshape(-1, 6), points[:9]])
+    )
+    assert number(metric.result()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_saved_weights_count_on(rng: np.random.Generator, tmp_path: Path) -> None:
+    states, mask = tokens(rng)
+    first, second = (IsoScoreStar(6, estimator="unbiased", dtype="float64") for _ in range(2))
+    first.update_state(None, states[:5], mask[:5])
+    for own, other in zip(second.variables, first.variables, strict=True):
+        own.assign(other)
+    assert number(second.result()) == number(first.result())
+    second.update_state(None, states[5:], mask[5:])
+    assert number(second.result()) == pytest.approx(halves(states, mask), abs=1e-12)
+
+
+def test_halves_without_a_score(rng: np.random.Generator) -> None:
+    def score(states: np.ndarray) -> float:
+        metric = IsoScoreStar(6, estimator="unbiased", dtype="float64")
+        metric.update_state(None, states)
+        return number(metric.result())
+
+    states, _ = tokens(rng)
+    for few in (states[:0], states[:3], states[:, :0]):
+        assert score(few) == 0
+    for half in (0, 1):
+        flat = states.copy()
+        flat[half::2] = 3.0
+        assert score(flat) == 0
+    apart = states.copy()
+    apart[0::2, :, :3] = 0.0
+    apart[1::2, :, 3:] = 0.0
+    assert np.isnan(score(apart))
+
+
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_degenerate_data_score_0_and_spoil_nothing(rng: np.random.Generator, estimator: str) -> None:
     points = rng.normal(size=(30, 4))

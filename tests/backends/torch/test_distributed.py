@@ -25,6 +25,7 @@ from support_ranks import (  # noqa: E402
     COV,
     DIM,
     EXTREMES,
+    HALVES,
     MASK,
     POINTS,
     SHARDED,
@@ -232,6 +233,17 @@ def test_streaming_moments_of_all_ranks(found: list[dict[str, np.ndarray]]) -> N
             centred = POINTS - POINTS.mean(0)
             q = got.invariants().q * got.invariants().unit ** 4
             assert float(q) == pytest.approx(float(((centred**2).sum(1) ** 2).sum() / 31), rel=1e-12)
+
+
+@pytest.mark.parametrize("cut", HALVES)
+def test_streaming_halves_of_all_ranks(found: list[dict[str, np.ndarray]], cut: int) -> None:
+    """Numbers count on from the first rank's sequences to the second's."""
+    expected = reference.isoscore_halves(*(TOKENS[half::2][MASK[half::2]] for half in (0, 1)))
+    for rank in found:
+        assert float(rank[f"halves {cut}"]) == pytest.approx(expected, abs=1e-12)
+        assert rank[f"halves {cut}, groups"] == 32
+        if "metric unbiased 20" in rank:  # torchmetrics is installed
+            assert float(rank[f"metric halves {cut}"]) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("cut", [20, 0])
