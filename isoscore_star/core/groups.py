@@ -45,8 +45,11 @@ class Halves(NamedTuple):
     count: Any
 
 
-def groups_of(cloud: Points, groups: Any) -> Groups | None:
-    """Check `groups` and find the groups of a cloud; None means that its points are independent."""
+def groups_of(cloud: Points, groups: Any, *, numbered: bool = False) -> Groups | None:
+    """Check `groups` and find the groups of a cloud; None means that its points are independent.
+
+    Labels that are `numbered` are the groups' numbers; others are numbered in their order.
+    """
     if groups is None:
         return None
     if isinstance(groups, str):
@@ -56,7 +59,7 @@ def groups_of(cloud: Points, groups: Any) -> Groups | None:
         raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
     if isinstance(groups, Integral):
         return _along(int(groups), cloud)
-    return _labelled(groups, cloud)
+    return _labelled(groups, cloud, numbered)
 
 
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
@@ -117,7 +120,7 @@ def _along(axis: int, cloud: Points) -> Groups:
     return Groups(sizes[0], axis=axis)
 
 
-def _labelled(groups: Any, cloud: Points) -> Groups:
+def _labelled(groups: Any, cloud: Points, numbered: bool) -> Groups:
     """Find groups by labels, numbered on the host; those without values while tracing are the numbers."""
     arrays = cloud.arrays
     given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
@@ -136,9 +139,24 @@ def _labelled(groups: Any, cloud: Points) -> Groups:
         raise InvalidTypeError(
             "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
         )
+    if numbered:
+        return _numbered(flat)
     distinct, numbers = np.unique(np.concatenate(flat), return_inverse=True)
     parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in flat])[:-1])
     return Groups(len(distinct), numbers=list(parts))
+
+
+def _numbered(flat: list[NDArray[Any]]) -> Groups:
+    numbers = np.concatenate(flat)
+    least = numbers.min() if len(numbers) else 0
+    if numbers.dtype.kind not in "iu" or least < 0:
+        raise InvalidTypeError(
+            "groups",
+            f"with first_group, labels are the groups' numbers from 0 on; got dtype {numbers.dtype}"
+            + (f" and {least}" if numbers.dtype.kind in "iu" else ""),
+        )
+    parts: list[Array] = [part.astype(np.int64) for part in flat]
+    return Groups(int(numbers.max()) + 1 if len(numbers) else 0, numbers=parts)
 
 
 def _traced_numbers(given: list[Any], cloud: Points) -> list[Array] | None:
