@@ -12,8 +12,11 @@ as much in 2 % of samples of 50, and in less than 1 % of 200 and more; one point
 holds more."""
 
 RESEMBLANCE = 0.08
-"""Correlation of neighbouring rows from which on they are taken for tokens. Word vectors in the order of frequency have .05 (GloVe) and .03 (word2vec), MiniLM's token states .09, .15, .19, .19, .14 and .26 in its layers 1 to 6 (its
-embeddings .05), those of a small Llama .24 and more."""
+"""Correlation of neighbouring rows from which on they are taken for tokens.
+
+Word vectors in the order of frequency have .05 (GloVe) and .03 (word2vec), MiniLM's token states .09, .15, .19, .19,
+.14 and .26 in layers 1 to 6 (its embeddings .05).
+"""
 
 CHANCE = 4.0
 """Standard deviations above which a correlation is none by chance."""

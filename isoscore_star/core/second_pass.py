@@ -63,13 +63,13 @@ def _pass(
         if numbers is None or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(met)):
             raise _other_groups(moments)
         met[numbers] = True
-        counts = [count + np.count_nonzero(numbers % 2 == half) for half, count in enumerate(counts)]
+        counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(counts)]
         longest.take(rows)
         if jackknife is not None:
             jackknife.take(rows, numbers)
     if counts != [moments.half(half).count for half in (0, 1)]:
         raise _other_groups(moments)
-    found = Found(group_count=np.count_nonzero(met), longest=longest.points(), has_points=True)
+    found = Found(group_count=int(met.sum()), longest=longest.points(), has_points=True)
     error = None if jackknife is None else jackknife.error()
     if error is None or unbiased is None:
         return found

@@ -149,7 +149,7 @@ class _LeftOut:
 
     @property
     def group_count(self) -> int:
-        return np.count_nonzero(self._sizes)
+        return int((self._sizes > 0).sum())
 
     def take(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
         spread, slots = self._spread, len(self._sizes)
