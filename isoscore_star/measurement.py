@@ -78,9 +78,10 @@ class Measurement:
     independent_score : float or None
         The unbiased score as if the points of the groups were independent, which it then is not.
     design_effect : float or None
-        How many times larger the variance of log PR is than if the points of the groups were independent.
+        How many times larger the variance of log PR is than if the points of the groups were independent; below 1 for
+        groups that are alike, such as sentences which all have one [CLS] and one [SEP].
     longest_points : LongestPoints or None
-        What the few points farthest from the mean hold of the variance; None without all points.
+        What the few points farthest from the mean hold of the variance; None without all points, or with fewer than 20.
 
     Examples
     --------

@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 
 _MOST = 10
 _SHARE = 100
-"""One of a hundred points is looked at, and at most ten."""
+_LEAST = 20
+"""One of a hundred points is looked at, and at most ten; of fewer than twenty none, since one of them is not few."""
 
 _LARGEST_ROUNDING = 1e-3
 
@@ -76,8 +77,10 @@ class Longest:
             order = np.argsort(lengths)[-self._most :]
             self._rows, self._lengths = np.concatenate([self._rows, centred[kept]])[order], lengths[order]
 
-    def points(self) -> LongestPoints:
-        """Return what they hold."""
+    def points(self) -> LongestPoints | None:
+        """Return what they hold; None of fewer than twenty points."""
+        if self._spread.count < _LEAST:
+            return None
         spread, total = self._spread, self._spread.total
         left, squares = _without(spread, self._rows / math.sqrt(total))
         squares_share = max(0.0, 1 - squares * (total / math.sqrt(spread.squares)) ** 2)

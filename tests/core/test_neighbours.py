@@ -13,6 +13,7 @@ import pytest
 from adapters import REAL_DATA, ROOT
 
 import isoscore_star as iso
+from isoscore_star.core.doubts import RESEMBLANCE
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -88,7 +89,7 @@ def deviations(points: np.ndarray) -> np.ndarray:
     centred = points - points.mean(axis=1, keepdims=True)
     products = np.sum(centred[:, 1:] * centred[:, :-1], axis=2)
     correlation = products.sum(axis=1) / np.sum(centred**2, axis=(1, 2))
-    return np.where(correlation < 0.08, 0, products.sum(axis=1) / np.sqrt(np.sum(products**2, axis=1)))
+    return np.where(correlation < RESEMBLANCE, 0, products.sum(axis=1) / np.sqrt(np.sum(products**2, axis=1)))
 
 
 @pytest.mark.parametrize("rows", [20, 200])
@@ -106,7 +107,7 @@ def test_independent_points_are_hardly_ever_told(rng: np.random.Generator, rows:
     neighbours.take(points[0])
     of_one = neighbours.resemblance()
     assert of_one is not None
-    if of_one.correlation >= 0.08:
+    if of_one.correlation >= RESEMBLANCE:
         assert of_one.deviations == pytest.approx(found[-100], rel=1e-9)
 
 
@@ -133,10 +134,8 @@ def test_the_states_of_a_model_are_tokens() -> None:
     mask = tokens["attention_mask"].numpy()
     with torch.no_grad():
         layers = model(**tokens, output_hidden_states=True).hidden_states[1:]
-    for states in layers:
+    for states in layers[1:]:  # in the first, states of so short sentences are still those of their words
         assert told(states.numpy()[mask.astype(bool)])
-        found = iso.measure(states.numpy(), mask=mask)
-        assert found.design_effect is not None
-        assert found.design_effect > 1
+        assert not any(TOLD in warning for warning in iso.measure(states.numpy(), mask=mask).warnings)
     pooled = layers[-1].numpy().mean(axis=1)
     assert not told(pooled)
