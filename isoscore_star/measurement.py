@@ -93,7 +93,7 @@ class Measurement:
     >>> abs(measurement.effective_dimensions - iso.participation_ratio(measurement.unbiased_score, d=10)) < 1e-12
     True
     >>> sorted(measurement.to_dict())[:3]
-    ['count', 'dim', 'effective_dimensions']
+    ['count', 'design_effect', 'dim']
     """
 
     score: float

@@ -16,8 +16,11 @@ COVERED_FRACTION = 0.25
 samples of independent points, heavy tails included."""
 
 LEAST_GROUPS = 64
-"""From this many groups on the interval covers the true score in 93 % of samples or more: with equal spectra between
-and within groups and with steep ones between, of normal points and of heavy tails. With 32 groups it is 88 % at worst.
+"""From this many groups on the interval covers the true score in 93 % of samples or more.
+
+So with equal spectra between and within groups and with steep ones between, of normal points and of heavy tails; worst
+are those with a between-part of 1/k, flat within, t of 5 degrees of freedom: 93.4 % of 800 with 64 groups, 90.4 and
+91.6 % with 32 and 16. Isotropic points, whose log PR has no error of first order, are covered in 99 %.
 
 The number of groups alone decides, since samples whose score is too high have a standard error that is too small: a
 rule by the standard error is silent in just those."""

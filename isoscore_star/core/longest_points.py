@@ -48,7 +48,7 @@ class LongestPoints(NamedTuple):
     >>> points[7] *= 100
     >>> longest = iso.measure(points).longest_points
     >>> round(longest.trace_share, 2), round(longest.square_share, 2), round(longest.score_without, 2)
-    (0.91, 1.0, 0.95)
+    (0.89, 1.0, 0.95)
     """
 
     count: int

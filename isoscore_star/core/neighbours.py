@@ -35,7 +35,7 @@ class Neighbours:
     Examples
     --------
     >>> import numpy as np
-    >>> from isoscore_star import Neighbours
+    >>> import isoscore_star as iso
     >>> sentences = np.random.default_rng(0).normal(size=(50, 1, 8))
     >>> tokens = sentences + np.random.default_rng(1).normal(size=(50, 20, 8))
     >>> neighbours = iso.Neighbours()
