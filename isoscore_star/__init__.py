@@ -13,7 +13,9 @@ from isoscore_star.core.errors import (
     IsoScoreError,
     MissingDependencyError,
 )
+from isoscore_star.core.longest_points import LongestPoints
 from isoscore_star.core.moments import Moments
+from isoscore_star.core.neighbours import Neighbours
 from isoscore_star.core.protocol import Backend, Invariants, Pair
 from isoscore_star.core.registry import available_backends, backend_of, get_backend
 from isoscore_star.distributions import (
@@ -34,9 +36,11 @@ __all__ = [
     "Invariants",
     "IsoScoreError",
     "LambdaSchedule",
+    "LongestPoints",
     "Measurement",
     "MissingDependencyError",
     "Moments",
+    "Neighbours",
     "OutlierDimension",
     "Pair",
     "__version__",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,29 +10,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core import checks, formulas
+from isoscore_star.core import checks, doubts, formulas, interval
 from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, numbers_of
+from isoscore_star.core.longest_points import LongestPoints
 from isoscore_star.core.moments import Moments
+from isoscore_star.core.neighbours import Neighbours, Resemblance
+from isoscore_star.core.second_pass import Blocks, second_pass
 from isoscore_star.core.spread import Spread, mean_of
-from isoscore_star.core.standard_error import grouped_jackknife, jackknife
-
-COVERED_FRACTION = 0.25
-"""From this many points, as a fraction of the dimensions, ±1.96 standard errors cover the true score in 93 to 97 % of
-samples of independent points, heavy tails included (``paper_checks``, claim 5)."""
-
-LEAST_GROUPS = 8
-LARGEST_ERROR = 0.1
-"""Up to this standard error of log PR, the interval of two halves covers the true score in 93 to 97 % of samples of
-groups whose points differ less than groups do, with equal variances or steep ones, heavy tails included
-(``paper_checks``, claim 5)."""
-
 
 INDEPENDENT = "independent points"
-
-_NORMAL = 1.96
-"""95 % of a normal distribution lie within so many standard deviations."""
 
 
 class OutlierDimension(NamedTuple):
@@ -91,7 +78,10 @@ class Measurement:
     independent_score : float or None
         The unbiased score as if the points of the groups were independent, which it then is not.
     design_effect : float or None
-        How many times larger the variance of log PR is than if the points of the groups were independent.
+        How many times larger the variance of log PR is than if the points of the groups were independent; below 1 for
+        groups that are alike, such as sentences which all have one [CLS] and one [SEP].
+    longest_points : LongestPoints or None
+        What the few points farthest from the mean hold of the variance; None without all points, or with fewer than 20.
 
     Examples
     --------
@@ -103,7 +93,7 @@ class Measurement:
     >>> abs(measurement.effective_dimensions - iso.participation_ratio(measurement.unbiased_score, d=10)) < 1e-12
     True
     >>> sorted(measurement.to_dict())[:3]
-    ['count', 'dim', 'effective_dimensions']
+    ['count', 'design_effect', 'dim']
     """
 
     score: float
@@ -117,7 +107,10 @@ class Measurement:
     group_count: int | None = field(default=None, repr=False)
     independent_score: float | None = field(default=None, repr=False)
     design_effect: float | None = field(default=None, repr=False)
-    _has_rows: bool = field(default=True, repr=False)
+    longest_points: LongestPoints | None = field(default=None, repr=False)
+    _freedom: float | None = field(default=None, repr=False)
+    _has_points: bool = field(default=True, repr=False)
+    _resemblance: Resemblance | None = field(default=None, repr=False)
 
     # A dimension is an outlier if its variance is at least this many times the average one (Rudman, Chen & Eickhoff,
     # *Outlier Dimensions Encode Task-Specific Knowledge*, EMNLP 2023).
@@ -127,10 +120,12 @@ class Measurement:
     def from_moments(
         cls,
         moments: Moments,
-        rows: NDArray[Any] | None = None,
+        rows: NDArray[Any] | Blocks | None = None,
         groups: NDArray[Any] | None = None,
         shrinkage_cov: Any = None,
         zeta: float = 0.0,
+        *,
+        neighbours: Neighbours | None = None,
     ) -> Measurement:
         """Measure points by their moments.
 
@@ -138,14 +133,17 @@ class Measurement:
         ----------
         moments : Moments
             Of all points.
-        rows : ndarray of shape (s, d), optional
+        rows : ndarray of shape (s, d) or callable, optional
             All points or, if they are independent, a uniform random sample of them, in any order, for the standard
-            error.
+            error. Of points too many for memory, a function that returns all of them once more, in pairs of an array
+            and the numbers of its rows' groups (None if the points are independent).
         groups : ndarray of shape (s,), optional
             The number of each row's group in the moments, if `rows` are all points: numbers count on from update to
             update, and labels are numbered in their order.
         shrinkage_cov, zeta :
             See `measure`.
+        neighbours : isoscore_star.Neighbours, optional
+            Sums over neighbouring rows, which show whether independent points are tokens of sequences.
 
         Returns
         -------
@@ -170,35 +168,27 @@ class Measurement:
         if not isinstance(moments, Moments):
             raise InvalidTypeError("moments", f"expected Moments; got {type(moments).__name__}. measure takes points")
         score = moments.isoscore_star(shrinkage_cov, zeta)
-        spread = moments.spread()
+        spread, has_groups = moments.spread(), moments.group_count is not None
         dim = len(spread.anchor)
-        if rows is not None:
-            rows, groups = _sample(rows, groups, moments, dim)
-        elif groups is not None:
-            raise InvalidValueError("groups", "expected none without rows, to which they belong. Give both")
-        independent = unbiased = _defined(moments.isoscore_unbiased, groups=None)
-        if moments.group_count is not None:
-            unbiased = _defined(moments.isoscore_unbiased)
-        error, effect = None, None
-        if unbiased is not None and rows is not None:
-            if moments.group_count is None:
-                error = jackknife(moments, rows)
-            elif groups is not None and (found := grouped_jackknife(moments, rows, groups)):
-                error = found.grouped * formulas.participation_ratio(unbiased, dim) / (dim - 1)
-                effect = (found.grouped / found.independent) ** 2
+        independent = _defined(moments.isoscore_unbiased, groups=None)
+        unbiased = _defined(moments.isoscore_unbiased) if has_groups else independent
+        found = second_pass(moments, rows, groups, unbiased)
         return cls(
             score=score,
             unbiased_score=unbiased,
-            standard_error=error,
+            standard_error=found.error,
             effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, dim),
             count=moments.count,
             dim=dim,
             _spread=spread.copy(),
-            groups=INDEPENDENT if moments.group_count is None else "updates",
-            group_count=moments.group_count,
-            independent_score=None if moments.group_count is None else independent,
-            design_effect=effect,
-            _has_rows=rows is not None and (moments.group_count is None or groups is not None),
+            groups="updates" if has_groups else INDEPENDENT,
+            group_count=found.group_count,
+            independent_score=independent if has_groups else None,
+            design_effect=found.design_effect,
+            longest_points=found.longest,
+            _freedom=found.freedom,
+            _has_points=found.has_points,
+            _resemblance=None if has_groups or neighbours is None else neighbours.resemblance(),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -221,27 +211,12 @@ class Measurement:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the score: ±1.96 standard errors, of log PR for groups; None without a standard error.
-
-        `warnings` says where it covers less.
-        """
+        """95 % interval of the unbiased score; None without a standard error. `warnings` says where it covers less."""
         if self.unbiased_score is None or self.standard_error is None:
             return None
-        if self.group_count is None:
-            return (
-                self.unbiased_score - _NORMAL * self.standard_error,
-                self.unbiased_score + _NORMAL * self.standard_error,
-            )
-        ratio = formulas.participation_ratio(self.unbiased_score, self.dim)
-        factor = math.exp(_NORMAL * self._log_error)
-        low, high = (formulas.score_from_participation_ratio(end, self.dim) for end in (ratio / factor, ratio * factor))
-        return low, high
-
-    @property
-    def _log_error(self) -> float:
-        """Standard error of log PR."""
-        ratio = formulas.participation_ratio(self.unbiased_score or 0.0, self.dim)
-        return (self.standard_error or 0.0) * (self.dim - 1) / ratio
+        if self._freedom is None:
+            return interval.of_points(self.unbiased_score, self.standard_error)
+        return interval.of_groups(self.unbiased_score, self.standard_error, self._freedom, self.dim)
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -273,37 +248,14 @@ class Measurement:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to mind in these numbers, in sentences."""
-        warnings = []
-        if self.count < self.dim:
-            advice = "" if self.unbiased_score is None else "; trust the unbiased score"
-            warnings.append(
-                f"fewer points ({self.count}) than dimensions ({self.dim}): IsoScore without shrinkage is far too low "
-                f"here{advice}"
-            )
-        if self.unbiased_score is None:
-            warnings.append("too few points for the unbiased score")
-        elif not self._has_rows:
-            warnings.append("no standard error, which needs the points themselves, or a random sample of them")
-        elif self.standard_error is None:
-            warnings.append("too few points or groups for a standard error")
-        elif doubt := self._doubt_of_interval(self.standard_error):
-            warnings.append(f"an interval of ±1.96 standard errors is no 95 % interval here: {doubt}")
-        return tuple(warnings)
-
-    def _doubt_of_interval(self, error: float) -> str:
-        """Return why the interval's coverage is too low, or nothing."""
-        if self.group_count is not None:
-            if self.group_count < LEAST_GROUPS:
-                return f"fewer groups ({self.group_count}) than {LEAST_GROUPS}"
-            if self._log_error > LARGEST_ERROR:
-                return (
-                    f"the score may be off by {self._log_error:.0%} and more of its effective dimensions, which more "
-                    f"groups than {self.group_count} would lessen"
-                )
-            return ""
-        if self.count < COVERED_FRACTION * self.dim:
-            return "fewer points than a quarter of the dimensions"
-        return ""
+        has_unbiased, has_error = self.unbiased_score is not None, self.standard_error is not None
+        found = (
+            doubts.of_few_points(self.count, self.dim, has_unbiased),
+            doubts.of_score(self.count, self.group_count, self.dim, has_unbiased, self._has_points, has_error),
+            doubts.of_independence(self._resemblance),
+            doubts.of_longest(self.longest_points),
+        )
+        return tuple(filter(None, found))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""
@@ -311,6 +263,7 @@ class Measurement:
             **self._numbers(),
             "groups": self.groups,
             "interval": None if self.interval is None else list(self.interval),
+            "longest_points": None if self.longest_points is None else self.longest_points._asdict(),
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }
@@ -363,12 +316,22 @@ def measure(
     cloud = checks.points(X, mask)
     found = groups_of(cloud, groups)
     numbers = None if found is None else numbers_of(cloud, found)
-    moments = Moments().update(X, mask, groups)
-    measured = Measurement.from_moments(moments, np.concatenate(cloud.rows()), numbers, shrinkage_cov, zeta)
-    if found is None or numbers is None:
+    moments, rows = Moments().update(X, mask, groups), cloud.rows()
+    neighbours = None if found is not None else _neighbours(rows)
+    measured = Measurement.from_moments(
+        moments, np.concatenate(rows), numbers, shrinkage_cov, zeta, neighbours=neighbours
+    )
+    if found is None:
         return measured
-    taken = "labels" if found.axis is None else f"axis {found.axis}"
-    return replace(measured, groups=taken, group_count=len(np.unique(numbers)))
+    return replace(measured, groups="labels" if found.axis is None else f"axis {found.axis}")
+
+
+def _neighbours(clouds: list[NDArray[Any]]) -> Neighbours:
+    found = Neighbours()
+    for rows in clouds:
+        found.start_cloud()
+        found.take(rows)
+    return found
 
 
 def _defined(score: Callable[..., float], **arguments: Any) -> float | None:
@@ -376,26 +339,3 @@ def _defined(score: Callable[..., float], **arguments: Any) -> float | None:
         return score(**arguments)
     except DegenerateDataError:
         return None
-
-
-def _sample(rows: Any, groups: Any, moments: Moments, dim: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    """Require the points that the moments are of, or some of them, and numbers of the groups of all."""
-    points, count = checks.points(rows), moments.count
-    sample = np.concatenate(points.rows())
-    if points.dim != dim or not 2 <= len(sample) <= count or not np.isfinite(sample).all():
-        raise InvalidValueError(
-            "rows",
-            f"expected 2 to {count} finite points of {dim} dimensions, a sample of those that the moments are of; "
-            f"got {len(sample)} of {points.dim}",
-        )
-    if groups is None:
-        return sample, None
-    numbers = np.asarray(groups)
-    halves = [moments.half(half).count for half in (0, 1)]
-    if numbers.shape != (count,) or numbers.dtype.kind not in "iu" or np.bincount(numbers % 2).tolist() != halves:
-        raise InvalidValueError(
-            "groups",
-            f"expected the number of the group of each of the {count} rows, {halves[0]} even and {halves[1]} odd ones "
-            f"as in the moments; got shape {numbers.shape} and dtype {numbers.dtype}",
-        )
-    return sample, numbers.astype(np.int64)

@@ -20,10 +20,11 @@ def cloud(rows=300, dim=5, dtype=np.float64, seed=0):
 def agrees(found, expected, tolerance):
     wanted = expected.to_dict()
     assert found.keys() - {"layer"} == wanted.keys()
-    for name in ("score", "unbiased_score", "standard_error"):
+    for name in ("score", "unbiased_score", "standard_error", "independent_score"):
         assert found[name] == pytest.approx(wanted[name], abs=tolerance)
     assert found["effective_dimensions"] == pytest.approx(wanted["effective_dimensions"], abs=tolerance * found["dim"])
-    assert (found["count"], found["dim"], found["warnings"]) == (wanted["count"], wanted["dim"], wanted["warnings"])
+    for name in ("count", "dim", "warnings", "groups", "group_count"):
+        assert found[name] == wanted[name]
     for outlier, wanted_outlier in zip(found["outlier_dimensions"], wanted["outlier_dimensions"], strict=True):
         outlier.pop("column", None)
         assert outlier == pytest.approx(wanted_outlier, abs=tolerance)

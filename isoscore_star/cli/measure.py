@@ -19,7 +19,7 @@ from rich.progress import Progress
 from isoscore_star import IsoScoreError, Measurement, arguments
 from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.measure_tables import show_measurements
-from isoscore_star.cli.options import AsJson, Columns, Key, Mask
+from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
 
@@ -52,8 +52,11 @@ def measure(
             metavar="FILE[:KEY]", help="Its (d, d) matrix, of many more points; KEY if the file holds several arrays."
         ),
     ] = None,
-    estimator: Annotated[Estimator, typer.Option(help="Which score comes first.")] = Estimator.shrinkage,
+    estimator: Annotated[
+        Estimator | None, typer.Option(help="Which score comes first; by default the unbiased one of groups.")
+    ] = None,
     mask: Mask = None,
+    groups: Groups = "auto",
     key: Key = None,
     columns: Columns = None,
     by_layer: Annotated[
@@ -64,15 +67,16 @@ def measure(
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
-    clouds = open_clouds(files, key or (), mask, by_layer=by_layer, columns=columns or ())
+    clouds = open_clouds(files, key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
     names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
     matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
     union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
+    first = estimator or (Estimator.shrinkage if union.group_count is None else Estimator.unbiased)
     if as_json:
-        content: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": estimator.value}
+        content: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": first.value}
         if names:
             content["columns"] = list(names)
         content["union"] = _with_columns(union, names)
@@ -80,14 +84,14 @@ def measure(
             content["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
         print(json.dumps(content, indent=2))
     else:
-        show_measurements(union, layers, zeta, estimator is Estimator.unbiased, names)
+        show_measurements(union, layers, zeta, first is Estimator.unbiased, names)
 
 
-def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator) -> float:
+def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator | None) -> float:
     with checking_options():
         arguments.number("zeta", zeta, 0, 1)
     if zeta > 0 and shrinkage_cov is None:
-        if estimator is Estimator.shrinkage:
+        if estimator is not Estimator.unbiased:
             raise OptionError(
                 "shrinkage_cov",
                 f"--zeta {zeta:g} mixes in a shrinkage covariance, but none was given. Give a file with one (the "
@@ -110,38 +114,46 @@ def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
 
 
 def _measure(
-    clouds: list[Cloud], dim: int, by_layer: bool, estimator: Estimator, shrinkage: dict[str, Any]
+    clouds: list[Cloud], dim: int, by_layer: bool, estimator: Estimator | None, shrinkage: dict[str, Any]
 ) -> tuple[Measurement, list[_Layer]]:
     """Measure the union and, for `by_layer`, each cloud."""
     rng = np.random.default_rng(_SEED)
     union, layers = StreamedCloud(dim, rng), []
-    with _progress(clouds) as advance:
+    with _progress(clouds, by_layer) as advance:
         for cloud in clouds:
             mask = None if cloud.mask is None else cloud.mask.reshape(-1)
             if by_layer:
                 layer = StreamedCloud(dim, rng)
-                layer.take(cloud.source, mask, advance)
-                layers.append((cloud.label, _measurement(layer, cloud.source.name, estimator, shrinkage)))
+                layer.take(cloud.source, mask, advance, cloud.groups)
+                found = _measurement(layer, cloud.source.name, estimator, shrinkage, advance)
+                layers.append((cloud.label, found))
                 union.merge(layer)
             else:
-                union.take(cloud.source, mask, advance)
-    name = clouds[0].source.name if len(clouds) == 1 else "union"
-    return _measurement(union, name, estimator, shrinkage), layers
+                union.take(cloud.source, mask, advance, cloud.groups)
+        name = clouds[0].source.name if len(clouds) == 1 else "union"
+        return _measurement(union, name, estimator, shrinkage, advance), layers
 
 
-def _measurement(cloud: StreamedCloud, name: str, estimator: Estimator, shrinkage: dict[str, Any]) -> Measurement:
+def _measurement(
+    cloud: StreamedCloud,
+    name: str,
+    estimator: Estimator | None,
+    shrinkage: dict[str, Any],
+    advance: Callable[[int], None],
+) -> Measurement:
     try:
         if estimator is Estimator.unbiased:
             cloud.moments.isoscore_unbiased()  # raises with the reason where a Measurement has only None
-        return cloud.measurement(**shrinkage)
+        return cloud.measurement(**shrinkage, progress=advance)
     except IsoScoreError as error:
         raise error.about(name) from error
 
 
 @contextmanager
-def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in a pipe."""
-    counts = [cloud.rows for cloud in clouds]
+def _progress(clouds: list[Cloud], by_layer: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and nothing in a pipe; points of groups are read again, for a layer and for all."""
+    again = 2 if by_layer else 1
+    counts = [cloud.rows and cloud.rows * (1 if cloud.groups is None else 1 + again) for cloud in clouds]
     total = None if None in counts else sum(filter(None, counts))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -18,41 +18,66 @@ def show_measurements(
     """Print a table of the union alone, or of a row for each layer and the union below them."""
     console = Console(markup=False, emoji=False, highlight=False)  # names of files are not markup
     if layers:
-        title = f"{union.dim:,} dimensions{f': {_columns(names)}' if names else ''}"
-        table = Table("layer", *_rows(union, zeta, unbiased_first, names), title=title)
+        title = f"{union.dim:,} dimensions{f': {_columns(names)}' if names else ''}, {_groups(union)}"
+        table = Table("layer", *_rows(union, zeta, unbiased_first, names, short=True), title=title)
         for column in table.columns:
             column.no_wrap = "score" in str(column.header).lower()
         for label, measurement in [*layers, ("union", union)]:
-            table.add_row(printable(label), *_rows(measurement, zeta, unbiased_first, names).values())
+            table.add_row(printable(label), *_rows(measurement, zeta, unbiased_first, names, short=True).values())
     else:
         table = Table(show_header=False)
         table.add_row("dimensions", f"{union.dim:,}")
         if names:
             table.add_row("columns", _columns(names))
+        table.add_row("groups", _groups(union))
         for row in _rows(union, zeta, unbiased_first, names).items():
             table.add_row(*row)
     console.print(table)
     warnings = [w for measurement in [*(layer for _, layer in layers), union] for w in measurement.warnings]
     for warning in dict.fromkeys(warnings):
-        console.print(f"warning: {warning}", style="yellow")
+        console.print(f"warning: {printable(warning)}", style="yellow")
 
 
-def _rows(measurement: Measurement, zeta: float, unbiased_first: bool, names: tuple[str, ...]) -> dict[str, str]:
-    unbiased = "not defined" if measurement.unbiased_score is None else f"{measurement.unbiased_score:.4f}"
-    if measurement.standard_error is not None:
-        unbiased += f" ± {measurement.standard_error:.4f}"
+def _groups(measurement: Measurement) -> str:
+    if measurement.group_count is None:
+        return measurement.groups
+    return f"{measurement.group_count:,} groups ({measurement.groups})"
+
+
+def _rows(
+    measurement: Measurement, zeta: float, unbiased_first: bool, names: tuple[str, ...], *, short: bool = False
+) -> dict[str, str]:
+    has_groups = measurement.group_count is not None
     scores = [
         ("IsoScore" if zeta == 0 else f"IsoScore* (zeta={zeta:g})", f"{measurement.score:.4f}"),
-        ("unbiased score", unbiased),
+        ("score of halves" if has_groups else "unbiased score", _unbiased(measurement, short)),
     ]
     if unbiased_first:
         scores.reverse()
+    if has_groups and not short:
+        scores.append(("if independent", _number(measurement.independent_score, ".4f")))
+    if has_groups:
+        scores.append(("design effect", _number(measurement.design_effect, ".1f")))
     return {
         "points": f"{measurement.count:,}",
         **dict(scores),
         "effective dimensions": f"{measurement.effective_dimensions:.1f}",
         "outlier dimensions": _outliers(measurement, names),
     }
+
+
+def _unbiased(measurement: Measurement, short: bool) -> str:
+    text = _number(measurement.unbiased_score, ".4f")
+    if measurement.standard_error is None or measurement.interval is None:
+        return text
+    if short or measurement.group_count is None:
+        return f"{text} ± {measurement.standard_error:.4f}"
+    low, high = measurement.interval
+    return f"{text} ({low:.4f} to {high:.4f})"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not defined" if value is None else format(value, form)
 
 
 def _outliers(measurement: Measurement, names: tuple[str, ...]) -> str:

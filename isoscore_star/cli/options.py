@@ -21,6 +21,14 @@ Columns = Annotated[
         metavar="NAME", help="Columns of a table that are dimensions: a name or a pattern ('emb_*'); may be repeated."
     ),
 ]
+Groups = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE_OR_KEY",
+        help="Label for each point, such as its sentence: a file, or an array or column beside the points; 'auto': the "
+        "first of three axes; 'none': independent points.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/tables.md lists its keys.")]
 
 

@@ -45,10 +45,13 @@ class Halves(NamedTuple):
     count: Any
 
 
-def groups_of(cloud: Points, groups: Any, unread: Callable[[Array], bool] | None = None) -> Groups | None:
+def groups_of(
+    cloud: Points, groups: Any, unread: Callable[[Array], bool] | None = None, *, numbered: bool = False
+) -> Groups | None:
     """Check `groups` and find the groups of a cloud; None means that its points are independent.
 
-    Labels of its framework for which `unread` is true are the groups' numbers; by default those without values.
+    Labels that are `numbered` are the groups' numbers; others are numbered in their order. Labels of the cloud's
+    framework for which `unread` is true are numbers too; by default those without values.
     """
     if groups is None:
         return None
@@ -59,7 +62,7 @@ def groups_of(cloud: Points, groups: Any, unread: Callable[[Array], bool] | None
         raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
     if isinstance(groups, Integral):
         return _along(int(groups), cloud)
-    return _labelled(groups, cloud, unread or (lambda part: _is_traced(part, cloud.backend)))
+    return _labelled(groups, cloud, unread or (lambda part: _is_traced(part, cloud.backend)), numbered)
 
 
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:
@@ -123,8 +126,8 @@ def _along(axis: int, cloud: Points) -> Groups:
     return Groups(sizes[0], axis=axis)
 
 
-def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool]) -> Groups:
-    """Find groups by labels, numbered on the host unless they stay unread."""
+def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool], numbered: bool) -> Groups:
+    """Find groups by labels, numbered on the host unless they are numbers or stay unread."""
     arrays = cloud.arrays
     given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
     if len(given) == len(arrays) == 1 and isinstance(groups, (list, tuple)) and len(groups) == 1:
@@ -150,11 +153,26 @@ def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool]) -> Gr
         raise InvalidTypeError(
             "groups", f"expected labels of one kind in all clouds; got {', '.join(str(part.dtype) for part in flat)}"
         )
+    if numbered:
+        return _numbered(flat)
     once = {id(part): part for part in flat}  # layers often share their labels
     distinct, numbers = np.unique(np.concatenate(list(once.values())), return_inverse=True)
     parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in once.values()])[:-1])
     found = dict(zip(once, parts, strict=True))
     return Groups(len(distinct), numbers=[found[id(part)] for part in flat])
+
+
+def _numbered(flat: list[NDArray[Any]]) -> Groups:
+    numbers = np.concatenate(flat)
+    least = numbers.min() if len(numbers) else 0
+    if numbers.dtype.kind not in "iu" or least < 0:
+        raise InvalidTypeError(
+            "groups",
+            f"with first_group, labels are the groups' numbers from 0 on; got dtype {numbers.dtype}"
+            + (f" and {least}" if numbers.dtype.kind in "iu" else ""),
+        )
+    parts: list[Array] = [part.astype(np.int64) for part in flat]
+    return Groups(int(numbers.max()) + 1 if len(numbers) else 0, numbers=parts)
 
 
 def _unread_numbers(given: list[Any], cloud: Points, unread: Callable[[Array], bool]) -> list[Array] | None:

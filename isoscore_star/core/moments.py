@@ -104,7 +104,7 @@ class Moments:
         groups = f", group_count={self._groups}" if self._groups else ""
         return f"Moments(count={self.count}, dim={self.dim}{groups})"
 
-    def update(self, X: Any, mask: Any = None, groups: Any = "auto") -> Moments:
+    def update(self, X: Any, mask: Any = None, groups: Any = "auto", first_group: int | None = None) -> Moments:
         """Take in a batch of points.
 
         Parameters
@@ -117,6 +117,9 @@ class Moments:
         groups : "auto", int, array of labels, or None, default "auto"
             Which points were sampled together; see `isoscore_star.isoscore_unbiased`. Numbers count on from update to
             update: a label of another update is another group.
+        first_group : int, optional
+            The number of X's first group, for groups that an update before had a part or a layer of. Labels then are
+            integers, the groups' numbers counted from this one.
 
         Returns
         -------
@@ -137,22 +140,27 @@ class Moments:
                 "Use one Moments for each width",
             )
         value_checks.mask_values(mask, cloud.backend)
-        found = groups_of(cloud, groups)
+        first = self._groups if first_group is None else parameters.group_number("first_group", first_group)
+        found = groups_of(cloud, groups, numbered=first_group is not None)
         if found is None:
+            if first_group is not None:
+                raise InvalidValueError("first_group", "expected none for independent points. Leave it out")
             self._take([(self._independent, _absorbed(cloud))])
             return self
-        halves = halves_of(cloud, found, first_number=self._groups)
+        halves = halves_of(cloud, found, first_number=first)
         self._take(list(zip(self._halves, map(_absorbed, (halves.first, halves.second)), strict=True)))
-        self._groups += int(found.count)
+        self._groups = max(self._groups, first + int(found.count))
         return self
 
-    def merge(self, other: Moments) -> Moments:
-        """Take in the points of other moments, whose groups are other groups.
+    def merge(self, other: Moments, *, same_groups: bool = False) -> Moments:
+        """Take in the points of other moments.
 
         Parameters
         ----------
         other : Moments
             Stays unchanged.
+        same_groups : bool, default False
+            Whether its groups are these, by their numbers, as of another layer of the same sequences.
 
         Returns
         -------
@@ -171,7 +179,7 @@ class Moments:
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
         self._take([(ours, its) for ours, its in zip(self._parts, other._parts, strict=True) if its.dim is not None])
-        self._groups += other._groups
+        self._groups = max(self._groups, other._groups) if same_groups else self._groups + other._groups
         return self
 
     def isoscore(self) -> float:

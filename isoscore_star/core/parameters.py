@@ -129,3 +129,14 @@ def dimensions(d: Any, name: str = "d") -> int:
     if not 2 <= int(d) < 2**63:
         raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
     return int(d)
+
+
+def group_number(name: str, number: Any) -> int:
+    """Require the number of a group."""
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, Integral):
+        raise InvalidTypeError(
+            name, f"expected an integer from 0 on; got {shown(number)} of type {type(number).__name__}"
+        )
+    if not 0 <= int(number) < 2**63:
+        raise InvalidValueError(name, f"expected an integer from 0 on; got {shown(number)}")
+    return int(number)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from isoscore_star.core import formulas
 from isoscore_star.core.accumulator import BLOCK_ROWS
@@ -16,6 +17,10 @@ from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbias
 from isoscore_star.core.spread import Spread, inner_product
 
 FloatArray = NDArray[np.float64]
+
+MOST_GROUPS = 4096
+"""Of more groups, those whose numbers are equal modulo this are left out together, so that memory does not grow with
+them. That changes the standard error by chance, by about 1 %: a variance of 4,096 terms is known to √(2/4096)."""
 
 _ROUNDING = 1e-12
 """Of a sum from which all is left out but rounding."""
@@ -48,20 +53,27 @@ class _Sums:
             return np.where(defined, unbiased_score(invariants, self.dim, np.where, floored=False), np.nan)
 
 
-def jackknife(moments: Moments, rows: NDArray[Any]) -> float | None:
-    """Estimate the standard error by leaving out each of the points, or of a random sample of them.
+class Jackknife:
+    """The standard error of the score of independent points, from leaving out each, or each of a random sample.
 
-    It is the root of (m − 1)²/m times the variance of the leave-one-out scores; None where one of these is undefined
-    (m < 5, or a denominator that is not positive).
+    It is the root of (m − 1)²/m times the variance of the leave-one-out scores.
     """
-    if moments.count < 5:
-        return None
-    sums = _Sums(moments)
-    left_out = np.concatenate(
-        [_leave_one_out(sums, rows[start : start + BLOCK_ROWS]) for start in range(0, len(rows), BLOCK_ROWS)]
-    )
-    error = math.sqrt((moments.count - 1) * float(np.var(left_out)))
-    return error if math.isfinite(error) else None
+
+    def __init__(self, moments: Moments) -> None:
+        self._sums = _Sums(moments)
+        self._left_out: list[FloatArray] = []
+
+    def take(self, rows: NDArray[Any]) -> None:
+        """Take in points."""
+        starts = range(0, len(rows), BLOCK_ROWS)
+        self._left_out += [_leave_one_out(self._sums, rows[start : start + BLOCK_ROWS]) for start in starts]
+
+    def error(self) -> float | None:
+        """Return the standard error; None where a score is undefined (m < 5, or a denominator not positive)."""
+        if self._sums.count < 5:
+            return None
+        error = math.sqrt((self._sums.count - 1) * float(np.var(np.concatenate(self._left_out))))
+        return error if math.isfinite(error) else None
 
 
 def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
@@ -73,62 +85,111 @@ def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
 
 
 class GroupedError(NamedTuple):
-    """Standard error of log PR from leaving out each group, and the same if each point were a group of its own."""
+    """Standard error of log PR from leaving out each group, and what it was had from.
+
+    `independent` is the same if each point were a group of its own, `freedom` the degrees of freedom of a Student t
+    that `grouped` is about as uncertain as.
+    """
 
     grouped: float
     independent: float
+    freedom: float
 
 
-def grouped_jackknife(moments: Moments, rows: NDArray[Any], numbers: NDArray[np.int64]) -> GroupedError | None:
-    """Estimate the standard error of log PR of two halves by leaving out each group, as numbered in the moments.
+class GroupedJackknife:
+    """The standard error of log PR of two halves, from leaving out each group, as numbered in the moments.
 
-    V = Σₕ (Gₕ − 1)/Gₕ·Σ(θ₋g − θ̄ₕ)² over the groups of each half h, with θ = log PR. None for fewer than three groups in
-    a half, or where leaving one out leaves no score.
+    V = Σₕ (Gₕ − 1)/Gₕ·Σ(θ₋g − θ̄ₕ)² over the groups of each half h, with θ = log PR. All points are taken once more, in
+    blocks of any order, in memory for the sums over `MOST_GROUPS` groups.
     """
-    grouped, independent = 0.0, 0.0
-    for half in (0, 1):
-        own = numbers % 2 == half
-        groups, index = np.unique(numbers[own], return_inverse=True)
-        if len(groups) < 3:
+
+    def __init__(self, moments: Moments) -> None:
+        ours, its = (moments.half(half).spread() for half in (0, 1))
+        slots = min(MOST_GROUPS // 2, ((moments.group_count or 0) + 1) // 2)
+        self._halves = (_LeftOut(ours, its, slots), _LeftOut(its, ours, slots))
+
+    def take(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
+        """Take in points and the numbers of their groups."""
+        for start in range(0, len(rows), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            for half, sums in enumerate(self._halves):
+                own = numbers[part] % 2 == half
+                if own.any():
+                    sums.take(rows[part][own], numbers[part][own] // 2)
+
+    def error(self) -> GroupedError | None:
+        """Return the standard error; None for fewer than three groups a half, or if leaving one out leaves no score."""
+        if any(half.group_count < 3 for half in self._halves):
             return None
-        variances = _leave_out_of_half(moments.half(half).spread(), moments.half(1 - half).spread(), rows[own], index)
-        grouped, independent = grouped + variances[0], independent + variances[1]
-    if not (math.isfinite(grouped) and math.isfinite(independent)):
-        return None
-    return GroupedError(math.sqrt(grouped), math.sqrt(independent))
+        of_groups = [half.of_groups() for half in self._halves]
+        variance = sum(float(part @ part) for part in of_groups)
+        independent = sum(half.of_points() for half in self._halves)
+        if not (math.isfinite(variance) and math.isfinite(independent)):
+            return None
+        if not variance or not independent:
+            return None
+        # By Satterthwaite a sum of squares u², of variance Σu⁴ − (Σu²)²/G, is like χ² of 2V²/var V degrees of freedom.
+        # Half of them, since of heavy tails a sample shows too little.
+        spread = sum(float(np.sum(part**4) - (part @ part) ** 2 / len(part)) for part in of_groups)
+        most = sum(map(len, of_groups)) - 2.0
+        freedom = min(2 * variance**2 / spread, most) / 2 if spread else most / 2
+        return GroupedError(math.sqrt(variance), math.sqrt(independent), freedom)
 
 
-def _leave_out_of_half(
-    spread: Spread, other: Spread, rows: NDArray[Any], index: NDArray[np.intp]
-) -> tuple[float, float]:
-    """Return a half's part of V for its groups and for its points."""
-    groups = int(index.max()) + 1
-    # For each group k, Σ‖x‖², ΣxᵀBx, and s = Σx; for each point the same.
-    sizes, sums = np.bincount(index), np.zeros((groups, rows.shape[1]))
-    squares, mapped = np.empty(len(rows)), np.empty(len(rows))
-    scale = math.sqrt(spread.total), other.total
-    for start in range(0, len(rows), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        shifted = (rows[part].astype(np.float64) - spread.anchor) / spread.unit - spread.offset
-        centred = shifted / scale[0]
-        squares[part] = np.einsum("ij,ij->i", centred, centred)
-        mapped[part] = np.einsum("ij,ij->i", other.times(centred) / scale[1], centred)
-        np.add.at(sums, index[part], centred)
-    inner = inner_product(spread, other) / spread.total / other.total
+class _LeftOut:
+    """Sums over each group of one half, from which the score without that group follows."""
 
-    def variance(k: Any, a: Any, b: Any, s: Any, sbs: Any) -> float:
-        t, left = formulas.without_group(1.0, inner, len(rows), k, a, b, s, sbs)
+    def __init__(self, spread: Spread, other: Spread, slots: int) -> None:
+        self._spread, self._other, self._count = spread, other, spread.count
+        self._inner = inner_product(spread, other) / spread.total / other.total
+        # For each group k, Σ‖x‖², ΣxᵀBx, and s = Σx; Σ and Σ² of what leaving out a point adds to log PR.
+        self._sizes, self._squares, self._mapped = np.zeros(slots), np.zeros(slots), np.zeros(slots)
+        self._sums = np.zeros((slots, len(spread.anchor)))
+        self._points = np.zeros(2)
+
+    @property
+    def group_count(self) -> int:
+        return int((self._sizes > 0).sum())
+
+    def take(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
+        spread, slots = self._spread, len(self._sizes)
+        shifted = (rows.astype(np.float64) - spread.anchor) / spread.unit - spread.offset
+        centred = shifted / math.sqrt(spread.total)
+        squares = np.einsum("ij,ij->i", centred, centred)
+        mapped = np.einsum("ij,ij->i", self._times(centred), centred)
+        found, index = np.unique(numbers % slots, return_inverse=True)
+        members = csr_array((np.ones(len(rows)), (index, np.arange(len(rows)))), shape=(len(found), len(rows)))
+        self._sizes[found] += np.bincount(index)
+        self._squares[found] += np.bincount(index, squares)
+        self._mapped[found] += np.bincount(index, mapped)
+        self._sums[found] += members @ centred
+        changes = self._changes(1, squares, mapped, squares, mapped)
+        self._points += changes.sum(), changes @ changes
+
+    def of_groups(self) -> FloatArray:
+        """Return √((G − 1)/G)·(θ₋g − θ̄) of each group."""
+        kept = self._sizes > 0
+        sums = self._sums[kept]
+        changes = self._changes(
+            self._sizes[kept],
+            self._squares[kept],
+            self._mapped[kept],
+            np.einsum("ij,ij->i", sums, sums),
+            np.einsum("ij,ij->i", self._times(sums), sums),
+        )
+        return np.asarray(math.sqrt(1 - 1 / len(changes)) * (changes - changes.mean()))
+
+    def of_points(self) -> float:
+        """Return the half's part of V if each point were a group."""
+        total, squares = self._points
+        return float((squares - total * total / self._count) * (1 - 1 / self._count))
+
+    def _times(self, rows: FloatArray) -> FloatArray:
+        return self._other.times(rows) / self._other.total
+
+    def _changes(self, k: Any, a: FloatArray, b: FloatArray, s: FloatArray, sbs: FloatArray) -> FloatArray:
+        """Return θ without each group less θ of all; NaN where what is left of a sum is but rounding."""
+        t, left = formulas.without_group(1.0, 1.0, self._count, k, a, b / self._inner, s, sbs / self._inner)
+        defined = (np.asarray(t) > _ROUNDING) & (np.asarray(left) > _ROUNDING)
         with np.errstate(divide="ignore", invalid="ignore"):
-            theta = np.log(t) - np.log(left)
-        # What is left of a sum from which all is taken is rounding.
-        theta = np.where((t > _ROUNDING) & (left > _ROUNDING * inner), theta, np.nan)
-        return float(np.var(theta) * (len(theta) - 1))
-
-    of_groups = variance(
-        sizes,
-        np.bincount(index, squares),
-        np.bincount(index, mapped),
-        np.einsum("ij,ij->i", sums, sums),
-        np.einsum("ij,ij->i", other.times(sums) / scale[1], sums),
-    )
-    return of_groups, variance(1, squares, mapped, squares, mapped)
+            return np.where(defined, np.log(t) - np.log(left), np.nan)

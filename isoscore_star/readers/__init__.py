@@ -7,6 +7,7 @@ files with their masks, and `StreamedCloud` measures their points.
 from isoscore_star.readers._clouds import Cloud, open_clouds
 from isoscore_star.readers._errors import FileContentError, SelectionError
 from isoscore_star.readers._formats import SUFFIXES, open_array, require_fetched
+from isoscore_star.readers._groups import RowGroups
 from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
@@ -18,6 +19,7 @@ __all__ = [
     "DenseSource",
     "FileContentError",
     "Reservoir",
+    "RowGroups",
     "SelectionError",
     "StreamedCloud",
     "open_array",

@@ -13,7 +13,7 @@ from pyarrow import ipc, parquet, types
 
 from isoscore_star.readers._arrow_columns import column_of, index_columns, kind_of_type, lists, points
 from isoscore_star.readers._choice import take
-from isoscore_star.readers._columns import Column, Kind
+from isoscore_star.readers._columns import Column, Kind, by_name
 from isoscore_star.readers._errors import FileContentError, reading
 from isoscore_star.readers._source import Block
 from isoscore_star.readers._table import TableSource
@@ -38,6 +38,15 @@ class _File:
 
 def open_parquet(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open a .parquet file."""
+    return _source(_parquet(path), key, columns)
+
+
+def parquet_column(path: Path, name: str | None) -> list[Any]:
+    """Return the values of a column of a .parquet file."""
+    return _column(_parquet(path), name)
+
+
+def _parquet(path: Path) -> _File:
     with reading(path), _parquet_file(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         _require_rows(path, file)
@@ -50,7 +59,7 @@ def open_parquet(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> 
             for batch in file.iter_batches(size, columns=[names[i] for i in wanted]):
                 yield [_valid(batch.column(wanted.index(position))) for position in positions]
 
-    return _source(_File(path, schema, rows, batches), key, columns)
+    return _File(path, schema, rows, batches)
 
 
 def _parquet_file(path: Path) -> Any:
@@ -69,6 +78,15 @@ def _require_rows(path: Path, file: Any) -> None:
 
 def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
     """Open an .arrow or .feather file, which may be of Arrow's file format or of its stream format."""
+    return _source(_ipc(path), key, columns)
+
+
+def ipc_column(path: Path, name: str | None) -> list[Any]:
+    """Return the values of a column of an .arrow or .feather file."""
+    return _column(_ipc(path), name)
+
+
+def _ipc(path: Path) -> _File:
     notes: tuple[str, ...] = ()
     with reading(path), pa.memory_map(str(path)) as memory:
         reader = _ipc_reader(memory)
@@ -92,7 +110,7 @@ def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
             if is_stream and memory.tell() != memory.size():
                 raise FileContentError(path, f"is damaged: {memory.size() - memory.tell()} bytes follow its end")
 
-    return _source(_File(path, schema, None, batches, notes), key, columns)
+    return _File(path, schema, None, batches, notes)
 
 
 def _require_batches(path: Path, memory: Any, count: int) -> None:
@@ -117,6 +135,15 @@ def _valid(array: Any) -> Any:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     return array.dictionary_decode() if types.is_dictionary(array.type) else array
+
+
+def _column(file: _File, name: str | None) -> list[Any]:
+    cells: list[Any] = []
+    with reading(file.path):
+        position = by_name(file.path, _columns(file), name).position
+        for (array,) in file.batches([position], _SAMPLE_ROWS):
+            cells += array.to_pylist()
+    return cells
 
 
 def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from isoscore_star import InvalidTypeError, InvalidValueError, arguments
 from isoscore_star.readers._errors import SelectionError, SeveralArraysError
 from isoscore_star.readers._formats import is_table, open_array
+from isoscore_star.readers._groups import AUTO, NONE, RowGroups, groups_along_axis, groups_by_labels, read_labels
 from isoscore_star.readers._names import listed
 from isoscore_star.readers._source import ArraySource, DenseSource
 
@@ -31,11 +32,17 @@ class Cloud:
         An array of at least two axes.
     mask : ndarray of bool or None
         True for points that count; its shape is that of the leading axes.
+    labels : ndarray or None
+        A label of each point's group, of the same shape.
+    groups : RowGroups or None
+        The groups; None if points are independent.
     """
 
     label: str
     source: ArraySource
     mask: NDArray[np.bool_] | None = None
+    labels: NDArray[Any] | None = None
+    groups: RowGroups | None = None
 
     @property
     def rows(self) -> int | None:
@@ -49,6 +56,7 @@ def open_clouds(
     keys: Sequence[str] = (),
     mask: str | None = None,
     *,
+    groups: str = NONE,
     by_layer: bool = False,
     columns: Sequence[str] = (),
 ) -> list[Cloud]:
@@ -63,6 +71,10 @@ def open_clouds(
     mask : str, optional
         A file or, if there is none of that name, the key of an array in each of the files. Its shape is that
         of the points' leading axes, or of all but the first of them if it is the same for every layer.
+    groups : str, default "none"
+        ``"auto"``: the first axis of arrays of three; the same index is the same group in every array. ``"none"``: all
+        points are independent. Otherwise a file or, if there is none of that name, an array or column in each of the
+        files, with a label for each point, of a shape as the mask's.
     by_layer : bool, default False
         Split a single array along its first axis. Of several files or keys each is a layer.
     columns : sequence of str, optional
@@ -78,20 +90,29 @@ def open_clouds(
     SelectionError
         If a file, key or layer is missing, or the choice is open.
     InvalidValueError, InvalidTypeError
-        If an array has too few axes, widths or the order of columns differ, or the mask does not fit.
+        If an array has too few axes, widths or the order of columns differ, or the mask or labels do not fit.
     """
-    clouds = []
+    clouds, has_labels = [], groups not in (AUTO, NONE)
     for file in files:
         for key, source in chain.from_iterable(_opened(file, key, columns) for key in keys or (None,)):
             _require_axes(source)
             label = str(file) if key is None else key if len(files) == 1 else f"{file}:{key}"
-            clouds.append(Cloud(label, source, None if mask is None else _mask(mask, file, source)))
+            cloud = Cloud(label, source, None if mask is None else _mask(mask, file, source))
+            if has_labels:
+                cloud = replace(cloud, labels=_fitted("labels", read_labels(groups, file, source), groups, source))
+            clouds.append(cloud)
     widths = {cloud.source.shape[-1]: cloud.source.name for cloud in clouds}
     if len(widths) > 1:
         got = ", ".join(f"{width} ({name})" for width, name in widths.items())
         raise InvalidValueError(f"all points need the same number of dimensions (last axis); got {got}")
     _require_order([cloud.source for cloud in clouds])
-    return _layers(clouds[0]) if by_layer and len(clouds) == 1 else clouds
+    if by_layer and len(clouds) == 1:
+        clouds = _layers(clouds[0])
+    if groups == NONE:
+        return clouds
+    labels = [cloud.labels for cloud in clouds if cloud.labels is not None]
+    found = groups_by_labels(labels) if has_labels else groups_along_axis([cloud.source for cloud in clouds])
+    return [replace(cloud, groups=part) for cloud, part in zip(clouds, found, strict=True)]
 
 
 def _opened(file: Path, key: str | None, columns: Sequence[str]) -> list[tuple[str | None, ArraySource]]:
@@ -129,8 +150,10 @@ def _layers(cloud: Cloud) -> list[Cloud]:
             source.name,
             f"layers are the first of at least 3 axes, or several files or keys; got one array of shape {source.shape}",
         )
-    masks: Any = [None] * source.shape[0] if cloud.mask is None else cloud.mask
-    return [Cloud(str(i), layer, masks[i]) for i, layer in enumerate(source.layers())]
+    nothing = [None] * source.shape[0]
+    masks: Any = nothing if cloud.mask is None else cloud.mask
+    labels: Any = nothing if cloud.labels is None else cloud.labels
+    return [Cloud(str(i), layer, masks[i], labels[i]) for i, layer in enumerate(source.layers())]
 
 
 def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
@@ -144,16 +167,21 @@ def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
         raise InvalidValueError(array.name, str(error)) from error
     if mask in source.columns:
         raise SelectionError(source.name, f"the mask {mask!r} counts as a dimension; name the others (--columns)")
+    return _fitted("mask", values != 0, array.name, source)
+
+
+def _fitted(what: str, values: NDArray[Any], name: str, source: ArraySource) -> NDArray[Any]:
+    """Require one entry for each point, or the same ones for every layer."""
     leading = source.shape[:-1]
     if values.ndim > len(leading) and values.shape[-1] == 1:
-        values = values[..., 0]  # a mask that was saved as the one column of a table
+        values = values[..., 0]  # saved as the one column of a table
     if (leading == (None,) and values.ndim == 1) or values.shape == leading:
-        return np.asarray(values != 0)
+        return np.asarray(values)
     if len(leading) > 1 and values.shape == leading[1:]:
-        return np.broadcast_to(values != 0, tuple(map(int, leading)))  # type: ignore[arg-type]
+        return np.broadcast_to(values, tuple(map(int, leading)))  # type: ignore[arg-type]
     raise InvalidValueError(
-        array.name,
-        f"the mask needs shape {leading}, one entry for each point of {source.name} "
+        name,
+        f"the {what} need{'s' if what == 'mask' else ''} shape {leading}, one entry for each point of {source.name} "
         f"(shape {source.shape}){f', or {leading[1:]}' if len(leading) > 1 else ''}; got {values.shape}",
     )
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
+from isoscore_star.readers._errors import SelectionError
 from isoscore_star.readers._names import listed
 
 
@@ -85,6 +87,15 @@ def without(columns: Iterable[Column], others: Iterable[Column]) -> list[Column]
 def names(columns: Iterable[Column]) -> list[str]:
     """Return the columns' names for messages."""
     return [column.name for column in columns]
+
+
+def by_name(path: Path, table: Sequence[Column], name: str | None) -> Column:
+    """Return the column of a name or, without one, the only column."""
+    found = [column for column in table if name is None or name in (column.label, column.name)]
+    if len(found) != 1:
+        which = "several columns" if name is None else f"no single column {name!r}"
+        raise SelectionError(path, f"has {which}; its columns are {listed(names(table))}")
+    return found[0]
 
 
 def ignored(columns: Sequence[Column], why: str) -> tuple[str, ...]:

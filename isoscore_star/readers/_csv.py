@@ -12,7 +12,7 @@ import numpy as np
 
 from isoscore_star.readers._cells import CellError, boolean, numbers
 from isoscore_star.readers._choice import take
-from isoscore_star.readers._columns import Column, Kind, Taken
+from isoscore_star.readers._columns import Column, Kind, Taken, by_name
 from isoscore_star.readers._errors import reading
 from isoscore_star.readers._layout import Layout, require_width
 from isoscore_star.readers._memory import require_memory
@@ -34,6 +34,19 @@ def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
     reader = _Reader(layout, len(table), taken, dim)
     name = f"{path}:{taken.columns[0].label}" if taken.has_lists else str(path)
     return TableSource(name, (None, dim), reader.blocks, (*notes, *taken.notes), taken.labels)
+
+
+def csv_column(path: Path, name: str | None) -> list[str]:
+    """Return the cells of a column, as text."""
+    cells: list[str] = []
+    with reading(path):
+        layout, table, _ = sniff(path)
+        position = by_name(path, table, name).position
+        for chunk, line in layout.chunks(max(1, _CHUNK_CELLS // len(table))):
+            for i, row in enumerate(chunk):
+                require_width(path, row, len(table), len(cells), line and line + i)
+                cells.append(row[position])
+    return cells
 
 
 class _Reader:

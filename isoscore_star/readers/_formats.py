@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from isoscore_star import MissingDependencyError
 from isoscore_star.readers._errors import FileContentError, SelectionError, reading
@@ -16,13 +17,17 @@ class _Reader(NamedTuple):
     module: str
     function: str
     extra: str | None
-    is_table: bool = False
+    column: str | None = None
+
+    @property
+    def is_table(self) -> bool:
+        return self.column is not None
 
 
 _TORCH = _Reader("_torch", "open_torch", "torch")
-_CSV = _Reader("_csv", "open_csv", None, is_table=True)
-_WORDS = _Reader("_words", "open_words", None, is_table=True)
-_IPC = _Reader("_arrow", "open_ipc", "files", is_table=True)
+_CSV = _Reader("_csv", "open_csv", None, "csv_column")
+_WORDS = _Reader("_words", "open_words", None, "csv_column")
+_IPC = _Reader("_arrow", "open_ipc", "files", "ipc_column")
 
 _READERS = {
     ".npy": _Reader("_numpy", "open_npy", None),
@@ -35,7 +40,7 @@ _READERS = {
     ".tsv": _CSV,
     ".vec": _WORDS,
     ".txt": _WORDS,
-    ".parquet": _Reader("_arrow", "open_parquet", "files", is_table=True),
+    ".parquet": _Reader("_arrow", "open_parquet", "files", "parquet_column"),
     ".arrow": _IPC,
     ".feather": _IPC,
 }
@@ -98,6 +103,23 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
     (5, 3)
     """
     path = Path(path)
+    reader, module = _reader(path)
+    if not reader.is_table and columns:
+        raise SelectionError(path, f"is no table, so it has no columns to choose; got columns {columns[0]!r}")
+    arguments = (path, key, tuple(columns)) if reader.is_table else (path, key)
+    source: ArraySource = getattr(module, reader.function)(*arguments)
+    return source
+
+
+def open_column(path: Path, name: str | None) -> list[Any]:
+    """Read the cells of a table's column of any kind, by its name or, without one, of its only column."""
+    reader, module = _reader(path)
+    cells: list[Any] = getattr(module, str(reader.column))(path, name)
+    return cells
+
+
+def _reader(path: Path) -> tuple[_Reader, ModuleType]:
+    """Return the reader of a file and its module, requiring that there is a file of a known format."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {', '.join(SUFFIXES)}")
@@ -108,15 +130,10 @@ def open_array(path: str | Path, key: str | None = None, columns: Sequence[str] 
         raise FileContentError(path, "is empty")
     require_fetched(path)
     try:
-        module = importlib.import_module(f"isoscore_star.readers.{reader.module}")
+        return reader, importlib.import_module(f"isoscore_star.readers.{reader.module}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             path,
             f"reading {path.suffix} needs {error.name}, which is not installed: "
             f'pip install "isoscore-star[{reader.extra}]"',
         ) from error
-    if not reader.is_table and columns:
-        raise SelectionError(path, f"is no table, so it has no columns to choose; got columns {columns[0]!r}")
-    arguments = (path, key, tuple(columns)) if reader.is_table else (path, key)
-    source: ArraySource = getattr(module, reader.function)(*arguments)
-    return source

@@ -1,14 +1,19 @@
-"""Measurement of points too many for memory: moments of all, and a random sample for the standard error."""
+"""Measurement of points too many for memory: moments of all and, for the standard error, a random sample of them.
+
+Points in groups are read a second time instead: leaving out a group takes all of its points, and the final halves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import InvalidValueError, IsoScoreError, Measurement, Moments
+from isoscore_star import InvalidValueError, IsoScoreError, Measurement, Moments, Neighbours
+from isoscore_star.readers._groups import RowGroups
 from isoscore_star.readers._source import ArraySource, Block
 
 _LEAST_SAMPLE = 4096
@@ -96,14 +101,17 @@ class StreamedCloud:
 
     def __init__(self, dim: int, rng: np.random.Generator) -> None:
         self.moments = Moments()
+        self._parts: list[_Part] = []  # read again for the standard error of groups
         size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
         self._sample = Reservoir(size, dim, rng)
+        self._neighbours = Neighbours()
 
     def take(
         self,
         source: ArraySource,
         mask: NDArray[np.bool_] | None = None,
         progress: Callable[[int], None] = lambda rows: None,
+        groups: RowGroups | None = None,
     ) -> None:
         """Read a source to its end.
 
@@ -115,38 +123,82 @@ class StreamedCloud:
             True for the rows that count.
         progress : callable, optional
             Called with the number of rows after each block.
+        groups : RowGroups, optional
+            The number of each point's group, the same in all sources that have a part of it.
 
         Raises
         ------
         IsoScoreError
             As `Moments.update`; the message names the source, and the row within it.
         """
-        start = 0
-        for block in source.blocks():
-            keep = None if mask is None else mask[start : start + len(block)]
-            if keep is not None and len(keep) < len(block):
-                raise InvalidValueError(
-                    source.name, f"has more points than the {start + len(keep)} entries of the mask"
-                )
+        part = _Part(source, mask, groups)
+        self._neighbours.start_cloud()
+        for block, keep, start, numbers in part.blocks():
             rows = block if keep is None else block[keep]
             try:
-                self.moments.update(rows)
+                if numbers is None:
+                    self.moments.update(rows)
+                else:
+                    self.moments.update(rows, groups=numbers, first_group=0)
             except IsoScoreError as error:
                 raise _in_file(error, block, keep, start).about(source.name) from error
-            self._sample.add(rows)
-            start += len(block)
+            if numbers is None:
+                self._sample.add(rows)
+                self._neighbours.take(rows)
             progress(len(block))
-        if mask is not None and start < len(mask):
-            raise InvalidValueError(source.name, f"has {start} points, but the mask {len(mask)} entries")
+        self._parts.append(part)
 
     def merge(self, other: StreamedCloud) -> None:
-        """Add all points of another cloud."""
-        self.moments.merge(other.moments)
+        """Add all points of another cloud, such as another layer; the same number is the same group."""
+        self.moments.merge(other.moments, same_groups=True)
         self._sample.merge(other._sample)
+        self._neighbours.merge(other._neighbours)
+        self._parts += other._parts
 
-    def measurement(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> Measurement:
-        """Measure the points so far; see `isoscore_star.measure`."""
-        return Measurement.from_moments(self.moments, self._sample.rows, None, shrinkage_cov, zeta)
+    def measurement(
+        self, shrinkage_cov: Any = None, zeta: float = 0.0, progress: Callable[[int], None] = lambda rows: None
+    ) -> Measurement:
+        """Measure the points so far, see `isoscore_star.measure`; those with groups are read once more."""
+        if self.moments.group_count is None:
+            return Measurement.from_moments(
+                self.moments, self._sample.rows, None, shrinkage_cov, zeta, neighbours=self._neighbours
+            )
+
+        def again() -> Iterator[tuple[Block, NDArray[np.int64] | None]]:
+            for part in self._parts:
+                for block, keep, _, numbers in part.blocks():
+                    yield block if keep is None else block[keep], numbers
+                    progress(len(block))
+
+        measured = Measurement.from_moments(self.moments, again, None, shrinkage_cov, zeta)
+        taken = [part.groups.taken for part in self._parts if part.groups is not None]
+        return replace(measured, groups=taken[0])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A source with its mask and groups."""
+
+    source: ArraySource
+    mask: NDArray[np.bool_] | None
+    groups: RowGroups | None
+
+    def blocks(self) -> Iterator[tuple[Block, NDArray[np.bool_] | None, int, NDArray[np.int64] | None]]:
+        """Return blocks, which of their rows count, the place of the first, and the groups of those that count."""
+        start, name = 0, self.source.name
+        numbers = None if self.groups is None else self.groups.numbers
+        for block in self.source.blocks():
+            stop = start + len(block)
+            for what, entries in (("mask", self.mask), ("labels", numbers)):
+                if entries is not None and len(entries) < stop:
+                    raise InvalidValueError(name, f"has more points than the {len(entries)} entries of the {what}")
+            keep = None if self.mask is None else self.mask[start:stop]
+            own = None if self.groups is None else self.groups.of(start, stop)
+            yield block, keep, start, own if own is None or keep is None else own[keep]
+            start = stop
+        for what, entries in (("mask", self.mask), ("labels", numbers)):
+            if entries is not None and start < len(entries):
+                raise InvalidValueError(name, f"has {start} points, but the {what} {len(entries)} entries")
 
 
 def _in_file(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> IsoScoreError:

@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from isoscore_star.readers._archive import no_keys
+from isoscore_star.readers._csv import csv_column as csv_column  # of a table that is no list of words
 from isoscore_star.readers._csv import open_csv
 from isoscore_star.readers._errors import FileContentError, SelectionError, reading
 from isoscore_star.readers._layout import lines_of

@@ -116,7 +116,7 @@ def test_layers_along_the_first_axis(measured, suffix, mask_axes):
         masked, mask = ["--mask", "mask.npy"], np.broadcast_to(mask, X.shape[:-1])
     found = measured(f"x{suffix}", "--by-layer", *masked)
     assert [layer["layer"] for layer in found["layers"]] == ["0", "1", "2"]
-    agrees(found["union"], iso.measure(X, mask=mask), 1e-12)
+    agrees(found["union"], iso.measure(list(X), mask=None if mask is None else list(mask)), 1e-12)
     for i, layer in enumerate(found["layers"]):
         agrees(layer, iso.measure(X[i], mask=None if mask is None else mask[i]), 1e-12)
 

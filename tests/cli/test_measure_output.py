@@ -45,6 +45,7 @@ def test_the_table(folder, capsys):
     ((index, share),) = expected.outlier_dimensions
     assert rows == [
         ["dimensions", "10"],
+        ["groups", "independent points"],
         ["points", "300"],
         ["IsoScore* (zeta=0.2)", f"{expected.score:.4f}"],
         ["unbiased score", f"{expected.unbiased_score:.4f} ± {expected.standard_error:.4f}"],

@@ -64,7 +64,7 @@ def test_a_terminal_gets_a_progress_bar(folder):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("more", [[], ["--by-layer"]])
+@pytest.mark.parametrize("more", [["--groups", "none"], ["--by-layer"]])
 def test_signs_that_the_terminal_cannot_show(folder, more):
     save("x.npy", cloud(600).reshape(2, 300, 5))
     command = [sys.executable, "-c", RUN + "sys.exit(code)", "measure", "x.npy", *more]

@@ -51,14 +51,6 @@ def test_rows_give_the_standard_error(points: np.ndarray, moments: iso.Moments) 
     assert found.warnings == expected.warnings == ()
 
 
-def test_rows_and_groups_give_the_standard_error_of_groups(points: np.ndarray, moments: iso.Moments) -> None:
-    groups = np.arange(300) // 6
-    expected = iso.measure(points, groups=groups)
-    found = iso.Measurement.from_moments(moments, points, groups)
-    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-9)
-    assert found.group_count == 50
-
-
 @pytest.mark.parametrize("name", ["mask", "groups"])
 def test_what_points_alone_have_is_refused(moments: iso.Moments, name: str) -> None:
     with pytest.raises(iso.InvalidValueError, match=f"{name}: expected none with Moments"):
@@ -81,8 +73,7 @@ POINTS = np.random.default_rng(5).normal(size=(20, 4))
         (np.vstack([POINTS, POINTS]), None, "rows: .* got 40 of 4"),
         (np.where(POINTS > 1, np.nan, POINTS), None, "rows: .*finite"),
         (POINTS[0], None, "X: expected points as rows"),
-        (POINTS, np.arange(5), "groups: expected shape"),
-        (POINTS[:9], np.arange(9), "groups: expected labels of all 20 points"),
+        (POINTS, np.arange(20), "groups: expected none, since the moments are of independent points"),
         (None, np.arange(20), "groups: expected none without rows"),
     ],
 )
