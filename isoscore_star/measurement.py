@@ -201,7 +201,7 @@ class Measurement:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def _key(self) -> tuple[float | int | None, ...]:
+    def _key(self) -> tuple[float | int | str | None, ...]:
         return (*self._numbers().values(), self.groups)
 
     def _numbers(self) -> dict[str, float | int | None]:

@@ -51,7 +51,7 @@ class LongestPoints(NamedTuple):
     (0.89, 1.0, 0.95)
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of that name
     trace_share: float
     square_share: float
     score_without: float | None

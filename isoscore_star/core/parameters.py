@@ -89,11 +89,12 @@ def usual_groups(groups: Any) -> Any:
     """Require the groups of every batch: "auto", an axis or None."""
     if groups is None or (isinstance(groups, str) and groups == "auto"):
         return groups
-    if isinstance(groups, Integral) and not isinstance(groups, bool):
-        return int(groups)
-    raise InvalidValueError(
-        "groups", f'expected "auto", an axis, or None; got {shown(groups)}. Labels belong to a batch: give them with it'
-    )
+    if isinstance(groups, bool | np.bool_) or not isinstance(groups, Integral):
+        raise InvalidValueError(
+            "groups",
+            f'expected "auto", an axis, or None; got {shown(groups)}. Labels belong to a batch: give them with it',
+        )
+    return int(groups)
 
 
 def groups_of_batch(groups: Any, usual: Any) -> Any:

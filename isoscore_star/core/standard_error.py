@@ -187,7 +187,7 @@ class _LeftOut:
     def _times(self, rows: FloatArray) -> FloatArray:
         return self._other.times(rows) / self._other.total
 
-    def _changes(self, k: Any, a: FloatArray, b: FloatArray, s: FloatArray, sbs: FloatArray) -> FloatArray:
+    def _changes(self, k: Any, a: Any, b: Any, s: Any, sbs: Any) -> FloatArray:
         """Return θ without each group less θ of all; NaN where what is left of a sum is but rounding."""
         t, left = formulas.without_group(1.0, 1.0, self._count, k, a, b / self._inner, s, sbs / self._inner)
         defined = (np.asarray(t) > _ROUNDING) & (np.asarray(left) > _ROUNDING)

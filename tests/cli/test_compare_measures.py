@@ -40,7 +40,7 @@ def measures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, f
 
 
 def expected(*args: object) -> dict[str, float]:
-    return {row["name"]: row["value"] for row in compare_measures(*args).to_dict()["measures"]}
+    return {row["name"]: row["value"] for row in compare_measures(*args, groups=None).to_dict()["measures"]}
 
 
 def test_json_is_the_comparison(states: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_the_table_names_every_measure(states: np.ndarray, capsys: pytest.Captur
     assert main(["compare-measures", "states.npz", "--key", "states"]) == 0
     out = capsys.readouterr().out
     assert "100 points, 6 dimensions" in out
-    for row in compare_measures(states).rows:
+    for row in compare_measures(states, groups=None).rows:
         line = next(line for line in out.splitlines() if row.name in line)
         assert f"{row.value:.4g}" in line
 

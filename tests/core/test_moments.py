@@ -113,30 +113,6 @@ def test_standard_error_is_the_jackknife(rng: np.random.Generator, shape: tuple[
     points = rng.normal(size=shape) * np.linspace(0.5, 3, shape[1]) + 4
     found = iso.measure(points)
     assert found.standard_error == pytest.approx(delete_one(points), rel=1e-9)
-    labels = np.arange(shape[0])  # each point its own group
-    assert iso.measure(points, groups=labels).standard_error == pytest.approx(found.standard_error, rel=1e-9)
-
-
-def test_standard_error_of_groups(rng: np.random.Generator) -> None:
-    labels = np.repeat(np.arange(12), 5)
-    points = rng.normal(size=(60, 6)) + 2 * rng.normal(size=(12, 6))[labels]
-    left = np.array([iso.isoscore_unbiased(points[labels != g]) for g in range(12)])
-    expected = np.sqrt(11 / 12 * np.sum((left - left.mean()) ** 2))
-    shuffled = rng.permutation(60)
-    found = iso.measure(points[shuffled], groups=labels[shuffled])
-    assert found.standard_error == pytest.approx(expected, rel=1e-9)
-    assert found.standard_error > iso.measure(points).standard_error
-
-
-def test_standard_error_of_unequal_groups(rng: np.random.Generator) -> None:
-    sizes = np.array([2, 3, 5, 8, 4, 7])
-    labels = np.repeat(np.arange(6), sizes)
-    points = rng.normal(size=(sizes.sum(), 4)) * [3, 2, 1, 1]
-    left = np.array([iso.isoscore_unbiased(points[labels != g]) for g in range(6)])
-    full, h = iso.isoscore_unbiased(points), sizes.sum() / sizes
-    estimate = 6 * full - np.sum((1 - sizes / sizes.sum()) * left)  # Busing et al. 1999, equations 7 and 8
-    expected = np.sqrt(np.mean((h * full - (h - 1) * left - estimate) ** 2 / (h - 1)))
-    assert iso.measure(points, groups=labels).standard_error == pytest.approx(expected, rel=1e-9)
 
 
 def test_measurement(rng: np.random.Generator) -> None:

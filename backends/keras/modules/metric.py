@@ -141,7 +141,7 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         sums = self._sums(_FIRST)
         if self.estimator == "unbiased":
             return self._unbiased_score(sums, self.dim)
-        invariants, scale = self._invariants(sums)
+        invariants, scale = self._invariants(sums, self.dim)
         if self.shrinkage_cov is not None:
             target = target_of(self.shrinkage_cov, 2.0**40)
             target = Target(*(ops.convert_to_tensor(part, self.dtype) for part in target))
@@ -212,20 +212,20 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     def _unbiased_score(self, first: Sums, dim: int) -> Any:
         if not self._in_halves:
-            return measured_unbiased_score(self._invariants(first)[0], dim, ops.where)
+            return measured_unbiased_score(self._invariants(first, dim)[0], dim, ops.where)
         second, groups = self._sums(_SECOND), ops.cast(self._groups, self.dtype)
         inner = ops.sum(first.scatter.total * second.scatter.total)
         pair = pair_of_sums(first, second, inner, dim, OPERATIONS, self._precision)
         halves = measured_halves_score(pair, dim, ops.where, groups=groups)
         halves = ops.where(ops.cast(self._independent, self.dtype) > 0, float("nan"), halves)
         merge(first, plain(second), OPERATIONS)
-        independent = measured_unbiased_score(self._invariants(first)[0], dim, ops.where)
+        independent = measured_unbiased_score(self._invariants(first, dim)[0], dim, ops.where)
         return ops.where(groups > 0, halves, independent)
 
-    def _invariants(self, sums: Sums) -> tuple[Invariants, Any]:
+    def _invariants(self, sums: Sums, dim: int) -> tuple[Invariants, Any]:
         scatter = sums.scatter.total
         parts = (sums.count, sums.unit, ops.trace(scatter), ops.sum(scatter * scatter), sums.fourth)
-        invariants, scale = invariants_of_sums(*parts, self.dim, ops.where)
+        invariants, scale = invariants_of_sums(*parts, dim, ops.where)
         return invariants._replace(precision=self._precision), scale
 
     @property
