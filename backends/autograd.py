@@ -61,7 +61,7 @@ class AutogradBackend(NumPyBackend):
         """Compute by one symmetric product, d × d or m × m, whichever is smaller."""
         refuse_across(self, across)
         cloud = _centred(clouds, masks)
-        freedom, count, dim = cloud.freedom, *cloud.points.shape
+        freedom, (count, dim) = cloud.freedom, cloud.points.shape
         sample = _symmetric_product(cloud.points if count >= dim else cloud.points.T) / freedom
         norms = anp.sum(cloud.points**2, axis=1)
         fourth = anp.sum(norms**2) / freedom if fourth_order else None
@@ -91,9 +91,9 @@ class AutogradBackend(NumPyBackend):
             inner = anp.sum(_symmetric_product(a.points) * _symmetric_product(b.points))
         else:
             inner = anp.sum((a.points @ b.points.T) ** 2)
-        traces = [anp.sum(half.points**2) / half.freedom for half in (a, b)]
+        t_a, t_b = (anp.sum(half.points**2) / half.freedom for half in (a, b))
         counts = (len(a.points), len(b.points))
-        return Pair(counts, (a.unit, b.unit), *traces, inner / (a.freedom * b.freedom))
+        return Pair(counts, (a.unit, b.unit), t_a, t_b, inner / (a.freedom * b.freedom))
 
     def covariance_sums(self, cov: Any) -> tuple[Any, Any]:
         # The only axes for which autograd has a diagonal's gradient.

@@ -128,7 +128,7 @@ class JaxBackend(Backend):
         shards = math.prod(mesh.shape[name] for name in names if name in mesh.explicit_axes)
         if len(range(start, array.shape[axis], 2)) % shards:
             array = jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
-        return jax.lax.slice_in_dim(array, start, None, stride=2, axis=axis)
+        return jax.lax.slice_in_dim(array, min(start, array.shape[axis]), None, stride=2, axis=axis)
 
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         variances = _diagonal(cov) if cov.ndim == 2 else cov
@@ -419,7 +419,8 @@ def _anchored_form(
         """Return Σ xᵀMx/(m − 1), or tr S without M."""
         mapped = [centred if matrix is None else _product(centred, matrix) for centred in cloud.centred]
         parts = [_quadratic_form(*pair, matrix, part) for pair, part in zip(pairs, mapped, strict=True)]
-        return _all_sum(sum(parts), axes) / freedom
+        result: Array = _all_sum(sum(parts), axes) / freedom
+        return result
 
     total = form(None)
     square, divisor = mean_variance(jax.lax.stop_gradient(total), clouds[0].shape[1], jnp.where)

@@ -99,7 +99,7 @@ def _joined(parts: list[Any]) -> Any:
 def _own_product(rows: Any) -> Any:
     """Return rowsᵀ·rows, by blocks."""
     if keras.backend.backend() == "tensorflow":  # where the number of rows may be unknown
-        from isoscore_star.backends.tensorflow.backend import own_product
+        from isoscore_star.backends.tensorflow.union import own_product
 
         return own_product(rows, rows.shape[1])
     blocks = _in_blocks(rows, _BLOCK * rows.shape[1])
@@ -108,7 +108,7 @@ def _own_product(rows: Any) -> Any:
 
 def _sum_of_rows(rows: Any) -> Any:
     if keras.backend.backend() == "tensorflow":
-        from isoscore_star.backends.tensorflow.backend import sum_of_rows
+        from isoscore_star.backends.tensorflow.union import sum_of_rows
 
         return sum_of_rows(rows)
     return _sum(ops.sum(_in_blocks(rows, _PART), axis=1))

@@ -165,7 +165,7 @@ class _ScatterAcross(torch.autograd.Function):
 class _CloudAcross(NamedTuple):
     """Of the points of all ranks: m, the frame, S/s², s, the divisor s² in the frame's unit, and tr S/s²."""
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # tuples have a method of that name
     frame: Frame
     cov: Tensor
     unit: Tensor

@@ -77,8 +77,9 @@ def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: i
     if groups.axis is not None and (known or (isinstance(groups.count, int) and groups.count % 2 == 0)):
         # An even number of groups has as many in both halves, whatever their numbers are.
         first = start if known else first_number
-        return Halves(*(_every_second(cloud, groups.axis, (first + half) % 2) for half in (0, 1)), count)
-    numbers = groups.numbers or [backend.numbers_along(array, groups.axis) for array in cloud.arrays]
+        even, odd_ones = (_every_second(cloud, groups.axis, (first + half) % 2) for half in (0, 1))
+        return Halves(even, odd_ones, count)
+    numbers = _numbers(cloud, groups)
     odd: list[Array] = []
     for index, part in enumerate(numbers):
         odd.append(odd[-1] if index and part is numbers[index - 1] else (part + start) % 2 != 0)
@@ -248,11 +249,13 @@ def _selected(cloud: Points, odd: list[Array], *, wanted: bool) -> Points:
 
 def numbers_of(cloud: Points, groups: Groups) -> NDArray[np.int64]:
     """Return the group's number of each unmasked point, in NumPy."""
-    parts = []
-    for index, (array, keep) in enumerate(zip(cloud.arrays, cloud.masks, strict=True)):
-        if groups.numbers is not None:
-            own = np.asarray(groups.numbers[index])
-        else:
-            own = np.asarray(cloud.backend.numbers_along(array, groups.axis))
-        parts.append(own if keep is None else own[cloud.backend.to_numpy(keep)])
-    return np.concatenate(parts).astype(np.int64)
+    to_numpy = cloud.backend.to_numpy
+    pairs = zip(map(np.asarray, _numbers(cloud, groups)), cloud.masks, strict=True)
+    return np.concatenate([own if keep is None else own[to_numpy(keep)] for own, keep in pairs]).astype(np.int64)
+
+
+def _numbers(cloud: Points, groups: Groups) -> list[Array]:
+    """Return the group's number of each point, flat, for each cloud."""
+    if groups.axis is None:
+        return groups.numbers or []
+    return [cloud.backend.numbers_along(array, groups.axis) for array in cloud.arrays]

@@ -228,13 +228,13 @@ def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pa
     t_a, t_b, inner = cast(list[float], traces)
     if not (math.isfinite(t_a) and math.isfinite(t_b)):
         explain_non_finite(cloud)
-    with_points = len(np.unique(numbers_of(cloud, groups)))
+    with_points: int | None = len(np.unique(numbers_of(cloud, groups)))
     if across is not None:  # the groups of all devices, also those without points
         with_points = None if halves.count is None else int(cloud.backend.concrete(halves.count) or 0)
     positive_halves(with_points, counts, t_a, t_b, inner, pair.precision)
 
 
-def positive_halves(groups: int, counts: Any, t_a: float, t_b: float, inner: float, precision: float) -> None:
+def positive_halves(groups: int | None, counts: Any, t_a: float, t_b: float, inner: float, precision: float) -> None:
     """Require four groups, spread in both halves, and an inner product above its rounding error.
 
     An entry of a scatter errs by `rounding_of_margin` of its terms, which sum to at most tr A·tr B (Cauchy-Schwarz).

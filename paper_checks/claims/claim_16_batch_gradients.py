@@ -49,8 +49,8 @@ def check(run: Run) -> Findings:
     """Measure size and error of each estimator's gradient."""
     try:
         import torch  # noqa: F401
-    except ImportError as error:
-        raise NoDataError('gradients need torch: pip install "isoscore-star[torch]"') from error
+    except ImportError as missing:
+        raise NoDataError('gradients need torch: pip install "isoscore-star[torch]"') from missing
     found = Findings()
     states = minilm_states(run.pick(300, 1600))
     everything, draws = np.arange(len(states.ends)), run.pick(6, 30)

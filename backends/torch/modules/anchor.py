@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,15 +60,15 @@ class TrustTest(nn.Module):
     @torch.no_grad()
     def observe(self, invariants: Invariants) -> Tensor:
         """Take in a batch, and return whether Σ_S is near, a tensor; the host learns of it some steps later."""
-        t, cross, t0, f0 = invariants.t, invariants.cross, invariants.t0, invariants.f0
-        ones: Any = torch.ones_like(t)
+        t, cross, t0, f0 = cast(tuple[Any, ...], invariants[2:3] + invariants[5:8])
+        ones = torch.ones_like(t)
         sides = torch.stack([t * f0 / (t0 * t0) * ones, cross / t0 * ones]).to(self.sides)
         usable = torch.isfinite(sides).all() & (t > 0)
         start = self.sides.sum() == 0
         averaged = torch.where(start, sides, _DECAY * self.sides + (1 - _DECAY) * sides)
         averaged = torch.where(usable, averaged, self.sides)
         left, right = averaged
-        near = (left <= FARTHEST * right) & (right <= FARTHEST * left)
+        near: Tensor = (left <= FARTHEST * right) & (right <= FARTHEST * left)
         if transformed():  # nothing may outlive a transformation of torch.func
             return near
         self.sides = averaged

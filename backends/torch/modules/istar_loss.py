@@ -207,10 +207,9 @@ class IStarLoss(nn.Module):
             groups = [groups[index] for index in chosen.indices]
         for state in chosen.states:
             checks.width("hidden_states", state, self.dim)
-        learning = self.shrinkage is not None and self.training
-        if learning and (self.trust is None or self.shrinkage.cov is None):
+        learns_later = self.trust is not None and self.shrinkage is not None and self.shrinkage.cov is not None
+        if self.shrinkage is not None and self.training and not learns_later:
             self.shrinkage.update(chosen.states, chosen.masks)
-            learning = False
         cov = self._covariance()
         if self.reduction == "union":
             score = self._score(chosen.states, chosen.masks, cov, groups)
@@ -225,7 +224,7 @@ class IStarLoss(nn.Module):
         names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
         by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
         self.log.record({"isoscore_star": score, "istar_loss": loss, **by_layer})
-        if learning:  # of the anchored loss: the batch is compared with those before it
+        if self.training and learns_later:  # of the anchored loss: the batch is compared with those before it
             self._learn(chosen)
         return result
 
