@@ -113,7 +113,7 @@ def test_save_and_load(tmp_path: Path, penalty: str, ending: str) -> None:
     assert len(loaded.losses) == 1
     assert len(loaded.trainable_weights) == 4
     assert evaluate(loaded) == pytest.approx(task_loss(model) + value, abs=2e-6)
-    loaded.fit(X, Y, verbose=0)
+    loaded.fit(X, Y, batch_size=len(X), verbose=0)  # one batch, as labels have one entry for each point
     assert not np.array_equal(states_of(loaded), states_of(model))
 
 
