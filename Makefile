@@ -61,6 +61,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py --write benchmarks/README.md
 	$(BIN)/python benchmarks/frameworks.py --write benchmarks/FRAMEWORKS.md
 	$(BIN)/python benchmarks/training_step.py --write benchmarks/TRAINING_STEP.md
+	$(BIN)/python benchmarks/estimators.py --write benchmarks/ESTIMATORS.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test

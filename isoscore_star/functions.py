@@ -397,7 +397,7 @@ def _unbiased_score(
 ) -> Array:
     """Compute the score of two halves of the groups, or that of independent points."""
     backend, dim = cloud.backend, cloud.dim
-    found = groups_of(cloud, groups)
+    found = groups_of(cloud, groups, waiting=check_values)
     if found is None:
         invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
         score = backend.score(invariants, None, dim) if floored else NotImplemented

@@ -120,6 +120,25 @@ def each_result(rank: int) -> Iterator[tuple[str, Any]]:
     yield from documented(rank)
 
 
+def exchanged_bytes(inputs: Any) -> int:
+    """Count what a rank sends in forward and backward of the anchored loss."""
+    sent = 0
+    all_reduce = dist.all_reduce
+
+    def counting(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal sent
+        sent += tensor.nbytes
+        return all_reduce(tensor, *args, **kwargs)
+
+    states = Network()(inputs)
+    dist.all_reduce = counting
+    try:
+        iso.istar_loss(states, across="world", **ANCHORED).backward()
+    finally:
+        dist.all_reduce = all_reduce
+    return sent
+
+
 def trained(rank: int) -> Iterator[tuple[str, Any]]:
     for name, (inputs, mask, cut, arguments) in TRAINING.items():
         network = torch.nn.parallel.DistributedDataParallel(Network())
@@ -137,6 +156,8 @@ def trained(rank: int) -> Iterator[tuple[str, Any]]:
         loss.backward()
         yield f"sync={sync}/loss", loss.detach()
         yield f"sync={sync}/gradient", flat_gradient(network)
+
+    yield "anchored/bytes", exchanged_bytes(part_of(TOKENS, 20, rank))
 
     for name in SHARDED if hasattr(fsdp, "fully_shard") else ():
         inputs, mask, cut, arguments = TRAINING[name]

@@ -100,6 +100,9 @@ class KerasBackend(Backend):
     def place(self, across: Any) -> tuple[Any, Any]:
         return self.framework.place(across)
 
+    def waits_for(self, array: Any) -> bool:
+        return self.framework.waits_for(_value(array))
+
     def numbered(self, count: Any, array: Any, across: Any) -> tuple[Any, Any]:
         return self.framework.numbered(count, _value(array), across)
 

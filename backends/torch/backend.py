@@ -23,7 +23,7 @@ from isoscore_star.backends.torch.distributed import (
 from isoscore_star.backends.torch.forms import apply
 from isoscore_star.backends.torch.gram import Gram
 from isoscore_star.backends.torch.pair import pair_of
-from isoscore_star.backends.torch.points import compute_dtype, count_points, product_dtype
+from isoscore_star.backends.torch.points import compute_dtype, count_points, on_cpu, product_dtype
 from isoscore_star.backends.torch.scatter import Scatter
 from isoscore_star.backends.torch.score import score_in_one_step
 from isoscore_star.backends.torch.target import target_of
@@ -118,6 +118,9 @@ class TorchBackend(Backend):
 
     def place(self, across: Any) -> tuple[int, int]:
         return place_of(across)
+
+    def waits_for(self, array: Tensor) -> bool:
+        return not on_cpu(array)
 
     def numbered(self, count: int, array: Tensor, across: Any) -> tuple[int, Tensor]:
         """Return rank·count, and the sum over the ranks, which may have batches of other sizes, without waiting."""

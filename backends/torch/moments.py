@@ -12,7 +12,7 @@ from isoscore_star.backends.torch import distributed as ranks
 from isoscore_star.backends.torch import sums as sums_of
 from isoscore_star.backends.torch._compat import without_autocast
 from isoscore_star.backends.torch.backend import BACKEND
-from isoscore_star.backends.torch.points import compute_dtype, count_points, on_cpu, product_dtype, squared_norm, widest
+from isoscore_star.backends.torch.points import compute_dtype, count_points, product_dtype, squared_norm, widest
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
@@ -138,7 +138,7 @@ class StreamingMoments:
             )
         if cloud.dim != self.dim:
             raise InvalidValueError("points", f"these moments are of {self.dim} dimensions; got points of {cloud.dim}")
-        found = groups_of(cloud, groups, lambda labels: not on_cpu(labels)) if self.fourth_order else None
+        found = groups_of(cloud, groups, waiting=False) if self.fourth_order else None
         with without_autocast(cloud.clouds[0].device.type):
             self._place(cloud.clouds[0])
             if found is None:

@@ -45,13 +45,11 @@ class Halves(NamedTuple):
     count: Any
 
 
-def groups_of(
-    cloud: Points, groups: Any, unread: Callable[[Array], bool] | None = None, *, numbered: bool = False
-) -> Groups | None:
+def groups_of(cloud: Points, groups: Any, *, waiting: bool = True, numbered: bool = False) -> Groups | None:
     """Check `groups` and find the groups of a cloud; None means that its points are independent.
 
     Labels that are `numbered` are the groups' numbers; others are numbered in their order. Labels of the cloud's
-    framework for which `unread` is true are numbers too; by default those without values.
+    framework without values, or for which the host would have to wait unless `waiting`, are numbers too.
     """
     if groups is None:
         return None
@@ -62,7 +60,12 @@ def groups_of(
         raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
     if isinstance(groups, Integral):
         return _along(int(groups), cloud)
-    return _labelled(groups, cloud, unread or (lambda part: _is_traced(part, cloud.backend)), numbered)
+    backend = cloud.backend
+
+    def unread(part: Array) -> bool:
+        return (not waiting and backend.waits_for(part)) or _is_traced(part, backend)
+
+    return _labelled(groups, cloud, unread, numbered)
 
 
 def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: int = 0) -> Halves:

@@ -195,6 +195,10 @@ class Backend(Protocol):
         numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
         return np.broadcast_to(numbers, shape).reshape(-1)
 
+    def waits_for(self, array: Array) -> bool:
+        """Return whether the host would wait for a device to read an array."""
+        return False
+
     def flat(self, labels: Array) -> Array:
         """Flatten labels, one a point."""
         return labels.reshape(-1)

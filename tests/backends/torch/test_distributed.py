@@ -117,6 +117,11 @@ def test_unbiased_training_has_the_value_of_the_dimensionality_package(
         assert iso.participation_ratio(1 - float(rank[f"{name}/loss"]), DIM) == pytest.approx(expected, rel=1e-10)
 
 
+def test_the_anchored_loss_exchanges_no_matrix(found: list[dict[str, np.ndarray]]) -> None:
+    for rank in found:
+        assert int(rank["anchored/bytes"]) == 8 * (DIM + 1) + 8 * 2 + 8 * 2  # mean, sums, and the slopes backward
+
+
 def test_sync_auto_is_the_global_batch_and_sync_false_the_mean_of_the_ranks(found: list[dict[str, np.ndarray]]) -> None:
     network, _, loss = alone("masked")
     loss.backward()
