@@ -32,6 +32,9 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         ``"unbiased"`` needs neither ζ nor Σ_S.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S.
+    groups : "auto", int or None, default "auto"
+        Which rows of a batch were sampled together, for the unbiased estimator: those of one index along an axis, by
+        default the first of inputs of three axes; see `isoscore_star.isoscore_unbiased`.
 
     Raises
     ------
@@ -49,10 +52,17 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
     """
 
     def __init__(
-        self, lam: float = 1.0, zeta: float = 0.2, estimator: str = "shrinkage", shrinkage_cov: Any = None
+        self,
+        lam: float = 1.0,
+        zeta: float = 0.2,
+        estimator: str = "shrinkage",
+        shrinkage_cov: Any = None,
+        *,
+        groups: Any = "auto",
     ) -> None:
         self.lam = parameters.number("lam", lam)
-        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+        self.estimator = parameters.choice("estimator", estimator, parameters.MEASURING_ESTIMATORS)
+        self.groups = parameters.usual_groups(groups)
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)
         self.zeta = parameters.number("zeta", zeta, 0.0, 1.0)
         if estimator == "shrinkage":
@@ -61,7 +71,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
 
     def __call__(self, x: Any) -> Any:
         """Compute the penalty, times the batch size if Keras divides by it."""
-        penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator)
+        penalty = istar_loss(x, self.shrinkage_cov, self.zeta, self.lam, estimator=self.estimator, groups=self.groups)
         return penalty * ops.cast(ops.shape(x)[0], penalty.dtype) if _compat.divides_by_batch_size() else penalty
 
     def get_config(self) -> dict[str, Any]:
@@ -71,6 +81,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
             "zeta": self.zeta,
             "estimator": self.estimator,
             "shrinkage_cov": None if self.shrinkage_cov is None else self.shrinkage_cov.tolist(),
+            "groups": self.groups,
         }
 
     @classmethod

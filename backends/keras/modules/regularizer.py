@@ -32,7 +32,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     zeta : float, default 0.2
         ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither ζ nor Σ_S.
+        ``"unbiased"``, of two halves of the sequences, needs neither ζ nor Σ_S, but at least four sequences.
     shrinkage_cov : array of shape (d, d) or "later", optional
         Σ_S, whose values are checked. With ζ > 0 it may also be set before the first training step, by
         `set_shrinkage_cov`, an `IStarCallback` with data, or loaded weights. With ζ = 0, ``"later"`` announces it, so
@@ -41,6 +41,9 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         Decay in [0, 1), such as 0.99, of an exponential average of the batches' covariances, which then is Σ_S.
     in_evaluation : bool, default False
         Add the penalty in evaluation too. By default ``val_loss`` is the task's alone.
+    groups : "auto", int or None, default "auto"
+        Which rows of a batch were sampled together, for the unbiased estimator: those of one index along an axis, by
+        default the first of inputs of three axes; see `isoscore_star.isoscore_unbiased`.
     **kwargs
         ``name`` and ``dtype``, as for every layer.
 
@@ -87,14 +90,16 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         *,
         running_average: float | None = None,
         in_evaluation: bool = False,
+        groups: Any = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self._initial_lam = parameters.number("lam", lam)
         self._initial_zeta = parameters.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
+        self.estimator = parameters.choice("estimator", estimator, parameters.MEASURING_ESTIMATORS)
         self.running_average = None if running_average is None else parameters.decay("running_average", running_average)
         self.in_evaluation = in_evaluation
+        self.groups = parameters.usual_groups(groups)
         self.supports_masking = True
         # Called with inputs and masks, instead of adding a loss.
         self.observer: Callable[[Any, Any], Any] | None = None
@@ -190,6 +195,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             "shrinkage_cov": "later" if self.mixes else None,
             "running_average": self.running_average,
             "in_evaluation": self.in_evaluation,
+            "groups": self.groups,
         }
         return {**super().get_config(), **config}
 
@@ -237,7 +243,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             narrow = dtypes <= {"float32", "float16", "bfloat16"}
             zeta = ops.cast(self.zeta, "float32" if narrow else "float64")
             cov = self.shrinkage_cov.value
-        penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator)
+        penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator, groups=self.groups)
         self.add_loss(ops.cast(self.lam, penalty.dtype) * penalty)
         rows = ops.cast(ops.shape(clouds[0])[0], self._score_rows.dtype)
         score = 1 - ops.stop_gradient(ops.cast(penalty, self._score_total.dtype))

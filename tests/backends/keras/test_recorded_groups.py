@@ -1,4 +1,4 @@
-"""Functional models of Keras record every kind of `groups`."""
+"""Functional models of Keras record every kind of `groups`, and layers take those of every batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import isoscore_star as iso
 
 pytest.importorskip("keras")
 import keras
+
+from isoscore_star.backends.keras import IStarActivityRegularizer, IStarRegularizer
 
 # NumPy's complaint about how torch, inside Keras, copies a tensor.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -56,3 +58,21 @@ def test_recorded_labels_that_come_with_the_inputs(tmp_path: Path, rng: np.rando
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         found = each([states, numbers[:, None].repeat(5, 1).astype("int32")])
         assert number(found) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("groups", [0, None])
+def test_layers_take_the_groups_of_every_batch(tmp_path: Path, rng: np.random.Generator, groups: int | None) -> None:
+    images = rng.normal(size=(6, 3, 3, 4)).astype("float32")
+    expected = iso.istar_loss(images.astype(float), estimator="unbiased", groups=groups)
+    model = keras.Sequential([keras.Input((3, 3, 4)), IStarRegularizer(estimator="unbiased", groups=groups)])
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.models.load_model(tmp_path / "model.keras")):
+        each(images, training=True)
+        assert number(each.losses[0]) == pytest.approx(expected, abs=1e-5)
+    activity = IStarActivityRegularizer(estimator="unbiased", groups=groups)
+    again = IStarActivityRegularizer.from_config(activity.get_config())
+    assert again.groups == groups
+    with pytest.raises(iso.InvalidValueError, match="list"):
+        IStarRegularizer(estimator="unbiased")(images, training=True)
+    with pytest.raises(iso.InvalidValueError, match="expected one of 'shrinkage', 'unbiased'"):
+        IStarRegularizer(estimator="anchored")
