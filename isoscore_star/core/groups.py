@@ -216,11 +216,9 @@ def _selected(cloud: Points, keeps: list[Array]) -> Points:
 
 def numbers_of(cloud: Points, groups: Groups) -> NDArray[np.int64]:
     """Return the group's number of each unmasked point, in NumPy."""
-    parts = []
+    backend, parts = cloud.backend, []
     for index, (array, keep) in enumerate(zip(cloud.arrays, cloud.masks, strict=True)):
-        if groups.numbers is not None:
-            own = np.asarray(groups.numbers[index])
-        else:
-            own = np.asarray(cloud.backend.numbers_along(array, groups.axis))
-        parts.append(own if keep is None else own[cloud.backend.to_numpy(keep)])
+        own = groups.numbers[index] if groups.numbers is not None else backend.numbers_along(array, groups.axis)
+        own = own if isinstance(own, np.ndarray) else backend.to_numpy(own)
+        parts.append(own if keep is None else own[backend.to_numpy(keep)])
     return np.concatenate(parts).astype(np.int64)
