@@ -252,9 +252,11 @@ def _selected(cloud: Points, odd: list[Array], *, wanted: bool) -> Points:
 
 def numbers_of(cloud: Points, groups: Groups) -> NDArray[np.int64]:
     """Return the group's number of each unmasked point, in NumPy."""
-    to_numpy = cloud.backend.to_numpy
-    pairs = zip(map(np.asarray, _numbers(cloud, groups)), cloud.masks, strict=True)
-    return np.concatenate([own if keep is None else own[to_numpy(keep)] for own, keep in pairs]).astype(np.int64)
+    to_numpy, parts = cloud.backend.to_numpy, []
+    for own, keep in zip(_numbers(cloud, groups), cloud.masks, strict=True):
+        numbers = own if isinstance(own, np.ndarray) else to_numpy(own)
+        parts.append(numbers if keep is None else numbers[to_numpy(keep)])
+    return np.concatenate(parts).astype(np.int64)
 
 
 def _numbers(cloud: Points, groups: Groups) -> list[Array]:
