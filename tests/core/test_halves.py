@@ -48,6 +48,7 @@ def loss(**arguments: Any) -> Callable[[Any], Any]:
     return lambda X: iso.istar_loss(X, estimator="unbiased", **arguments)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES)
 def test_value(backend: Adapter, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     states = states_of(rng, shape)
@@ -58,6 +59,7 @@ def test_value(backend: Adapter, rng: np.random.Generator, shape: tuple[int, int
     assert abs(1 - backend.value(loss(), X) - expected) <= 1e-12
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES[:3])
 def test_padding(backend: Adapter, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     states = states_of(rng, shape)
@@ -94,6 +96,7 @@ def test_union_of_layers_of_different_lengths(backend: Adapter, rng: np.random.G
     assert abs(backend.value(score, backend.native(layers[0])) - expected) <= 1e-12
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradient(differentiable: Adapter, rng: np.random.Generator, shape: tuple[int, int, int], masked: bool) -> None:
@@ -107,6 +110,7 @@ def test_gradient(differentiable: Adapter, rng: np.random.Generator, shape: tupl
     assert np.abs(got - expected).max() <= 1e-10 * np.abs(expected).max()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES[:2])
 def test_float32_far_from_zero(differentiable: Adapter, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     X = differentiable.native(states_of(rng, shape) + 300, "float32")
@@ -127,6 +131,7 @@ def test_half_precision(differentiable: Adapter, rng: np.random.Generator) -> No
         assert abs(differentiable.value(loss(), differentiable.native(states, dtype)) - (1 - expected)) <= 1e-3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [1e150, 1e-150])
 @pytest.mark.parametrize("shape", SHAPES[:2])
 def test_any_scale(
@@ -147,6 +152,7 @@ def test_fewer_than_four_groups_train_nothing(differentiable: Adapter, rng: np.r
         differentiable.value(iso.isoscore_unbiased, X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_half_without_spread_trains_nothing(differentiable: Adapter, rng: np.random.Generator, half: int) -> None:
     states = states_of(rng, (8, 5, 8))
@@ -170,6 +176,7 @@ def test_halves_that_share_no_direction(differentiable: Adapter, rng: np.random.
         differentiable.value(iso.isoscore_unbiased, X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("groups", "message"),
     [("first", "auto"), (True, "auto"), (2, "an axis of X"), (-1, "an axis of X"), (np.zeros(3, int), "one label for")],
@@ -187,6 +194,7 @@ def test_four_axes_have_two_readings(backend: Adapter, rng: np.random.Generator)
         backend.value(iso.isoscore_unbiased, X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES[:3])
 def test_anchored(differentiable: Adapter, rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     """2·s(S, Σ_S) − s(Σ_S, Σ_S) and its gradient, that of 2·s(S, Σ_S)."""

@@ -139,6 +139,9 @@ def path_of_tests() -> str:
     return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+pytestmark = pytest.mark.slow  # a process with two devices, for a minute
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     pytest.importorskip("tensorflow")
