@@ -82,6 +82,7 @@ def test_no_gradient_for_the_anchor_and_jit_and_vmap(
     assert not np.asarray(of_cov).any()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rows", [5, 14])
 @pytest.mark.parametrize("clouds", [1, 2])
 def test_the_anchored_loss_takes_one_product_in_all(rng: np.random.Generator, rows: int, clouds: int) -> None:
@@ -95,6 +96,7 @@ def test_the_anchored_loss_takes_one_product_in_all(rng: np.random.Generator, ro
         assert all(product.params["precision"] == (highest, highest) for product in found)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("shape", "forward", "both"), [((4, 2, 12), 1, 3), ((4, 9, 6), 2, 4)])
 def test_halves_take_one_product_each_and_one_for_the_gradient(
     rng: np.random.Generator, shape: tuple[int, int, int], forward: int, both: int
@@ -105,6 +107,7 @@ def test_halves_take_one_product_each_and_one_for_the_gradient(
     assert len(list(products(jax.value_and_grad(loss), X))) == both
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_traced_labels_are_the_numbers_of_groups(rng: np.random.Generator, dtype: str) -> None:
     states = states_of(rng, (6, 5, 4))
@@ -136,6 +139,7 @@ def test_strict_settings(rng: np.random.Generator) -> None:
     assert close(union, np.full(5, iso.isoscore_unbiased(np.asarray(X))), 1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("sequences", [1, 2, 3])
 def test_across_a_named_axis_of_vmap(rng: np.random.Generator, sequences: int) -> None:
     """Groups are numbered from one member of the axes to the next, also one a member."""

@@ -65,6 +65,7 @@ def test_two_orders_of_derivatives(rng: np.random.Generator, mode: str, kind: st
             assert np.abs(got - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(("shape", "forward"), [(SHAPES[0], 1), (SHAPES[1], 2)])
 def test_one_product_of_the_anchored_loss_and_one_a_half(
@@ -102,6 +103,7 @@ def test_one_trace_for_any_number_of_sequences(rng: np.random.Generator) -> None
     assert len(traces) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
 def test_traced_labels_are_the_numbers_of_groups(rng: np.random.Generator, dtype: str) -> None:
     states = states_of(rng, (6, 5, DIM))
@@ -181,6 +183,7 @@ def test_no_gradient_for_the_anchor(rng: np.random.Generator) -> None:
     assert tape.gradient(loss, cov) is None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_rounded_only_on_return(rng: np.random.Generator, dtype: str) -> None:
     X = tf.cast(states_of(rng, (6, 9, DIM)) + 100, dtype)
