@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,9 +119,20 @@ _SAMPLE = 512
 
 @torch.no_grad()
 def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: Any, across: Any) -> Fraction:
-    """Compute the score of two halves of the groups from a sample of the states; 0/0 below four groups."""
-    cloud = checks.points(*sample_of(states, masks, _SAMPLE), BACKEND)
-    found = groups_of(cloud, 0 if isinstance(groups, str) or groups is None else groups)
+    """Compute the score of two halves of the groups from a sample of the states; 0/0 below four groups.
+
+    Rows of one index are a group where nothing else is said, whatever the number of axes.
+    """
+    labels = (
+        list(groups) if isinstance(groups, (list, tuple)) and len(groups) == len(states) else [groups] * len(states)
+    )
+    if any(np.ndim(part) == 0 for part in labels):  # a word, an axis or None
+        axis = groups if isinstance(groups, int) else 0
+        labels = [_numbers_along(state, axis) for state in states]
+    part = sample_of(states, _SAMPLE)
+    sampled = [None if mask is None else mask[part] for mask in masks]
+    cloud = checks.points([state[part] for state in states], sampled, BACKEND)
+    found = groups_of(cloud, [label[part] for label in labels], waiting=False)
     assert found is not None
     halves = halves_of(cloud, found, across)
     first, second = halves.first, halves.second
@@ -128,3 +140,10 @@ def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: A
     numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
     enough: Any = 1.0 if halves.count is None else halves.count >= 4
     return Fraction(enough * torch.as_tensor(numerator), enough * torch.as_tensor(denominator))
+
+
+def _numbers_along(state: Tensor, axis: int) -> Any:
+    """Return each point's index along an axis, without its last axis."""
+    shape = tuple(state.shape[:-1])
+    axis %= state.ndim
+    return np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)

@@ -203,7 +203,7 @@ class IStarLoss(nn.Module):
             If ζ > 0 and Σ_S was never set (or was assigned beside a `ShrinkageCovariance`), or shapes do not fit.
         """
         chosen = select_layers(hidden_states, attention_mask, layers=self.layers, skip_embeddings=self.skip_embeddings)
-        if isinstance(groups, list) and len(groups) == len(hidden_states):
+        if isinstance(groups, list) and isinstance(hidden_states, Sequence) and len(groups) == len(hidden_states):
             groups = [groups[index] for index in chosen.indices]
         for state in chosen.states:
             checks.width("hidden_states", state, self.dim)

@@ -254,7 +254,9 @@ class ShrinkageCovariance(nn.Module):
             return
         states, its_masks = list(layers), list(masks)
         if self.batch_points is not None:
-            states, its_masks = sample_of(states, its_masks, self.batch_points)
+            part = sample_of(states, self.batch_points)
+            its_masks = [None if mask is None else mask[part] for mask in its_masks]
+            states = [state[part] for state in states]
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         count, cov = covariance_of(checks.points(states, its_masks, BACKEND), is_distributed(self.sync))
         cov = self._shaped(cov)

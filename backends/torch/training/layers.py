@@ -93,13 +93,11 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     return places
 
 
-def sample_of(states: Sequence[Tensor], masks: Sequence[Any], most: int) -> tuple[list[Tensor], list[Any]]:
-    """Return every n-th token of every sequence (or every n-th point), about `most` in all."""
+def sample_of(states: Sequence[Tensor], most: int) -> tuple[slice, ...]:
+    """Return the place of every n-th token of every sequence (or every n-th point), about `most` in all."""
     total = sum(state[..., 0].numel() for state in states)
     axis = 1 if all(state.ndim > 2 for state in states) else 0
-    step = -(-total // most)
-    part = (slice(None),) * axis + (slice(None, None, step),)
-    return [state[part] for state in states], [None if mask is None else mask[part] for mask in masks]
+    return (slice(None),) * axis + (slice(None, None, max(1, -(-total // most))),)
 
 
 def _indices(layers: Sequence[int], states: list[Any]) -> list[int]:
