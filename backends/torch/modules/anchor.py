@@ -123,9 +123,8 @@ def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: A
 
     Rows of one index are a group where nothing else is said, whatever the number of axes.
     """
-    labels = (
-        list(groups) if isinstance(groups, (list, tuple)) and len(groups) == len(states) else [groups] * len(states)
-    )
+    given = isinstance(groups, (list, tuple)) and len(groups) == len(states)
+    labels = list(groups) if given else [groups] * len(states)
     if any(np.ndim(part) == 0 for part in labels):  # a word, an axis or None
         axis = groups if isinstance(groups, int) else 0
         labels = [_numbers_along(state, axis) for state in states]
