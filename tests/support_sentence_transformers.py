@@ -77,6 +77,15 @@ def union_of_states(model: Any, *columns: list[str], layers: slice = slice(1, No
     return torch.cat(parts)
 
 
+def rows_of_states(model: Any, *columns: list[str], layers: slice = slice(1, None)) -> torch.Tensor:
+    """The row of a batch that each of these states belongs to, whatever its column and layer."""
+    parts, places = [], range(model[0].auto_model.config.num_hidden_layers + 1)[layers]
+    for column in columns:
+        mask = model.preprocess(column)["attention_mask"].bool()
+        parts += [torch.arange(len(mask))[:, None].expand(mask.shape)[mask]] * len(places)
+    return torch.cat(parts)
+
+
 def gradients(model: Any, loss: torch.Tensor) -> list[torch.Tensor]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, parameters, allow_unused=True)

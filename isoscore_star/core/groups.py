@@ -148,10 +148,9 @@ def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool], numbe
         same = index and part is given[index - 1] and tuple(array.shape) == tuple(arrays[index - 1].shape)
         flat.append(flat[-1] if same else _labels(part, array))
     for part, points in zip(flat, cloud.clouds, strict=True):
-        if len(part) != (points.shape[0] or len(part)):  # of ragged tensors, whose shapes do not tell
-            raise InvalidValueError(
-                "groups", f"expected one label for each of {points.shape[0]} points; got {len(part)}"
-            )
+        rows = getattr(points, "shape", (None,))[0]  # of ragged tensors, whose own shapes do not tell
+        if len(part) != (rows or len(part)):
+            raise InvalidValueError("groups", f"expected one label for each of {rows} points; got {len(part)}")
     kinds = {part.dtype.kind for part in flat}
     if len(kinds - {"i", "u"}) > 1 or len(kinds) > 2:
         raise InvalidTypeError(

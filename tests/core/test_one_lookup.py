@@ -41,7 +41,7 @@ def lookups(call: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_backend_of_runs_once_a_call(name: str, backend: Adapter, rng: np.random.Generator) -> None:
-    points, cov, mask = rng.normal(size=(3, 8, 5)), random_cov(rng, 5), rng.random((3, 8)) < 0.9
+    points, cov, mask = rng.normal(size=(5, 8, 5)), random_cov(rng, 5), rng.random((5, 8)) < 0.9
     X, native_cov, native_mask = backend.native(points), backend.native(cov), backend.native(mask.astype(float))
 
     def call() -> None:

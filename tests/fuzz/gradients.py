@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ def calls(trial: Trial) -> Iterator[Call]:
     unbiased = rng.random() < 0.4
     if unbiased:
         call = iso.isoscore_unbiased if measuring else lambda x, **k: -iso.istar_loss(x, estimator="unbiased", **k)
+        call = functools.partial(call, groups=None)
         degenerate = trial.degenerate or sample.n < 4
         if not degenerate and sample.unbiased(truth.ROUNDING[trial.precision], floored=True)[1] > 1e-2:
             return

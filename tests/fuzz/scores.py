@@ -39,7 +39,7 @@ def _star(trial: Trial) -> Iterator[Call]:
 def _unbiased(trial: Trial) -> Iterator[Call]:
     yield (
         "isoscore_unbiased",
-        trial.value(lambda x: iso.isoscore_unbiased(x, mask=trial.mask)),
+        trial.value(lambda x: iso.isoscore_unbiased(x, mask=trial.mask, groups=None)),
         trial.unbiased(),
     )
 
@@ -70,7 +70,7 @@ def _loss_unbiased(trial: Trial) -> Iterator[Call]:
         return
     yield (
         "istar_loss unbiased",
-        trial.value(lambda x: iso.istar_loss(x, None, 0.0, weight, mask=trial.mask, estimator="unbiased")),
+        trial.value(lambda x: iso.istar_loss(x, None, 0.0, weight, mask=trial.mask, estimator="unbiased", groups=None)),
         trial.loss(lam, trial.training_unbiased()),
     )
 
@@ -104,7 +104,7 @@ def _moments(trial: Trial) -> Iterator[Call]:
     elif which == 1:
         yield "Moments.isoscore_star", lambda: take().isoscore_star(given, zeta), trial.star(target, zeta)
     elif which == 2:
-        yield "Moments.isoscore_unbiased", lambda: take().isoscore_unbiased(), trial.unbiased()
+        yield "Moments.isoscore_unbiased", lambda: take().isoscore_unbiased(groups=None), trial.unbiased()
     elif sample.n < 2:
         yield "Moments.cov", lambda: take().cov, MUST_RAISE
     elif trial.inside:
@@ -138,10 +138,11 @@ def _measure(trial: Trial) -> Iterator[Call]:
         return
     measurement = found[-1]
     unbiased = trial.unbiased()
-    if measurement.unbiased_score is not None:
+    score = measurement.unbiased_score if groups is None else measurement.independent_score
+    if score is not None:
         yield (
             "measure.unbiased_score",
-            lambda: measurement.unbiased_score,
+            lambda: score,
             unbiased._replace(inside=expected.inside),
         )
     elif unbiased.error == "no":

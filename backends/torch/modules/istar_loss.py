@@ -284,12 +284,13 @@ class IStarLoss(nn.Module):
         return score
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
-        return [self._score([s], [m], cov, groups) for s, m in zip(chosen.states, chosen.masks, strict=True)]
+        layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
+        return [self._score([state], [mask], cov, own) for state, mask, own in layers]
 
     def _layers_for_log(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Any]:
-        pairs = zip(chosen.states, chosen.masks, strict=True)
         if self.trust is not None:
-            return [self._for_log(state.new_zeros(()), [state], [mask], groups) for state, mask in pairs]
+            layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
+            return [self._for_log(state.new_zeros(()), [state], [mask], own) for state, mask, own in layers]
         with torch.no_grad():
             return self._scores_by_layer(chosen, cov, groups)
 
@@ -363,6 +364,12 @@ class IStarLoss(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         load_optional_buffer(self, "shrinkage_cov", state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _by_layer(groups: Any, chosen: Layers) -> list[Any]:
+    """Return the groups of each layer: labels of its own, or those of all."""
+    own = isinstance(groups, list) and len(groups) == len(chosen.states)
+    return groups if own else [groups] * len(chosen.states)
 
 
 def _optional_score(name: str, value: float | None) -> float | None:

@@ -61,7 +61,7 @@ def two_losses(of: Any) -> Any:
     """Of two estimators, so that neither's state fits the other."""
     return {
         "nli/all": IStarLoss(of, ranking(of), lam=0.5, zeta=0.4),
-        "qa": IStarLoss(of, ranking(of), lam=0.2, estimator="unbiased"),
+        "qa": IStarLoss(of, ranking(of), lam=0.2, zeta=0.0),
     }
 
 

@@ -25,6 +25,7 @@ from support_sentence_transformers import (  # noqa: E402
     features,
     gradients,
     ranking,
+    rows_of_states,
     total,
     unbiased,
     union_of_states,
@@ -78,7 +79,8 @@ def test_chosen_layers_and_estimator(model: Any) -> None:
             model, losses.MultipleNegativesRankingLoss(model), estimator="unbiased", layers=layers, target=0.5
         )
         penalty = wrapped(features(model, ANCHORS, POSITIVES))["istar_loss"]
-        score = iso.isoscore_unbiased(union_of_states(model, ANCHORS, POSITIVES, layers=part).detach())
+        rows = rows_of_states(model, ANCHORS, POSITIVES, layers=part)
+        score = iso.isoscore_unbiased(union_of_states(model, ANCHORS, POSITIVES, layers=part).detach(), groups=rows)
         ratio = (1 + 15 * score) / (1 + 15 * 0.5)
         assert penalty.item() == pytest.approx(ratio.log().square().item(), rel=1e-12)
 
@@ -87,8 +89,10 @@ def test_each_layer_over_all_columns(model: Any) -> None:
     wrapped = IStarLoss(model, losses.TripletLoss(model), estimator="unbiased", reduction="mean", log_layers=True)
     wrapped(features(model, ANCHORS, POSITIVES, NEGATIVES))
     columns = (ANCHORS, POSITIVES, NEGATIVES)
+    rows = rows_of_states(model, *columns, layers=slice(1))
     first, last = (
-        iso.isoscore_unbiased(union_of_states(model, *columns, layers=slice(i, i + 1)).detach()).item() for i in (1, 2)
+        iso.isoscore_unbiased(union_of_states(model, *columns, layers=slice(i, i + 1)).detach(), groups=rows).item()
+        for i in (1, 2)
     )
     logged = wrapped.penalty.collect()
     assert logged["isoscore_star/layer_01"] == pytest.approx(first, rel=1e-12)

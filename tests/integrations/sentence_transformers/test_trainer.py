@@ -22,6 +22,7 @@ from support_sentence_transformers import (  # noqa: E402
     close,
     features,
     gradients,
+    rows_of_states,
     shrinking,
     unbiased,
     union_of_states,
@@ -94,7 +95,8 @@ def test_a_step_of_the_trainer_is_the_gradient_by_hand(trained: Any, accumulatio
         positives = [POSITIVES[ANCHORS.index(anchor)] for anchor in part]
         task = losses.MultipleNegativesRankingLoss(model)(features(model, part, positives), None)
         states = union_of_states(model, part, positives)
-        whole = task + iso.istar_loss(states, lam=0.5, estimator="unbiased")
+        rows_of_batch = rows_of_states(model, part, positives)
+        whole = task + iso.istar_loss(states, lam=0.5, estimator="unbiased", groups=rows_of_batch)
         for sums, gradient in zip(expected, gradients(model, whole), strict=True):
             sums += gradient / accumulation
     trainer = trained(
@@ -124,7 +126,7 @@ def test_isotropy_rises_and_falls_with_lam(trained: Any) -> None:
     for lam in (-5.0, 5.0):
         trainer = trained(
             lambda model, lam=lam: IStarLoss(
-                model, losses.MultipleNegativesRankingLoss(model), lam=lam, estimator="unbiased"
+                model, losses.MultipleNegativesRankingLoss(model), lam=lam, estimator="anchored"
             ),
             num_train_epochs=10,
             logging_steps=100,
