@@ -26,12 +26,13 @@ test test-all: export KERAS_BACKEND = tensorflow
 test: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
-# All of them, with the branches that they cover; then Keras on its two other backends; then each framework as if it were
-# the only one installed.
+# All of them; those of `make test` with the branches that they cover, which costs a quarter of the time. Then Keras on its
+# two other backends, in the short form; then each framework as if it were the only one installed.
 test-all: $(VENV)/.test
-	$(PYTEST) --cov --cov-report=term:skip-covered
-	KERAS_BACKEND=torch $(PYTEST) tests/backends/keras
-	KERAS_BACKEND=jax $(PYTEST) tests/backends/keras
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
+	$(PYTEST) -m slow
+	KERAS_BACKEND=torch $(PYTEST) -m "not slow" tests/backends/keras
+	KERAS_BACKEND=jax $(PYTEST) -m "not slow" tests/backends/keras
 	for one in torch autograd tensorflow jax; do \
 	  ISOSCORE_FRAMEWORKS=$$one ISOSCORE_REQUIRED_BACKENDS=$$one $(PYTEST) -k $$one $(ALONE) || exit 1; done
 

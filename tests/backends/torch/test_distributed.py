@@ -25,7 +25,6 @@ from support_ranks import (  # noqa: E402
     COV,
     DIM,
     EXTREMES,
-    HALVES,
     MASK,
     POINTS,
     SHARDED,
@@ -263,7 +262,7 @@ def test_torchmetrics_over_two_processes(found: list[dict[str, np.ndarray]], cut
 def test_the_documented_examples(found: list[dict[str, np.ndarray]]) -> None:
     assert [len(code.splitlines()) < 15 for code in examples()] == [True, True]
     states, _ = Classifier()(torch.tensor(TOKENS))
-    expected = iso.istar_loss(states, mask=torch.tensor(MASK), **HALVES).item()
+    expected = iso.istar_loss(states, mask=torch.tensor(MASK), **TRAINING["halves"][3]).item()
     for rank in found:
         for way in ("DDP", "FSDP"):
             if f"documented {way}/loss" in rank:
