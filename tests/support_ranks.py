@@ -72,7 +72,7 @@ CLOUDS: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
     "one point each": (POINTS[:2], 1, {"shrinkage_cov": np.diag(np.arange(1.0, 7)), "zeta": 0.4}),
 }
 
-HALVES = (19, 1, 20, 32)
+CUTS = (19, 1, 20, 32)
 """Sequences of the first rank: odd, a single one, even, and all, so that the second sees none."""
 
 EXTREMES = {"far": POINTS + 1e8, "large": (POINTS - 4) * 1e200, "small": (POINTS - 4) * 1e-200}
@@ -235,7 +235,7 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
     for cut in (20, 32):
         own = StreamingMoments(6, "cpu", fourth_order=True).update(part_of(POINTS, cut, rank)).reduce()
         yield f"moments {cut}/packed", own.packed()
-    for cut in HALVES:
+    for cut in CUTS:
         own = StreamingMoments(10, "cpu", fourth_order=True)
         for batch, keep in sequences(cut, rank):
             own.update(batch, keep)
@@ -253,7 +253,7 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
             metric.update(torch.zeros(1, 6), torch.zeros(1))
             yield f"metric {estimator} {cut}", metric.compute()
             yield f"metric {estimator} {cut}, own count", metric.moments[0]
-    for cut in HALVES:
+    for cut in CUTS:
         metric = IsoScoreStar(10, estimator="unbiased")
         for batch, keep in sequences(cut, rank):
             metric.update(batch, keep)

@@ -23,6 +23,7 @@ import support_ranks  # noqa: E402
 from support_ranks import (  # noqa: E402
     CLOUDS,
     COV,
+    CUTS,
     DIM,
     EXTREMES,
     MASK,
@@ -239,7 +240,7 @@ def test_streaming_moments_of_all_ranks(found: list[dict[str, np.ndarray]]) -> N
             assert float(q) == pytest.approx(float(((centred**2).sum(1) ** 2).sum() / 31), rel=1e-12)
 
 
-@pytest.mark.parametrize("cut", HALVES)
+@pytest.mark.parametrize("cut", CUTS)
 def test_streaming_halves_of_all_ranks(found: list[dict[str, np.ndarray]], cut: int) -> None:
     """Numbers count on from the first rank's sequences to the second's."""
     expected = reference.isoscore_halves(*(TOKENS[half::2][MASK[half::2]] for half in (0, 1)))
