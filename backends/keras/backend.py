@@ -100,6 +100,9 @@ class KerasBackend(Backend):
     def place(self, across: Any) -> tuple[Any, Any]:
         return self.framework.place(across)
 
+    def in_turn(self, array: Any, axis: int, start: Any) -> tuple[Any, Any]:
+        return self.framework.in_turn(_value(array), axis, start)
+
     def waits_for(self, array: Any) -> bool:
         return self.framework.waits_for(_value(array))
 

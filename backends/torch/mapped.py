@@ -10,7 +10,7 @@ from torch import Tensor
 from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.blocks import step_of
 from isoscore_star.backends.torch.frame import Frame
-from isoscore_star.backends.torch.points import widest
+from isoscore_star.backends.torch.points import squared_norm, widest
 
 
 def mapped_sums(
@@ -24,10 +24,8 @@ def mapped_sums(
         result = None if len(parts) == 1 else cloud.new_empty(cloud.shape, dtype=target.dtype)
         for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            product = centred @ target
-            sums = sums + torch.stack([centred.square().sum(), (centred * product).sum()])
-            if result is not None:
-                result[part] = product
+            product = centred @ target if result is None else torch.mm(centred, target, out=result[part])
+            sums = sums + torch.stack([squared_norm(centred), (centred * product).sum()])
         mapped.append(product if result is None else result)
     return sums, mapped
 
@@ -47,8 +45,11 @@ def combined(
         result = None if len(parts) == 1 else torch.empty_like(cloud)
         for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            combination = torch.addcmul(its[part] * on_mapped, centred, on_points).to(cloud.dtype)
-            if result is not None:
+            if result is None or cloud.dtype != its.dtype:
+                combination = torch.addcmul(its[part] * on_mapped, centred, on_points).to(cloud.dtype)
+            else:
+                combination = torch.mul(its[part], on_mapped, out=result[part]).addcmul_(centred, on_points)
+            if result is not None and cloud.dtype != its.dtype:
                 result[part] = combination
         results.append(combination if result is None else result)
     return results

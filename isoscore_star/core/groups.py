@@ -80,8 +80,7 @@ def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: i
     if groups.axis is not None and (known or (isinstance(groups.count, int) and groups.count % 2 == 0)):
         # An even number of groups has as many in both halves, whatever their numbers are.
         first = start if known else first_number
-        even, odd_ones = (_every_second(cloud, groups.axis, (first + half) % 2) for half in (0, 1))
-        return Halves(even, odd_ones, count)
+        return Halves(*_in_turn(cloud, groups.axis, first), count)
     numbers = _numbers(cloud, groups)
     odd: list[Array] = []
     for index, part in enumerate(numbers):
@@ -228,14 +227,17 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
     return labels.reshape(-1)
 
 
-def _every_second(cloud: Points, axis: int, start: Any) -> Points:
-    backend, masks = cloud.backend, cloud.given_masks
-    arrays = [backend.every_second(array, axis, start) for array in cloud.arrays]
-    parts: list[Array | None] = []
-    for index, mask in enumerate(masks):
-        same = index and mask is masks[index - 1]
-        parts.append(parts[-1] if same else None if mask is None else backend.every_second(mask, axis, start))
-    return flattened(backend, arrays, parts)
+def _in_turn(cloud: Points, axis: int, start: Any) -> tuple[Points, Points]:
+    backend = cloud.backend
+    pairs = [backend.in_turn(array, axis, start) for array in cloud.arrays]
+    masks: list[tuple[Array | None, Array | None]] = []
+    for index, mask in enumerate(cloud.given_masks):
+        same = index and mask is cloud.given_masks[index - 1]
+        masks.append(masks[-1] if same else (None, None) if mask is None else backend.in_turn(mask, axis, start))
+    first, second = (
+        flattened(backend, [pair[half] for pair in pairs], [pair[half] for pair in masks]) for half in (0, 1)
+    )
+    return first, second
 
 
 def _selected(cloud: Points, odd: list[Array], *, wanted: bool) -> Points:

@@ -195,6 +195,10 @@ class Backend(Protocol):
         numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
         return np.broadcast_to(numbers, shape).reshape(-1)
 
+    def in_turn(self, array: Array, axis: int, start: Any) -> tuple[Array, Array]:
+        """Return every second of the slices along an axis, from `start` modulo two on, and the others."""
+        return self.every_second(array, axis, start % 2), self.every_second(array, axis, (start + 1) % 2)
+
     def waits_for(self, array: Array) -> bool:
         """Return whether the host would wait for a device to read an array."""
         return False

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import isoscore_star as iso
-from isoscore_star.validation._truth import FloatArray, Truth, shrunk, unbiased
+from isoscore_star.validation._truth import FloatArray, Truth, anchored, halves, shrunk, unbiased
 
 DIM = 48
 
@@ -51,7 +51,19 @@ def all_cases() -> list[Case]:
         _case("scale 1e-10", many * 1e-10, cov * 1e-20, 0.3),
         Case("unbiased, 8 points in 5 dimensions", few[:8, :5], iso.isoscore_unbiased, unbiased),
         Case("unbiased, 8 points in 12 dimensions", few[8:, :12], iso.isoscore_unbiased, unbiased),
+        Case("two halves of 4 sequences of 40 tokens", _sequences(many, 4), iso.isoscore_unbiased, halves),
+        Case("two halves of 8 sequences of 6 tokens", _sequences(square, 8), iso.isoscore_unbiased, halves),
+        Case("anchored, many points", many, _anchored(cov), partial(anchored, cov=cov)),
+        Case("anchored, few points", few, _anchored(cov), partial(anchored, cov=cov)),
     ]
+
+
+def _sequences(points: FloatArray, count: int) -> FloatArray:
+    return points.reshape(count, -1, DIM)
+
+
+def _anchored(cov: FloatArray) -> Callable[[Any], Any]:
+    return lambda X: 1 - iso.istar_loss(X, cov, estimator="anchored")
 
 
 def _case(

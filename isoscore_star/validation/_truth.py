@@ -64,3 +64,32 @@ def unbiased(points: FloatArray) -> Truth:
     for index, part in ((i, for_a), (j, -for_a), (k, for_b), (l, -for_b)):
         np.add.at(gradient, index, part)
     return Truth(float((ratio - 1) / (dim - 1)), gradient / (trace_of_square * (dim - 1)))
+
+
+def halves(states: FloatArray) -> Truth:
+    """Compute s(A, B) of the sequences with even and with odd numbers, and ∂s/∂A and ∂s/∂B of each half's points."""
+    rows = [states[half::2].reshape(-1, states.shape[-1]) for half in (0, 1)]
+    covs = [np.cov(part.T) for part in rows]
+    gradient = np.zeros_like(states)
+    for half in (0, 1):
+        slope = _slope_of_pair(covs[half], covs[1 - half])
+        gradient[half::2] = _for_points(rows[half], slope).reshape(gradient[half::2].shape)
+    return Truth(reference.isoscore_halves(*rows), gradient)
+
+
+def anchored(points: FloatArray, cov: FloatArray) -> Truth:
+    """Compute 2·s(S, Σ_S) − s(Σ_S, Σ_S) with Σ_S held constant."""
+    slope = 2 * _slope_of_pair(np.cov(points.T), cov)
+    return Truth(reference.isoscore_anchored(points, cov), _for_points(points, slope))
+
+
+def _slope_of_pair(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Differentiate (tr A·tr B/⟨A, B⟩ − 1)/(d − 1) for A."""
+    inner = float(np.sum(a * b))
+    slope = np.trace(b) / inner * np.eye(len(a)) - np.trace(a) * np.trace(b) / inner**2 * b
+    return np.asarray(slope / (len(a) - 1))
+
+
+def _for_points(points: FloatArray, slope: FloatArray) -> FloatArray:
+    """Return the gradient for points from that for their covariance."""
+    return np.asarray(2 / (len(points) - 1) * (points - points.mean(axis=0)) @ slope)

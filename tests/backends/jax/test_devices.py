@@ -38,10 +38,10 @@ MASKED = pytest.mark.parametrize("mask", MASKS)
 
 @pytest.mark.slow
 @pytest.mark.skipif(SEVERAL_DEVICES, reason="the tests below run in this process")
-def test_in_a_process_that_has_several(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+def test_in_a_process_that_has_several(tmp_path: Path) -> None:
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-    chosen = ["-k", "TestSeveralDevices", "-m", pytestconfig.option.markexpr]
+    chosen = ["-k", "TestSeveralDevices"]
     command = [sys.executable, "-m", "pytest", *options, *chosen, str(Path(__file__))]
     # From elsewhere, since the root of the checkout holds the package without its backends.
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | flags)
