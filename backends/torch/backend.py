@@ -123,7 +123,7 @@ class TorchBackend(Backend):
         """Return views of an even number of slices whose gradients are put together at once."""
         if not isinstance(array, Tensor) or torch.compiler.is_compiling() or array.shape[axis] % 2:
             return super().in_turn(array, axis, start)
-        even, odd = array.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        even, odd = torch.unflatten(array, axis, (-1, 2)).unbind(axis + 1)
         return (odd, even) if start % 2 else (even, odd)
 
     def waits_for(self, array: Tensor) -> bool:
