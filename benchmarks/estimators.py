@@ -12,6 +12,7 @@ import os
 import platform
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import Job, in_turn, quartiles
@@ -30,7 +31,7 @@ def jobs(points: int) -> dict[str, Job]:
     cov = torch.cov(torch.randn(4 * DIM, DIM).T)
     rows, running = states.detach().reshape(-1, DIM), IStarLoss(DIM, estimator="anchored")
 
-    def loss(**arguments: object) -> Job:
+    def loss(**arguments: Any) -> Job:
         def job() -> None:
             states.grad = None
             iso.istar_loss(states, **arguments).backward()
@@ -39,7 +40,7 @@ def jobs(points: int) -> dict[str, Job]:
 
     def module() -> None:
         states.grad = None
-        running(states).backward()
+        running(states).backward()  # type: ignore[no-untyped-call]
 
     return {
         PRODUCT: lambda: rows @ cov,

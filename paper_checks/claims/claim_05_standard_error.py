@@ -50,8 +50,9 @@ def independent(tails: str, name: str, ratio: float) -> tuple[Draw, np.ndarray]:
     return lambda rng: normal_or_t(tails, (m, DIM), rng) * np.sqrt(spectrum), spectrum
 
 
-def grouped(tails: str, name: str, groups: int) -> tuple[Draw, np.ndarray]:
+def grouped(tails: str, name: str, count: float) -> tuple[Draw, np.ndarray]:
     """Return how to draw groups of points, and their variances."""
+    groups = int(count)
     between, within = (spectrum / spectrum.sum() / 2 for spectrum in GROUPED[name])
 
     def draw(rng: np.random.Generator) -> np.ndarray:
