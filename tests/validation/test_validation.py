@@ -63,6 +63,7 @@ def test_scales_outside_of_a_dtype_are_left_out_and_not_failed() -> None:
     assert counts["float64"] == counts["float32"] == counts["float16"] + 2
 
 
+@pytest.mark.slow
 def test_command_prints_a_row_for_each_check_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate"]) == 0
     printed = capsys.readouterr()

@@ -37,6 +37,7 @@ def loss_of(kind: str, dim: int, **more: Any) -> Callable[[Any], Any]:
     return lambda x: iso.istar_loss(x, **arguments, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled("kind")
 @KIND
 @SHAPE
@@ -150,6 +151,7 @@ def test_across_a_named_axis_of_vmap(rng: np.random.Generator, sequences: int) -
     assert close(union(X), np.full((2, 3), expected))
 
 
+@pytest.mark.slow
 def test_fewer_than_four_groups_on_all_members_train_nothing(rng: np.random.Generator) -> None:
     X = jnp.asarray(states_of(rng, (4, 5, 4)))
 

@@ -136,6 +136,7 @@ def test_token_states_are_halves_of_their_sequences(
     assert number(metric.result()) == pytest.approx(expected, abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_token_states_in_compile(rng: np.random.Generator, jit: bool) -> None:
     states, _ = tokens(rng)
@@ -174,6 +175,7 @@ def test_groups_of_the_metric_and_of_a_batch(rng: np.random.Generator) -> None:
         IsoScoreStar(estimator="unbiased").update_state(None, np.zeros((2, 3, 4, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FRAMEWORK != "tensorflow", reason="unknown sizes while tracing")
 def test_traced_labels_and_sizes(rng: np.random.Generator) -> None:
     import tensorflow as tf

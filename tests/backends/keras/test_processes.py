@@ -131,6 +131,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FRAMEWORK == "torch", reason="Keras has no distribution on torch")
 def test_two_devices() -> None:
     """Replicas of TensorFlow take the score of their own part, JAX that of the global batch."""

@@ -154,6 +154,7 @@ def test_a_running_covariance_begins_anew_when_it_is_far() -> None:
     assert penalty.trust.trusted
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own deprecations, when its compiler is first loaded
 def test_compiled_there_is_no_gradient_where_the_covariance_is_far() -> None:
     cov = torch.diag(torch.linspace(3, 0.2, DIM) ** 3)

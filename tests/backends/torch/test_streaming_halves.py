@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from isoscore_star.backends.torch import StreamingMoments  # noqa: E402
-from isoscore_star.backends.torch import moments as module  # noqa: E402
+from isoscore_star.backends.torch.backend import BACKEND  # noqa: E402
 
 DIM = 6
 SIZES = (3, 1, 4, 5, 2)
@@ -73,7 +73,7 @@ def test_layers_of_a_batch_in_one_update(rng: np.random.Generator) -> None:
 def test_axes_and_labels(rng: np.random.Generator, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     moments, numbers, points, first = StreamingMoments(DIM, fourth_order=True), [], [], 0
     if kind == "on a device":
-        monkeypatch.setattr(module, "on_cpu", lambda labels: False)
+        monkeypatch.setattr(BACKEND, "waits_for", lambda labels: True)
     for batch in batches(STATES):
         size = len(batch)
         own = np.arange(size)
