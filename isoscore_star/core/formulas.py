@@ -16,7 +16,7 @@ Every score is one form of two covariances A and B of the same space, with ⟨A,
 - A and B of two halves of the points that have no group in common (a group is what was sampled: a sentence with all its
   tokens) are independent, so that E⟨A, B⟩ = ⟨E A, E B⟩ whatever the points of a group have to do with each other. Each
   half is centred at its own mean, which leaves a bias of PR of about 2/G_A·(⟨Σ, Σ_b⟩/‖Σ‖² − tr Σ_b/tr Σ), with Σ_b the
-  covariance between groups and G_A the groups of a half, and the skew of a ratio.
+  part of Σ = Σ_b + Σ_w that lies between groups and G_A the groups of a half, and the skew of a ratio.
 - A of a batch and B = Σ_S, held constant: about B, s(A, A) = 2·s(A, B) − s(B, B) + O(‖A − B‖²), with equal gradients
   at A = B. So the gradient has the right size for any batch, and takes one product, X·B.
 

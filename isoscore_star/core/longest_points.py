@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import formulas
 from isoscore_star.core.accumulator import BLOCK_ROWS
-from isoscore_star.core.spread import FewPoints, Spread
+from isoscore_star.core.spread import FewPoints, Spread, centred
 
 FloatArray = NDArray[np.float64]
 
@@ -67,15 +67,13 @@ class Longest:
 
     def take(self, rows: NDArray[Any]) -> None:
         """Take in points."""
-        spread = self._spread
         for start in range(0, len(rows), BLOCK_ROWS):
-            part = rows[start : start + BLOCK_ROWS].astype(np.float64)
-            centred = (part - spread.anchor) / spread.unit - spread.offset
-            lengths = np.einsum("ij,ij->i", centred, centred)
+            own = centred(self._spread, rows[start : start + BLOCK_ROWS])
+            lengths = np.einsum("ij,ij->i", own, own)
             kept = np.argsort(lengths)[-self._most :]
             lengths = np.append(self._lengths, lengths[kept])
             order = np.argsort(lengths)[-self._most :]
-            self._rows, self._lengths = np.concatenate([self._rows, centred[kept]])[order], lengths[order]
+            self._rows, self._lengths = np.concatenate([self._rows, own[kept]])[order], lengths[order]
 
     def points(self) -> LongestPoints | None:
         """Return what they hold; None of fewer than twenty points."""
@@ -100,9 +98,9 @@ def _without(spread: Spread, rows: FloatArray) -> tuple[float, float]:
     """
     total, rest = spread.total, spread.count - len(rows)
     if isinstance(spread, FewPoints):
-        centred = spread.rows() / math.sqrt(total)
-        lengths = np.einsum("ij,ij->i", centred, centred)
-        others = centred[np.argsort(lengths)[: -len(rows)]]
+        own = spread.rows() / math.sqrt(total)
+        lengths = np.einsum("ij,ij->i", own, own)
+        others = own[np.argsort(lengths)[: -len(rows)]]
         others = others - others.mean(axis=0)
         products = others @ others.T
         return float(products.trace()), float(np.vdot(products, products))

@@ -191,9 +191,7 @@ class Backend(Protocol):
 
     def numbers_along(self, array: Array, axis: int) -> Any:
         """Return each point's index along an axis of an array that is not flattened yet; flat, may be NumPy's."""
-        shape = array.shape[:-1]
-        numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
-        return np.broadcast_to(numbers, shape).reshape(-1)
+        return np.indices(array.shape[:-1])[axis].reshape(-1)
 
     def in_turn(self, array: Array, axis: int, start: Any) -> tuple[Array, Array]:
         """Return every second of the slices along an axis, from `start` modulo two on, and the others."""

@@ -193,6 +193,11 @@ class FewPoints:
         return self
 
 
+def centred(spread: Spread, rows: NDArray[Any]) -> FloatArray:
+    """Return points less the mean, in the unit, in float64."""
+    return np.asarray((rows.astype(np.float64) - spread.anchor) / spread.unit - spread.offset)
+
+
 def inner_product(ours: Spread, theirs: Spread) -> float:
     """Return ⟨A, B⟩ of two spreads, by the smallest product."""
     if isinstance(theirs, FewPoints):

@@ -14,7 +14,7 @@ from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
-from isoscore_star.core.spread import Spread, inner_product
+from isoscore_star.core.spread import Spread, centred, inner_product
 
 FloatArray = NDArray[np.float64]
 
@@ -37,8 +37,7 @@ class _Sums:
         self.t, self.f = spread.total / self.unit**2, spread.squares / self.unit**4
 
     def centred(self, rows: NDArray[Any]) -> FloatArray:
-        shifted = (rows.astype(np.float64) - self.spread.anchor) / self.spread.unit - self.spread.offset
-        return np.asarray(shifted / self.unit)
+        return centred(self.spread, rows) / self.unit
 
     def times(self, rows: FloatArray) -> FloatArray:
         """Return rows·A."""
@@ -77,10 +76,10 @@ class Jackknife:
 
 
 def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
-    centred = sums.centred(rows)
-    a = np.einsum("ij,ij->i", centred, centred)
-    b = np.einsum("ij,ij->i", sums.times(centred), centred)
-    sums_left: Any = formulas.leave_one_out(sums.count, sums.t, sums.f, sums.q, a, b, centred @ sums.z)  # type: ignore[arg-type]
+    own = sums.centred(rows)
+    a = np.einsum("ij,ij->i", own, own)
+    b = np.einsum("ij,ij->i", sums.times(own), own)
+    sums_left: Any = formulas.leave_one_out(sums.count, sums.t, sums.f, sums.q, a, b, own @ sums.z)  # type: ignore[arg-type]
     return sums.score(sums.count - 1, *sums_left)
 
 
@@ -153,16 +152,15 @@ class _LeftOut:
 
     def take(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
         spread, slots = self._spread, len(self._sizes)
-        shifted = (rows.astype(np.float64) - spread.anchor) / spread.unit - spread.offset
-        centred = shifted / math.sqrt(spread.total)
-        squares = np.einsum("ij,ij->i", centred, centred)
-        mapped = np.einsum("ij,ij->i", self._times(centred), centred)
+        own = centred(spread, rows) / math.sqrt(spread.total)
+        squares = np.einsum("ij,ij->i", own, own)
+        mapped = np.einsum("ij,ij->i", self._times(own), own)
         found, index = np.unique(numbers % slots, return_inverse=True)
         members = csr_array((np.ones(len(rows)), (index, np.arange(len(rows)))), shape=(len(found), len(rows)))
         self._sizes[found] += np.bincount(index)
         self._squares[found] += np.bincount(index, squares)
         self._mapped[found] += np.bincount(index, mapped)
-        self._sums[found] += members @ centred
+        self._sums[found] += members @ own
         changes = self._changes(1, squares, mapped, squares, mapped)
         self._points += changes.sum(), changes @ changes
 

@@ -8,17 +8,13 @@ U-statistic that is unbiased for independent points, are far too low; the score 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import isoscore_star as iso
 from paper_checks._claim import Claim, Findings, Run, Table
-from paper_checks.claims._token_states import minilm_states
+from paper_checks.claims._token_states import PLACES, SENTENCES, cell, chart, minilm_states
 
-SENTENCES = (8, 16, 64)
-PLACES = {"layer 6": [5], "union of layers 1 to 6": list(range(6))}
 NEAR = 0.05
 
 
@@ -47,7 +43,7 @@ def check(run: Run) -> Findings:
             shares = {
                 name: np.array([score(*batch) for batch in batches]) / truth for name, score in scores(cov).items()
             }
-            found.data[f"{place}, {count} sentences"] = {name: values.tolist() for name, values in shares.items()}
+            found.data[cell(place, count)] = {name: values.tolist() for name, values in shares.items()}
             rows.append([place, str(count), *(f"{v.mean():.2f} ± {v.std(ddof=1):.2f}" for v in shares.values())])
             if count == 16:
                 _expect(found, place, shares, draws)
@@ -63,7 +59,12 @@ def check(run: Run) -> Findings:
         "A batch's score is a ratio, and skewed where few sentences are many dimensions' only sample; training takes "
         "means of numerator and denominator apart."
     )
-    found.figures[""] = _figure(found.data)
+
+    def shares_of(where: str, name: str) -> tuple[float, float]:
+        values = np.asarray(found.data[where][name])
+        return float(values.mean()), float(values.std(ddof=1))
+
+    found.figures[""] = chart(scores(np.eye(2)), shares_of, "share of the score of all sentences")
     return found
 
 
@@ -86,21 +87,6 @@ def _expect(found: Findings, place: str, shares: dict[str, np.ndarray], draws: i
             tolerance=f"below 1 by more than two standard errors of the mean ({errors[name]:.3f})",
             holds=means[name] + errors[name] < 1,
         )
-
-
-def _figure(data: dict[str, Any]) -> Any:
-    figure: Any = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, place in zip(figure.subplots(1, 2, sharey=True), PLACES, strict=True):
-        for name in scores(np.eye(2)):
-            values = [np.asarray(data[f"{place}, {count} sentences"][name]) for count in SENTENCES]
-            means, widths = [v.mean() for v in values], [v.std(ddof=1) for v in values]
-            axes.errorbar(SENTENCES, means, widths, marker="o", capsize=3, label=name)
-        axes.axhline(1, color="0.5", linewidth=1)
-        axes.set(title=place, xlabel="sentences in the batch", xscale="log")
-        axes.set_xticks(SENTENCES, [str(count) for count in SENTENCES])
-    figure.axes[0].set_ylabel("share of the score of all sentences")
-    figure.axes[1].legend(loc="lower right")
-    return figure
 
 
 CLAIM = Claim(

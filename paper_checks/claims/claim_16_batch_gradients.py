@@ -10,12 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 import isoscore_star as iso
 from paper_checks._claim import Claim, Findings, NoDataError, Run, Table
-from paper_checks.claims._token_states import minilm_states
-from paper_checks.claims.claim_15_tokens import PLACES, SENTENCES
+from paper_checks.claims._token_states import PLACES, SENTENCES, cell, chart, minilm_states
 
 ESTIMATORS: dict[str, dict[str, Any]] = {
     "ζ = 0.2 (the paper)": {"zeta": 0.2},
@@ -73,7 +71,7 @@ def check(run: Run) -> Findings:
             size = {name: float(np.mean(values)) for name, values in sizes.items()}
             error = {name: float(np.mean(values)) for name, values in errors.items()}
             doubt = {name: 2 * float(np.std(values, ddof=1)) / np.sqrt(draws) for name, values in sizes.items()}
-            found.data[f"{place}, {count} sentences"] = {"size": size, "error": error, "doubt": doubt}
+            found.data[cell(place, count)] = {"size": size, "error": error, "doubt": doubt}
             rows.append([place, str(count), *(f"{size[name]:.2f}, {error[name]:.2f}" for name in ESTIMATORS)])
     _expect(found)
     found.tables.append(
@@ -87,13 +85,14 @@ def check(run: Run) -> Findings:
         "Σ_S is the covariance of all sentences here, as if it were never stale; what a running average does is shown "
         "by training. A gradient by halves has the right size in the mean, and much noise in a small batch."
     )
-    found.figures[""] = _figure(found.data)
+    sizes_of = {where: found.data[where]["size"] for where in found.data}
+    found.figures[""] = chart(ESTIMATORS, lambda where, name: (sizes_of[where][name], 0.0), "size of the gradient")
     return found
 
 
 def _expect(found: Findings) -> None:
     for place in PLACES:
-        cells = {count: found.data[f"{place}, {count} sentences"] for count in SENTENCES}
+        cells = {count: found.data[cell(place, count)] for count in SENTENCES}
         sizes = {count: cells[count]["size"]["anchored"] for count in SENTENCES}
         doubts = {count: cells[count]["doubt"]["anchored"] for count in SENTENCES}
         found.expect(
@@ -111,20 +110,6 @@ def _expect(found: Findings) -> None:
             tolerance="none: it is a fraction",
             holds=all(e["anchored"] < e["ζ = 0.2 (the paper)"] for e in errors.values()),
         )
-
-
-def _figure(data: dict[str, Any]) -> Any:
-    figure: Any = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, place in zip(figure.subplots(1, 2, sharey=True), PLACES, strict=True):
-        for name in ESTIMATORS:
-            sizes = [data[f"{place}, {count} sentences"]["size"][name] for count in SENTENCES]
-            axes.plot(SENTENCES, sizes, marker="o", label=name)
-        axes.axhline(1, color="0.5", linewidth=1)
-        axes.set(title=place, xlabel="sentences in the batch", xscale="log")
-        axes.set_xticks(SENTENCES, [str(count) for count in SENTENCES])
-    figure.axes[0].set_ylabel("size of the gradient")
-    figure.axes[1].legend(loc="lower right")
-    return figure
 
 
 CLAIM = Claim(

@@ -59,3 +59,37 @@ def test_exact_value_with_shrinkage(backend: Adapter, zeta: float) -> None:
     points, cov = CASES["outlier dimension"], np.cov(rng.normal(size=(50, 4)).T)
     got = backend.value(lambda x: iso.isoscore_star(x, cov, zeta), backend.native(points))
     assert abs(mp.mpf(got) - exact_score(points, cov, zeta)) < 1e-13
+
+
+def exact_covariance(points: np.ndarray) -> mp.matrix:
+    X = mp.matrix(points.tolist())
+    for j in range(X.cols):
+        mean = mp.fsum(X[:, j]) / X.rows
+        for i in range(X.rows):
+            X[i, j] -= mean
+    return (X.T * X) / (X.rows - 1)
+
+
+def exact_pair(a: mp.matrix, b: mp.matrix) -> mp.mpf:
+    d = a.rows
+    trace_a, trace_b = (mp.fsum(c[i, i] for i in range(d)) for c in (a, b))
+    inner = mp.fsum(a[i, j] * b[i, j] for i in range(d) for j in range(d))
+    return (trace_a * trace_b / inner - 1) / (d - 1)
+
+
+@pytest.mark.parametrize("case", ["very large", "very small", "mean far away", "outlier dimension"])
+def test_exact_value_of_two_halves_and_of_the_anchored_loss(backend: Adapter, case: str) -> None:
+    """Rows i and i + 4 are a group; ⟨A, B⟩ of these is no less than tr A·tr B/100."""
+    points = CASES[case]
+    groups = np.arange(len(points)) % 4
+    anchor = np.diag([4.0, 3.0, 2.0, 1.0]) * float(points.std()) ** 2
+    with mp.workdps(50):
+        halves = exact_pair(*(exact_covariance(points[groups % 2 == half]) for half in (0, 1)))
+        target = mp.matrix(anchor.tolist())
+        anchored = 2 * exact_pair(exact_covariance(points), target) - exact_pair(target, target)
+    X = backend.native(points)
+    got = backend.value(lambda x: iso.isoscore_unbiased(x, groups=groups), X)
+    # Some ε of tr A·tr B in ⟨A, B⟩, a hundred times as much of the score.
+    assert abs(mp.mpf(got) - halves) < 1e-12
+    got = 1 - backend.value(lambda x: iso.istar_loss(x, anchor, estimator="anchored"), X)
+    assert abs(mp.mpf(got) - anchored) < 1e-12

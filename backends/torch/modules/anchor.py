@@ -27,7 +27,7 @@ _DECAY = 0.8
 """Of the averages of both sides of the ratio: a small batch alone swings by a fifth."""
 
 _LAG = 4
-"""Steps after which a device's answer is read, when it is there without waiting; the same on all ranks."""
+"""Steps after which a device's answer is read, which then is there without waiting; the same on all ranks."""
 
 
 class TrustTest(nn.Module):
@@ -43,8 +43,8 @@ class TrustTest(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("sides", torch.zeros(2, dtype=torch.float64))
-        self._answers: deque[Tensor] = deque()
+        self.register_buffer("sides", torch.zeros(2))
+        self._answers: deque[tuple[Tensor, Any]] = deque()
         self._trusted = True
 
     @property
@@ -81,9 +81,14 @@ class TrustTest(nn.Module):
         if on_cpu(near):
             self._trusted = bool(near)
             return
-        self._answers.append(near.to("cpu", non_blocking=True))
+        copied = near.to("cpu", non_blocking=True)
+        event = getattr(torch, near.device.type).Event()  # of torch.cuda, torch.xpu, torch.mps
+        event.record()
+        self._answers.append((copied, event))
         if len(self._answers) > _LAG:
-            self._trusted = bool(self._answers.popleft())
+            answer, event = self._answers.popleft()
+            event.synchronize()  # only a device that is four steps behind is waited for
+            self._trusted = bool(answer)
 
 
 def anchored_or_shrunk(cloud: Points, cov: Any, zeta: float, trust: TrustTest, across: Any, *, observe: bool) -> Tensor:
@@ -123,15 +128,10 @@ def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: A
 
     Rows of one index are a group where nothing else is said, whatever the number of axes.
     """
-    given = isinstance(groups, (list, tuple)) and len(groups) == len(states)
-    labels = list(groups) if given else [groups] * len(states)
-    if any(np.ndim(part) == 0 for part in labels):  # a word, an axis or None
-        axis = groups if isinstance(groups, int) else 0
-        labels = [_numbers_along(state, axis) for state in states]
     part = sample_of(states, _SAMPLE)
     sampled = [None if mask is None else mask[part] for mask in masks]
     cloud = checks.points([state[part] for state in states], sampled, BACKEND)
-    found = groups_of(cloud, [label[part] for label in labels], waiting=False)
+    found = groups_of(cloud, _groups_of_sample(states, groups, part), waiting=False)
     assert found is not None
     halves = halves_of(cloud, found, across)
     first, second = halves.first, halves.second
@@ -141,8 +141,13 @@ def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: A
     return Fraction(enough * torch.as_tensor(numerator), enough * torch.as_tensor(denominator))
 
 
-def _numbers_along(state: Tensor, axis: int) -> Any:
-    """Return each point's index along an axis, without its last axis."""
-    shape = tuple(state.shape[:-1])
-    axis %= state.ndim
-    return np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
+def _groups_of_sample(states: Sequence[Tensor], groups: Any, part: tuple[slice, ...]) -> Any:
+    """Return the axis of the groups, if it is one of all states, or labels of the sample."""
+    given = isinstance(groups, (list, tuple)) and len(groups) == len(states)
+    labels = list(groups) if given else [groups] * len(states)
+    if all(np.ndim(label) > 0 for label in labels):
+        return [label[part] for label in labels]
+    axis = groups if isinstance(groups, int) else 0  # a word or None names no axis
+    if len({(state.ndim, state.shape[axis]) for state in states}) == 1:
+        return axis
+    return [BACKEND.numbers_along(state, axis).reshape(state.shape[:-1])[part] for state in states]

@@ -89,7 +89,7 @@ class IStarLoss(nn.Module):
     -----
     The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
     loss improves. So it tests whether the last batches are near (`TrustTest`). Where they are not, a running Σ_S
-    begins anew with the next batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which
+    begins anew with the newest batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which
     cannot choose, has no gradient then. The logged score is never that of the loss: it is that of two halves of a
     sample of the states.
 
@@ -267,21 +267,28 @@ class IStarLoss(nn.Module):
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Tensor:
         cloud = checks.points(states, masks, BACKEND)
         across = "world" if is_distributed(self.sync) else None
-        if self.trust is not None and not self.check_values:
-            return anchored_or_shrunk(cloud, cov, self.zeta, self.trust, across, observe=self.training)
         if self.estimator == "unbiased":
             self._tell_of_few_groups(cloud, groups, across)
-        score: Tensor = training_score(
-            cloud,
-            cov,
-            self.zeta,
-            mask=masks,
-            across=across,
-            estimator=self.estimator,
-            groups=groups,
-            check_values=self.check_values,
-        )
-        return score
+
+        def score() -> Tensor:
+            computed: Tensor = training_score(
+                cloud,
+                cov,
+                self.zeta,
+                mask=masks,
+                across=across,
+                estimator=self.estimator,
+                groups=groups,
+                check_values=self.check_values,
+            )
+            return computed
+
+        if self.trust is None:
+            return score()
+        if self.check_values:
+            with torch.no_grad():
+                score()  # for its checks
+        return anchored_or_shrunk(cloud, cov, self.zeta, self.trust, across, observe=self.training)
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
         layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)

@@ -49,12 +49,7 @@ def groups_of_calls(calls: Sequence[States], rows_of_example: int = 1) -> Any:
     for index in range(len(calls[0])):
         shapes = tuple(tuple(part.shape[:-1]) for layers in calls if (part := layers[index]) is not None)
         if shapes and shapes not in labels:
-            rows = [_row_numbers(shape) // rows_of_example for shape in shapes]
+            rows = [np.indices(shape)[0] // rows_of_example for shape in shapes]
             labels[shapes] = rows[0] if len(calls) == 1 else np.concatenate([part.reshape(-1) for part in rows])
         groups.append(labels.get(shapes))
     return groups
-
-
-def _row_numbers(shape: tuple[int, ...]) -> Any:
-    rows = np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
-    return np.broadcast_to(rows, shape)

@@ -142,6 +142,41 @@ def test_far_from_a_constant_covariance_the_loss_is_the_papers() -> None:
     assert 1 - penalty(states).item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_device_answers_some_steps_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a device says is not waited for, but its event is, so that all ranks choose the same in every step."""
+    waited = 0
+
+    class Event:
+        def record(self) -> None:
+            """Mark the place in the device's queue."""
+
+        def synchronize(self) -> None:
+            nonlocal waited
+            waited += 1
+
+    monkeypatch.setattr(anchor, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(torch.cpu, "Event", Event, raising=False)
+    cov = torch.diag(torch.linspace(3, 0.2, DIM) ** 3)  # where the states have little variance
+    penalty = IStarLoss(DIM, 1.0, 0.3, cov, "anchored")
+    assert penalty.trust is not None
+    known = []
+    for step in range(6):
+        penalty(start_of(step))
+        known.append(penalty.trust.trusted)
+    assert known == [True] * 4 + [False] * 2
+    assert waited == 2
+
+
+def test_checks_of_values_keep_the_trust_test() -> None:
+    cov = torch.diag(torch.linspace(3, 0.2, DIM) ** 3)
+    penalty = IStarLoss(DIM, 1.0, 0.3, cov, "anchored", check_values=True)
+    penalty(start_of())
+    assert penalty.trust is not None
+    assert not penalty.trust.trusted
+    with pytest.raises(iso.InvalidValueError, match="finite"):
+        penalty(torch.full((4, 5, DIM), torch.nan))
+
+
 def test_a_running_covariance_begins_anew_when_it_is_far() -> None:
     shrinkage = ShrinkageCovariance(DIM, "running", decay=0.99)
     penalty = IStarLoss(DIM, shrinkage_cov=shrinkage, estimator="anchored")

@@ -79,10 +79,20 @@ def test_trainer_logs_trains_and_refreshes(trained: Any, monkeypatch: pytest.Mon
     assert sum("isoscore_star" in log for log in trainer.state.log_history) == 4
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_step_of_the_trainer_is_the_gradient_by_hand(trained: Any, accumulation: int) -> None:
+def of_points(model: Any) -> Any:
+    return IStarLoss(model, losses.MultipleNegativesRankingLoss(model), lam=0.5, zeta=0.0)
+
+
+# Two halves of three rows would train nothing.
+@pytest.mark.parametrize(
+    ("accumulation", "loss", "arguments"),
+    [(1, unbiased, {"estimator": "unbiased"}), (1, of_points, {"zeta": 0.0}), (2, of_points, {"zeta": 0.0})],
+)
+def test_a_step_of_the_trainer_is_the_gradient_by_hand(
+    trained: Any, accumulation: int, loss: Any, arguments: dict[str, Any]
+) -> None:
     trainer = trained(
-        unbiased, per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation, max_steps=1
+        loss, per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation, max_steps=1
     )
     model = trainer.model
     start = [p.detach().clone() for p in model.parameters()]
@@ -96,11 +106,11 @@ def test_a_step_of_the_trainer_is_the_gradient_by_hand(trained: Any, accumulatio
         task = losses.MultipleNegativesRankingLoss(model)(features(model, part, positives), None)
         states = union_of_states(model, part, positives)
         rows_of_batch = rows_of_states(model, part, positives)
-        whole = task + iso.istar_loss(states, lam=0.5, estimator="unbiased", groups=rows_of_batch)
+        whole = task + iso.istar_loss(states, lam=0.5, groups=rows_of_batch, **arguments)
         for sums, gradient in zip(expected, gradients(model, whole), strict=True):
             sums += gradient / accumulation
     trainer = trained(
-        unbiased, per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation, max_steps=1
+        loss, per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation, max_steps=1
     )
     trainer.train()
     moved = [(old - new.detach()) / 0.05 for old, new in zip(start, trainer.model.parameters(), strict=True)]
