@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isoscore_star as iso
+from isoscore_star import reference
 from isoscore_star.core.accumulator import BLOCK_ROWS
 
 
@@ -152,3 +154,19 @@ def test_points_that_come_one_by_one_keep_their_fourth_order(rng: np.random.Gene
         moments.update(scale * point[None])
     # 30 merges of float64 sums: some 30 roundings of 1e-16, times the estimator's condition of about 10.
     assert moments.isoscore_unbiased() == pytest.approx(iso.isoscore_unbiased(points), abs=1e-12)
+
+
+def test_halves_are_merged_copied_and_saved(rng: np.random.Generator) -> None:
+    """An odd number of sequences first, so that the second batch begins in the other half."""
+    states = rng.normal(size=(11, 6, 4)) + 2 * rng.normal(size=(11, 1, 4))
+    expected = reference.isoscore_halves(states[0::2].reshape(-1, 4), states[1::2].reshape(-1, 4))
+    streamed = iso.Moments().update(states[:5]).update(states[5:])
+    merged = iso.Moments().update(states[:5]).merge(iso.Moments().update(states[5:]))
+    for moments in (streamed, copy.copy(streamed), pickle.loads(pickle.dumps(streamed))):
+        assert abs(moments.isoscore_unbiased() - expected) <= 1e-12
+        assert moments.group_count == 11
+    # Numbers do not count on in a merge: halves are merged with halves.
+    first, second = (np.concatenate([states[half:5:2], states[5 + half :: 2]]).reshape(-1, 4) for half in (0, 1))
+    assert abs(merged.isoscore_unbiased() - reference.isoscore_halves(first, second)) <= 1e-12
+    with pytest.raises(iso.InvalidValueError, match="independent"):
+        streamed.update(states[0]).isoscore_unbiased()
