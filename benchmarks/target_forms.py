@@ -59,7 +59,7 @@ def held_out(model: Any, tokenizer: Any, rows: list[tuple[str, int]]) -> tuple[f
             batch = rows[start : start + BATCH]
             states, mask, output = states_and_loss(model, tokenizer, batch)
             for layer in states:
-                moments.update(layer, mask)
+                moments.update(layer, mask, groups=None)
             right += int((output.logits.argmax(-1) == torch.tensor([label for _, label in batch])).sum())
     model.train()
     return moments.isoscore_unbiased(), right / len(rows)
@@ -78,7 +78,8 @@ def row(form: str, target: float, rows: list[tuple[str, int]], steps: int) -> st
     for step in range(steps):
         batch = [training[(step * BATCH + i) % len(training)] for i in range(BATCH)]
         states, mask, output = states_and_loss(model, tokenizer, batch)
-        score = 1 - iso.istar_loss(states, mask=mask, estimator="unbiased")
+        # As for independent points: what is compared are the forms, on the score that they were measured with.
+        score = 1 - iso.istar_loss(states, mask=mask, estimator="unbiased", groups=None)
         loss = output.loss + FORMS[form](score, target, dim)
         optimizer.zero_grad()
         loss.backward()
