@@ -11,7 +11,7 @@ from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import Accumulator, covariance, pair_of
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.groups import groups_of, halves_of
+from isoscore_star.core.groups import groups_of, halves_of, numbers_of
 from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.score import halves_score, shrunk_score, unbiased_margin, unbiased_score
 from isoscore_star.core.spread import Spread, mean_of
@@ -67,7 +67,7 @@ class Moments:
     def __init__(self) -> None:
         self._independent = Accumulator()
         self._halves = (Accumulator(), Accumulator())
-        self._groups = 0
+        self._met = np.zeros(0, bool)  # for each group, by its number, whether it has a point
         self._all: Accumulator | None = None  # of the halves, once it was needed
 
     @property
@@ -83,7 +83,7 @@ class Moments:
     @property
     def group_count(self) -> int | None:
         """Number of groups so far; None if points are independent."""
-        return self._groups or None
+        return len(self._met) or None
 
     @property
     def mean(self) -> FloatArray:
@@ -101,7 +101,7 @@ class Moments:
         return Moments().merge(self)
 
     def __repr__(self) -> str:
-        groups = f", group_count={self._groups}" if self._groups else ""
+        groups = f", group_count={self.group_count}" if self.group_count else ""
         return f"Moments(count={self.count}, dim={self.dim}{groups})"
 
     def update(self, X: Any, mask: Any = None, groups: Any = "auto", first_group: int | None = None) -> Moments:
@@ -140,7 +140,7 @@ class Moments:
                 "Use one Moments for each width",
             )
         value_checks.mask_values(mask, cloud.backend)
-        first = self._groups if first_group is None else parameters.group_number("first_group", first_group)
+        first = len(self._met) if first_group is None else parameters.group_number("first_group", first_group)
         found = groups_of(cloud, groups, numbered=first_group is not None)
         if found is None:
             if first_group is not None:
@@ -149,7 +149,9 @@ class Moments:
             return self
         halves = halves_of(cloud, found, first_number=first)
         self._take(list(zip(self._halves, map(_absorbed, (halves.first, halves.second)), strict=True)))
-        self._groups = max(self._groups, first + int(found.count))
+        met = np.zeros(first + int(found.count), bool)
+        met[first + numbers_of(cloud, found)] = True
+        self._met = _either(self._met, met)
         return self
 
     def merge(self, other: Moments, *, same_groups: bool = False) -> Moments:
@@ -179,7 +181,7 @@ class Moments:
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
         self._take([(ours, its) for ours, its in zip(self._parts, other._parts, strict=True) if its.dim is not None])
-        self._groups = max(self._groups, other._groups) if same_groups else self._groups + other._groups
+        self._met = _either(self._met, other._met) if same_groups else np.concatenate([self._met, other._met])
         return self
 
     def isoscore(self) -> float:
@@ -208,13 +210,14 @@ class Moments:
         """
         grouped = parameters.stream_has_groups(groups)
         dim = self._require_spread(4, "the unbiased estimate")
-        if not grouped or not self._groups:
+        if not grouped or not self.group_count:
             invariants = self.invariants(fourth_order=True)
             value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
             return float(unbiased_score(invariants, dim, np.where, floored=False))
         pair = self.pair()
-        value_checks.positive_halves(self._groups, pair.counts, pair.t_a, pair.t_b, pair.inner, pair.precision)
-        return float(halves_score(pair, dim, np.where, groups=self._groups, floored=False))
+        value_checks.enough_groups(np.count_nonzero(self._met[::2]), np.count_nonzero(self._met[1::2]))
+        value_checks.positive_halves(pair.counts, pair.t_a, pair.t_b, pair.inner, pair.precision)
+        return float(halves_score(pair, dim, np.where, groups=None, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Compute the invariants of the points so far."""
@@ -239,7 +242,7 @@ class Moments:
         return (self._independent, *self._halves)
 
     def _union(self) -> Accumulator:
-        if not self._groups:
+        if not self.group_count:
             return self._independent
         if self._all is None:
             self._all = Accumulator()
@@ -259,6 +262,14 @@ class Moments:
         if not spread.total:
             raise value_checks.identical_points(self.count)
         return len(spread.anchor)
+
+
+def _either(met: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the groups with these numbers have a point in either."""
+    union = np.zeros(max(len(met), len(other)), bool)
+    union[: len(met)] = met
+    union[: len(other)] |= other
+    return union
 
 
 def _absorbed(cloud: Points) -> Accumulator:

@@ -219,7 +219,7 @@ def measured_values(cloud: Points, mask: Any, invariants: Invariants, least: int
 
 
 def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pair: Pair, across: Any) -> None:
-    """Require finite values, four groups with points, and halves with spread and directions in common, if known."""
+    """Require finite values, two groups with points in each half, and spread and directions in common, if known."""
     traces = [cloud.backend.concrete(trace) for trace in (pair.t_a, pair.t_b, pair.inner)]
     counts = [cloud.backend.concrete(count) for count in pair.counts]
     if None in traces or None in counts:
@@ -228,23 +228,32 @@ def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pa
     t_a, t_b, inner = cast(list[float], traces)
     if not (math.isfinite(t_a) and math.isfinite(t_b)):
         explain_non_finite(cloud)
-    with_points: int | None = len(np.unique(numbers_of(cloud, groups)))
-    if across is not None:  # the groups of all devices, also those without points
-        with_points = None if halves.count is None else int(cloud.backend.concrete(halves.count) or 0)
-    positive_halves(with_points, counts, t_a, t_b, inner, pair.precision)
+    if across is None:
+        numbers = np.unique(numbers_of(cloud, groups))
+        odd = np.count_nonzero(numbers % 2)
+        enough_groups(len(numbers) - odd, odd)
+    elif halves.count is not None:  # the groups of all devices, also those without points
+        total = int(cloud.backend.concrete(halves.count) or 0)
+        enough_groups(total - total // 2, total // 2)
+    positive_halves(counts, t_a, t_b, inner, pair.precision)
 
 
-def positive_halves(groups: int | None, counts: Any, t_a: float, t_b: float, inner: float, precision: float) -> None:
-    """Require four groups, spread in both halves, and an inner product above its rounding error.
+def enough_groups(even: int, odd: int) -> None:
+    """Require two groups with points in each half: one alone is without the variance between groups."""
+    if min(even, odd) < 2:
+        raise DegenerateDataError(
+            "groups",
+            f"the score of two halves needs at least 4 groups with points, 2 in each half; got {even + odd}, {even} "
+            f"with even numbers and {odd} with odd ones. Give more sequences, or groups=None if the points are "
+            "independent",
+        )
+
+
+def positive_halves(counts: Any, t_a: float, t_b: float, inner: float, precision: float) -> None:
+    """Require spread in both halves, and an inner product above its rounding error.
 
     An entry of a scatter errs by `rounding_of_margin` of its terms, which sum to at most tr A·tr B (Cauchy-Schwarz).
     """
-    if groups is not None and groups < 4:
-        raise DegenerateDataError(
-            "groups",
-            f"the score of two halves needs at least 4 groups (2 for each half); got {groups} with points. Give more "
-            "sequences, or groups=None if the points are independent",
-        )
     if not t_a or not t_b:
         raise DegenerateDataError(
             "X",

@@ -152,6 +152,21 @@ def test_fewer_than_four_groups_train_nothing(differentiable: Adapter, rng: np.r
         differentiable.value(iso.isoscore_unbiased, X)
 
 
+def test_padding_may_leave_one_group_in_a_half(backend: Adapter, rng: np.random.Generator) -> None:
+    """Nothing of the variance between groups is left in that half: no score, although there are five groups."""
+    states, mask = states_of(rng, (8, 6, 5)), np.ones((8, 6))
+    mask[[1, 3, 5]] = 0
+    with pytest.raises(iso.DegenerateDataError, match="got 5, 4 with even numbers and 1 with odd ones"):
+        iso.isoscore_unbiased(backend.native(states), mask=mask)
+    moments = iso.Moments().update(states[:4], mask[:4]).update(states[4:], mask[4:])
+    with pytest.raises(iso.DegenerateDataError, match="got 5, 4 with even numbers and 1 with odd ones"):
+        moments.isoscore_unbiased()
+    assert iso.measure(states, mask=mask).unbiased_score is None
+    # Another layer of the same sequences, in which one of the others has points: two in each half.
+    other = iso.Moments().update(states, np.roll(mask, 1, axis=0))
+    assert moments.merge(other, same_groups=True).isoscore_unbiased() > 0
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_half_without_spread_trains_nothing(differentiable: Adapter, rng: np.random.Generator, half: int) -> None:
