@@ -15,6 +15,7 @@ from torch import Tensor
 from isoscore_star.backends.torch._compat import in_full_precision, signed
 from isoscore_star.backends.torch.blocks import row_blocks
 from isoscore_star.backends.torch.frame import Frame, frame_about, known, sums_about
+from isoscore_star.backends.torch.low_rank import factors
 from isoscore_star.backends.torch.mapped import combined, mapped_sums
 from isoscore_star.backends.torch.points import at_least, centred_rows, first_point
 from isoscore_star.core.scaling import mean_variance
@@ -73,7 +74,7 @@ class Anchored(torch.autograd.Function):
         if torch.is_grad_enabled():
             results = _differentiable(clouds, masks, frame, count, target, on_points, on_mapped)
         else:
-            results = combined(clouds, masks, mapped, frame, on_points, on_mapped)
+            results = combined(clouds, masks, mapped, frame, target, on_points, on_mapped)
         return None, None, None, None, None, *results, *(None for _ in masks)
 
 
@@ -87,7 +88,8 @@ def _differentiable(
     on_mapped: Tensor,
 ) -> list[Tensor]:
     """Return the same as a function of the points, for derivatives of higher order."""
-    weight = target * on_mapped
+    low = factors(target)
+    weight = (target if low is None else low[0] @ low[1] @ low[0].T) * on_mapped
     weight = torch.diagonal_scatter(weight, weight.diagonal() + on_points)
     rows = [frame.centred(cloud, keep) for cloud, keep in zip(clouds, masks, strict=True)]
     # The frame is constant; the rest of the mean, zero in value, moves with the points.

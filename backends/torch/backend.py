@@ -22,6 +22,7 @@ from isoscore_star.backends.torch.distributed import (
 )
 from isoscore_star.backends.torch.forms import apply
 from isoscore_star.backends.torch.gram import Gram
+from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.pair import pair_of
 from isoscore_star.backends.torch.points import compute_dtype, count_points, on_cpu, product_dtype
 from isoscore_star.backends.torch.scatter import Scatter
@@ -101,20 +102,29 @@ class TorchBackend(Backend):
             return pair_of(*halves) if across is None else pair_across(*halves, across)
 
     def anchored(
-        self, clouds: Sequence[Tensor], masks: Sequence[Tensor | None], shrinkage_cov: Tensor, *, across: Any = None
+        self,
+        clouds: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        shrinkage_cov: Tensor,
+        *,
+        across: Any = None,
+        directions: LeadingDirections | None = None,
     ) -> Invariants:
-        """Compute without ‖S‖², by one product; F is zero."""
+        """Compute without ‖S‖², by one product, or with the leading directions of Σ_S alone; F is zero."""
         masks = _distinct(masks)
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov.detach(), product_dtype(clouds[0]))
             assert target is not None
+            rest: Any = 0.0
+            if directions is not None:
+                target, rest = directions(target)
             if across is None:
                 count = count_points(clouds, masks, product_dtype(clouds[0]))
                 unit, t, cross, *_ = apply(Anchored, target, clouds, masks, count)
             else:
                 count, unit, t, cross = anchored_across(clouds, masks, target, across)
             invariants = Invariants(count, unit, t, torch.zeros_like(t), precision=torch.finfo(t.dtype).eps)
-            return with_target(invariants, target, cross)
+            return with_target(invariants, target, cross if directions is None else cross + rest * t)
 
     def place(self, across: Any) -> tuple[int, int]:
         return place_of(across)

@@ -306,23 +306,23 @@ class _AnchoredAcross(torch.autograd.Function):
         traces, mapped = mapped_sums(frame, clouds, masks, target)
         freedom = at_least(count - 1, 1)
         t, cross = all_sum(traces.to(total), group).to(own.dtype) / freedom
-        variance, divisor = mean_variance(t, len(target), torch.where)
+        variance, divisor = mean_variance(t, len(anchor), torch.where)
         ctx.group, ctx.target_divisor, ctx.clouds_given = group, target_divisor, clouds_given
-        ctx.save_for_backward(count, divisor, *frame, *mapped, *arrays)
+        ctx.save_for_backward(count, divisor, target, *frame, *mapped, *arrays)
         s = variance.sqrt() / unit
         ctx.mark_non_differentiable(count, s)
         return count, s, t / divisor, cross / divisor / target_divisor
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        count, divisor, anchor, rest, inverse, *arrays = ctx.saved_tensors
+        count, divisor, target, anchor, rest, inverse, *arrays = ctx.saved_tensors
         mapped, arrays = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         clouds, masks = arrays[: ctx.clouds_given], arrays[ctx.clouds_given :]
         with torch.no_grad(), without_autocast(divisor.device.type):
             per_point = 2 * inverse / (at_least(count - 1, 1) * divisor)
             on_points, on_mapped = all_sum(torch.stack(grads[2:]), ctx.group) * per_point
             frame = Frame(anchor, rest, inverse)
-            results = combined(clouds, masks, mapped, frame, on_points, on_mapped / ctx.target_divisor)
+            results = combined(clouds, masks, mapped, frame, target, on_points, on_mapped / ctx.target_divisor)
         return None, None, None, None, None, *_first_order(results, (*grads, *clouds)), *(None for _ in masks)
 
 

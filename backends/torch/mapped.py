@@ -1,4 +1,7 @@
-"""Y = (X − x̄)·Σ_S, block by block, with the sums that the anchored loss needs, and its combination with X − x̄."""
+"""Y = (X − x̄)·Σ_S, block by block, with the sums that the anchored loss needs, and its combination with X − x̄.
+
+Of a Σ_S of low rank, U·K·Uᵀ, Y is (X − x̄)·U.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,26 @@ from torch import Tensor
 from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.blocks import step_of
 from isoscore_star.backends.torch.frame import Frame
+from isoscore_star.backends.torch.low_rank import factors
 from isoscore_star.backends.torch.points import squared_norm, widest
 
 
 def mapped_sums(
     frame: Frame, clouds: Sequence[Tensor], masks: Sequence[Tensor | None], target: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return Σ‖x − x̄‖² and Σ(x − x̄)·y, in the widest dtype, and each cloud's Y."""
+    """Return Σ‖x − x̄‖² and Σ(x − x̄)ᵀΣ_S(x − x̄), in the widest dtype, and each cloud's Y."""
+    low = factors(target)
+    onto = target if low is None else low[0]
     sums = target.new_zeros(2, dtype=widest(target.device))
     mapped = []
     for cloud, keep in zip(clouds, masks, strict=True):
         parts = _slices(cloud)
-        result = None if len(parts) == 1 else cloud.new_empty(cloud.shape, dtype=target.dtype)
+        result = None if len(parts) == 1 else target.new_empty((len(cloud), onto.shape[1]))
         for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            product = centred @ target if result is None else torch.mm(centred, target, out=result[part])
-            sums = sums + torch.stack([squared_norm(centred), (centred * product).sum()])
+            product = centred @ onto if result is None else torch.mm(centred, onto, out=result[part])
+            cross = centred * product if low is None else (product @ low[1]) * product
+            sums = sums + torch.stack([squared_norm(centred), cross.sum()])
         mapped.append(product if result is None else result)
     return sums, mapped
 
@@ -35,23 +42,28 @@ def combined(
     masks: Sequence[Tensor | None],
     mapped: Sequence[Tensor],
     frame: Frame,
+    target: Tensor,
     on_points: Tensor,
     on_mapped: Tensor,
 ) -> list[Tensor]:
-    """Return a·(x − x̄) + b·y for each cloud, in its dtype."""
-    results = []
+    """Return a·(x − x̄) + b·Σ_S(x − x̄) for each cloud, in its dtype."""
+    low, results = factors(target), []
+    back = None if low is None else (low[1] * on_mapped) @ low[0].T
     for cloud, keep, its in zip(clouds, masks, mapped, strict=True):
         parts = _slices(cloud)
         result = None if len(parts) == 1 else torch.empty_like(cloud)
         for part in parts:
             centred = frame.centred(cloud[part], None if keep is None else keep[part])
-            if result is None or cloud.dtype != its.dtype:
-                combination = torch.addcmul(its[part] * on_mapped, centred, on_points).to(cloud.dtype)
+            out = result[part] if result is not None and cloud.dtype == its.dtype else None
+            if back is not None:
+                combination = torch.addmm(centred * on_points, its[part], back, out=out)
+            elif out is None:
+                combination = torch.addcmul(its[part] * on_mapped, centred, on_points)
             else:
-                combination = torch.mul(its[part], on_mapped, out=result[part]).addcmul_(centred, on_points)
-            if result is not None and cloud.dtype != its.dtype:
+                combination = torch.mul(its[part], on_mapped, out=out).addcmul_(centred, on_points)
+            if result is not None and out is None:
                 result[part] = combination
-        results.append(combination if result is None else result)
+        results.append(combination.to(cloud.dtype) if result is None else result)
     return results
 
 

@@ -125,19 +125,22 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 def dimensions(d: Any, name: str = "d") -> int:
     """Require a number of dimensions."""
-    if isinstance(d, bool) or not isinstance(d, Integral):
-        raise InvalidTypeError(name, f"expected an integer of at least 2; got {shown(d)} of type {type(d).__name__}")
-    if not 2 <= int(d) < 2**63:
-        raise InvalidValueError(name, f"expected at least 2 dimensions; got {shown(d)}")
-    return int(d)
+    return _integer(name, d, "at least 2 dimensions", 2)
+
+
+def rank(name: str, value: Any, dim: int) -> int:
+    """Require a number of directions in d dimensions."""
+    return _integer(name, value, f"an integer from 1 to {dim}, the number of dimensions", 1, dim)
 
 
 def group_number(name: str, number: Any) -> int:
     """Require the number of a group."""
-    if isinstance(number, (bool, np.bool_)) or not isinstance(number, Integral):
-        raise InvalidTypeError(
-            name, f"expected an integer from 0 on; got {shown(number)} of type {type(number).__name__}"
-        )
-    if not 0 <= int(number) < 2**63:
-        raise InvalidValueError(name, f"expected an integer from 0 on; got {shown(number)}")
-    return int(number)
+    return _integer(name, number, "an integer from 0 on", 0)
+
+
+def _integer(name: str, value: Any, allowed: str, low: int, high: int = 2**63 - 1) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise InvalidTypeError(name, f"expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+    if not low <= int(value) <= high:
+        raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
+    return int(value)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
+from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.points import on_cpu
 from isoscore_star.backends.torch.training.layers import sample_of
 from isoscore_star.core import checks, formulas
@@ -91,7 +92,16 @@ class TrustTest(nn.Module):
             self._trusted = bool(answer)
 
 
-def anchored_or_shrunk(cloud: Points, cov: Any, zeta: float, trust: TrustTest, across: Any, *, observe: bool) -> Tensor:
+def anchored_or_shrunk(
+    cloud: Points,
+    cov: Any,
+    zeta: float,
+    trust: TrustTest,
+    across: Any,
+    *,
+    directions: LeadingDirections | None = None,
+    observe: bool,
+) -> Tensor:
     """Compute the anchored score of a batch or, where Σ_S is known to be far, IsoScore* with ζ.
 
     Compiled code cannot choose: its score has no gradient where Σ_S is far.
@@ -99,7 +109,7 @@ def anchored_or_shrunk(cloud: Points, cov: Any, zeta: float, trust: TrustTest, a
     matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, cloud.dim)
     target = BACKEND.constant(matrix, cloud.clouds[0])
     if trust.trusted or torch.compiler.is_compiling():
-        invariants = BACKEND.anchored(cloud.clouds, cloud.masks, target, across=across)
+        invariants = BACKEND.anchored(cloud.clouds, cloud.masks, target, across=across, directions=directions)
         score: Tensor = anchored_score(invariants, cloud.dim, torch.where)
     else:
         invariants = BACKEND.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
