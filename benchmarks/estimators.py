@@ -15,21 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import Job, in_turn, quartiles
+from timing import Job, in_turn, no_wait, quartiles
 
 import isoscore_star as iso
 from isoscore_star.backends.torch import IStarLoss
+from isoscore_star.backends.torch.backend import BACKEND
+from isoscore_star.backends.torch.low_rank import LeadingDirections
+from isoscore_star.core.score import anchored_score
 
-DIM, TOKENS, THREADS, ZETA = 768, 8, 2, 0.2
+DIM, TOKENS, RANK, THREADS, ZETA = 768, 8, 64, 2, 0.2
 POINTS = (32, 1024, 4096, 12288)
 PRODUCT = "X·C alone"
 
 
-def jobs(points: int) -> dict[str, Job]:
+def jobs(points: int, device: str = "cpu") -> dict[str, Job]:
     torch.manual_seed(0)
-    states = torch.randn(points // TOKENS, TOKENS, DIM, requires_grad=True)
-    cov = torch.cov(torch.randn(4 * DIM, DIM).T)
-    rows, running = states.detach().reshape(-1, DIM), IStarLoss(DIM, estimator="anchored")
+    states = torch.randn(points // TOKENS, TOKENS, DIM).to(device).requires_grad_()
+    cov = torch.cov(torch.randn(4 * DIM, DIM).T).to(device)
+    rows = states.detach().reshape(-1, DIM)
 
     def loss(**arguments: Any) -> Job:
         def job() -> None:
@@ -38,9 +41,25 @@ def jobs(points: int) -> dict[str, Job]:
 
         return job
 
-    def module() -> None:
-        states.grad = None
-        running(states).backward()  # type: ignore[no-untyped-call]
+    def module(rank: int | None) -> Job:
+        penalty = IStarLoss(DIM, 1.0, ZETA, estimator="anchored", rank=rank).to(device)
+
+        def job() -> None:
+            states.grad = None
+            penalty(states).backward()  # type: ignore[no-untyped-call]
+
+        return job
+
+    def without_log(rank: int) -> Job:
+        directions = LeadingDirections(DIM, rank).to(device)
+        flat = states.reshape(-1, DIM)
+
+        def job() -> None:
+            states.grad = None
+            invariants = BACKEND.anchored([flat], [None], cov, directions=directions)
+            anchored_score(invariants, DIM, torch.where).backward(retain_graph=True)
+
+        return job
 
     return {
         PRODUCT: lambda: rows @ cov,
@@ -48,23 +67,38 @@ def jobs(points: int) -> dict[str, Job]:
         "two halves": loss(estimator="unbiased"),
         "independent points": loss(estimator="unbiased", groups=None),
         "anchored": loss(shrinkage_cov=cov, estimator="anchored"),
-        "anchored, with its running Σ_S and its log": module,
+        f"anchored, rank {RANK}": without_log(RANK),
+        "anchored, with its running Σ_S and its log": module(None),
+        f"anchored, rank {RANK}, with its running Σ_S and its log": module(RANK),
     }
 
 
 def report(rounds: int, sizes: tuple[int, ...]) -> str:
     torch.set_num_threads(THREADS)
+    return "\n".join(
+        [
+            "# Estimators of the loss",
+            "",
+            f"Made by `benchmarks/estimators.py` on {os.cpu_count()} cores ({platform.machine()}), Python "
+            f"{platform.python_version()}, torch {torch.__version__}, {THREADS} threads.",
+            f"Forward and backward, float32, d = {DIM}; ms, and as a multiple of one product X·C (half of the rounds).",
+            "",
+            *table(rounds, sizes),
+            "",
+        ]
+    )
+
+
+def table(rounds: int, sizes: tuple[int, ...], device: str = "cpu", wait: Job = no_wait) -> list[str]:
     lines = [
-        "# Estimators of the loss",
-        "",
-        f"Made by `benchmarks/estimators.py` on {os.cpu_count()} cores ({platform.machine()}), Python "
-        f"{platform.python_version()}, torch {torch.__version__}, {THREADS} threads.",
-        f"Forward and backward, float32, d = {DIM}; ms, and as a multiple of one product X·C (half of the rounds).",
-        "",
         "| loss | " + " | ".join(f"{m:,} points" for m in sizes) + " |",
         "| --- |" + " ---: |" * len(sizes),
     ]
-    times = {m: in_turn(jobs(m), rounds, dict.fromkeys(jobs(m), max(1, 2048 // m))) for m in sizes}
+    times = {}
+    for m in sizes:
+        timed = jobs(m, device)
+        repetitions = max(1, 2048 // m) if device == "cpu" else 20
+        times[m] = in_turn(timed, rounds, dict.fromkeys(timed, repetitions), wait)
     for name in times[sizes[0]]:
         cells = []
         for m in sizes:
@@ -73,7 +107,7 @@ def report(rounds: int, sizes: tuple[int, ...]) -> str:
             many = "" if name == PRODUCT else f": {median:.2f} ({first:.2f}-{last:.2f})"
             cells.append(f"{milliseconds:.2f}{many}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def main() -> None:

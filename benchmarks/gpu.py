@@ -18,12 +18,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import estimators
 import torch
 from run import DIM, LOSS_TABLE, ZETA, loss_jobs, loss_row
 from timing import Job, in_turn, ratio
 from training_step import BATCH, LENGTH, jobs, table
 from transformers import BertConfig, BertForSequenceClassification
+
+from isoscore_star.backends.torch.backend import TorchBackend
+from isoscore_star.core.protocol import Backend
 
 # The processor launches kernels of a few microseconds there: about as many at every m, which the authors' SVD hides.
 WANTED = {32: 20.0, 256: 20.0, 1024: 20.0, 4096: 20.0, 12288: 20.0, 49152: 10.0}
@@ -57,6 +62,42 @@ def graph_row(rows: int, rounds: int) -> str:
     )
 
 
+def one_step_row(rows: int, rounds: int) -> str:
+    """Time the loss with the score and its slopes as one autograd function, and as autograd takes the steps."""
+    fused = loss_jobs(rows, "cuda")
+
+    def stepwise(name: str) -> Job:
+        def job() -> None:
+            with mock.patch.object(TorchBackend, "score", Backend.score):
+                fused[name]()
+
+        return job
+
+    jobs = {name: fused[name] for name in ("ours", "unbiased")}
+    jobs |= {f"{name}, stepwise": stepwise(name) for name in ("ours", "unbiased")}
+    times = in_turn(jobs, rounds, dict.fromkeys(jobs, 50), torch.cuda.synchronize)
+    cells = [
+        f"{1000 * statistics.median(times[name]):.2f} | {1000 * statistics.median(times[f'{name}, stepwise']):.2f} "
+        f"| {ratio(times[name], times[f'{name}, stepwise']):.2f}"
+        for name in ("ours", "unbiased")
+    ]
+    return f"| {rows} | {' | '.join(cells)} |"
+
+
+def peaks(jobs: dict[str, Job]) -> list[str]:
+    """Measure the most memory that each step had."""
+    lines = ["| step | peak memory, MiB |", "| --- | ---: |"]
+    for name, job in jobs.items():
+        if name in ("again", "products"):
+            continue
+        job()
+        torch.cuda.reset_peak_memory_stats()
+        job()
+        torch.cuda.synchronize()
+        lines.append(f"| {name} | {torch.cuda.max_memory_allocated() / 2**20:.0f} |")
+    return [*lines, ""]
+
+
 def training_steps(rounds: int) -> list[str]:
     lines = []
     for name, dtype in (("float32", None), ("bfloat16 by autocast", torch.bfloat16)):
@@ -64,9 +105,10 @@ def training_steps(rounds: int) -> list[str]:
         model: Any = BertForSequenceClassification(BertConfig())
         model.cuda()
         autocast = contextlib.nullcontext if dtype is None else functools.partial(torch.autocast, "cuda", dtype)
-        repetitions = {"none": 10, "paper": 10, "unbiased": 10, "products": 10}
-        times = in_turn(jobs(model, autocast), rounds, repetitions, torch.cuda.synchronize)
-        lines += [f"### {name}", "", *table(times)]
+        steps = jobs(model, autocast)
+        repetitions = {job: 2 if job == "authors" else 10 for job in steps}
+        times = in_turn(steps, rounds, repetitions, torch.cuda.synchronize)
+        lines += [f"### {name}", "", *table(times), *peaks(steps)]
     return lines
 
 
@@ -93,6 +135,18 @@ def torch_report(quick: bool) -> str:
         "| m | replayed, ms | two products replayed, ms | replayed / products |",
         "| ---: | ---: | ---: | ---: |",
         *(graph_row(rows, rounds) for rows in sizes),
+        "",
+        "The score as one autograd function, against autograd's own steps (ms; eager):",
+        "",
+        "| m | ζ, one step | ζ, stepwise | ratio | unbiased, one step | unbiased, stepwise | ratio |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(one_step_row(rows, rounds) for rows in sizes[:3]),
+        "",
+        "## torch: each estimator of the loss",
+        "",
+        f"As `benchmarks/estimators.py` on a CPU: sequences of {estimators.TOKENS} tokens, one product X·C to compare.",
+        "",
+        *estimators.table(rounds, tuple(max(size, 256) for size in sizes[1:]), "cuda", torch.cuda.synchronize),
         "",
         "## torch: a training step",
         "",

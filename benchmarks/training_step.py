@@ -28,7 +28,7 @@ from transformers import AutoModelForSequenceClassification
 
 from isoscore_star.backends.torch import IStarLoss
 
-BATCH, LENGTH, ZETA, THREADS, WANTED = 32, 64, 0.2, 2, 1.05
+BATCH, LENGTH, ZETA, RANK, THREADS, WANTED = 32, 64, 0.2, 64, 2, 1.05
 POINTS = 6 * BATCH * LENGTH
 
 
@@ -50,7 +50,9 @@ def jobs(model: Any, autocast: Callable[[], Any] = contextlib.nullcontext) -> di
         states = model.eval()(input_ids=tokens, output_hidden_states=True).hidden_states[1:]
     near = torch.cov(torch.cat([state.reshape(-1, dim) for state in states]).T)
     anchored = IStarLoss(dim, 1.0, ZETA, near, "anchored").to(device)
+    leading = IStarLoss(dim, 1.0, ZETA, near, "anchored", rank=RANK).to(device)
     running = IStarLoss(dim, 1.0, ZETA, estimator="anchored").to(device)
+    running_leading = IStarLoss(dim, 1.0, ZETA, estimator="anchored", rank=RANK).to(device)
     authors = istar()
 
     def theirs(states: Any) -> torch.Tensor:
@@ -75,7 +77,9 @@ def jobs(model: Any, autocast: Callable[[], Any] = contextlib.nullcontext) -> di
         "paper": step(paper),
         "unbiased": step(unbiased),
         "anchored": step(anchored),
+        "leading": step(leading),
         "running": step(running),
+        "running_leading": step(running_leading),
         "authors": step(theirs),
         "products": lambda: (points.T @ points, points @ cov),
     }
@@ -87,7 +91,9 @@ def table(times: dict[str, list[float]]) -> list[str]:
         "paper": f"I-STAR, ζ = {ZETA}",
         "unbiased": "I-STAR, unbiased: two halves (no Σ_S)",
         "anchored": "I-STAR, anchored (Σ_S given)",
+        "leading": f"I-STAR, anchored, rank {RANK} (Σ_S given)",
         "running": "I-STAR, anchored, with its running Σ_S",
+        "running_leading": f"I-STAR, anchored, rank {RANK}, with its running Σ_S",
         "authors": "the authors' loss",
         "products": "(two products alone)",
     }

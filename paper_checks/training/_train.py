@@ -17,6 +17,7 @@ from transformers.utils import logging
 from isoscore_star.backends.torch import CosineRegularizer, IStarLoss, ShrinkageCovariance
 from isoscore_star.finetuning import encode
 from isoscore_star.integrations.huggingface import IStarTrainer
+from paper_checks.training._held_out import held_out
 from paper_checks.training._measured import measured
 from paper_checks.training._models import learning_rate, make_model
 from paper_checks.training._recipe import Method, Recipe
@@ -47,7 +48,8 @@ def make_record(recipe: Recipe) -> dict[str, Any]:
     if recipe.method is not Method.untrained:
         rows = encode(splits.train.at_most(size.train), tokenizer, size.length)
         record |= _train(recipe, model, rows, collate)
-    return record | measured(model, tokenizer, collate, splits, size)
+    measure = held_out if recipe.brief else measured
+    return record | measure(model, tokenizer, collate, splits, size)
 
 
 def _train(recipe: Recipe, model: Any, rows: list[dict[str, Any]], collate: Any) -> dict[str, Any]:
@@ -60,7 +62,9 @@ def _train(recipe: Recipe, model: Any, rows: list[dict[str, Any]], collate: Any)
             "data_collator": collate,
             "callbacks": [clock],
         }
-        penalty = _penalty(recipe, model, lambda: DataLoader(rows, recipe.size.batch, collate_fn=collate))  # type: ignore[arg-type]
+        penalty = _penalty(
+            recipe, model, lambda: DataLoader(rows, recipe.batch or recipe.size.batch, collate_fn=collate)
+        )  # type: ignore[arg-type]
         trainer: Any = Trainer(**common) if penalty is None else IStarTrainer(**common, istar=penalty)
         trainer.remove_callback(PrinterCallback)
         started = _now()
@@ -81,13 +85,28 @@ def _penalty(recipe: Recipe, model: Any, batches: Callable[[], Iterable[Any]]) -
     dim = model.config.hidden_size
     taken: dict[str, Any] = {"layers": recipe.layers, "skip_embeddings": recipe.layers is None}
     shrinkage = None
-    if recipe.estimator == "shrinkage" and recipe.zeta > 0:
-        policy = "running" if recipe.shrinkage == "running" else "epoch"
-        shrinkage = ShrinkageCovariance(dim, policy, max_points=recipe.size.shrinkage_states, **taken)
+    if recipe.estimator == "anchored" or (recipe.estimator == "shrinkage" and recipe.zeta > 0):
+        shrinkage = ShrinkageCovariance(
+            dim,
+            "running" if recipe.shrinkage == "running" else "epoch",
+            decay=recipe.decay,
+            max_points=recipe.size.shrinkage_states,
+            batch_points=recipe.batch_states,
+            **taken,
+        )
     if shrinkage is not None and recipe.shrinkage == "frozen":
         shrinkage.fit(model, batches(), forward=_forward)
         shrinkage = ShrinkageCovariance(dim, "fixed", shrinkage_cov=shrinkage.cov, **taken)
-    return IStarLoss(dim, recipe.lam, recipe.zeta, shrinkage, recipe.estimator, recipe.reduction, **taken)
+    loss = _IndependentPoints if recipe.independent else IStarLoss
+    own = {"target": recipe.target, "rank": recipe.rank}
+    return loss(dim, recipe.lam, recipe.zeta, shrinkage, recipe.estimator, recipe.reduction, **own, **taken)
+
+
+class _IndependentPoints(IStarLoss):
+    """The penalty that takes token states for independent points, which they are not."""
+
+    def forward(self, hidden_states: Any, attention_mask: Any = None, groups: Any = None) -> torch.Tensor:
+        return super().forward(hidden_states, attention_mask, None)
 
 
 def _forward(model: Any, batch: Any) -> tuple[Any, Any]:
@@ -100,8 +119,9 @@ def _arguments(recipe: Recipe, scratch: str) -> TrainingArguments:
         output_dir=scratch,
         seed=recipe.seed,
         num_train_epochs=recipe.size.epochs,
+        max_steps=recipe.steps or -1,
         learning_rate=recipe.lr or learning_rate(recipe.model),
-        per_device_train_batch_size=recipe.size.batch,
+        per_device_train_batch_size=recipe.examples,
         train_sampling_strategy="group_by_length",
         eval_strategy="no",
         save_strategy="no",
