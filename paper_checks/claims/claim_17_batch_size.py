@@ -41,7 +41,7 @@ GOALS: dict[str, dict[str, float]] = {
     "target 0.3": {"lam": 1.0, "target": 0.3},
 }
 BATCHES = (4, 16, 64)
-SEEDS = 5
+SEEDS = 3
 
 Means = dict[str, dict[int, list[dict[str, Any]]]]
 """Records by method and batch size, one for each seed."""
