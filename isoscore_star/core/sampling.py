@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -26,11 +26,11 @@ class Fraction(NamedTuple):
     denominator: Any
 
 
-def place_of_sample(states: Sequence[Array], most: int, backend: Backend) -> tuple[slice, ...]:
-    """Return the place of every n-th token of every sequence (or every n-th point), about `most` in all."""
+def sample_of(states: Sequence[Array], most: int, backend: Backend) -> Callable[[Array], Array]:
+    """Return what takes every n-th token of every sequence (or every n-th point) of an array, about `most` of all."""
     total = sum(_count(state, backend) for state in states)
     axis = 1 if all(len(state.shape) > 2 for state in states) else 0
-    return (slice(None),) * axis + (slice(None, None, _larger(-(-total // most), 1, backend)),)
+    return partial(backend.every_nth, axis=axis, step=_larger(-(-total // most), 1, backend))
 
 
 def fraction_of_halves(
@@ -40,10 +40,10 @@ def fraction_of_halves(
 
     Rows of one index are a group where nothing else is said, whatever the number of axes.
     """
-    part = place_of_sample(states, STATES, backend)
-    sampled = [None if mask is None else mask[part] for mask in masks]
-    cloud = checks.points([state[part] for state in states], sampled, backend)
-    halves = halves_of(cloud, _groups_of_sample(cloud, groups, part), across)
+    taken = sample_of(states, STATES, backend)
+    sampled = [None if mask is None else taken(mask) for mask in masks]
+    cloud = checks.points([taken(state) for state in states], sampled, backend)
+    halves = halves_of(cloud, _groups_of_sample(cloud, groups, taken), across)
     first, second = halves.first, halves.second
     pair = backend.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
     numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
@@ -52,13 +52,13 @@ def fraction_of_halves(
     return Fraction(*(_only_if(halves.count >= 4, part, backend) for part in (numerator, denominator)))
 
 
-def _groups_of_sample(cloud: Points, groups: Any, part: tuple[slice, ...]) -> Groups:
+def _groups_of_sample(cloud: Points, groups: Any, taken: Callable[[Array], Array]) -> Groups:
     """Find the groups of a sampled cloud: by labels of all states, or along an axis."""
     arrays, backend = cloud.arrays, cloud.backend
     given = isinstance(groups, (list, tuple)) and len(groups) == len(arrays)
     labels = list(groups) if given else [groups] * len(arrays)
     if all(np.ndim(label) > 0 for label in labels):
-        return cast(Groups, groups_of(cloud, [label[part] for label in labels], waiting=False))
+        return cast(Groups, groups_of(cloud, [taken(label) for label in labels], waiting=False))
     axis = groups if isinstance(groups, int) else 0  # a word or None names no axis
     if len({(len(array.shape), array.shape[axis]) for array in arrays}) == 1:
         return cast(Groups, groups_of(cloud, axis))

@@ -19,7 +19,7 @@ from isoscore_star.backends.torch.training.preserve import evaluation_mode, pres
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.sampling import place_of_sample
+from isoscore_star.core.sampling import sample_of
 
 POLICIES = ("epoch", "running", "fixed", "identity")
 
@@ -255,9 +255,9 @@ class ShrinkageCovariance(nn.Module):
             return
         states, its_masks = list(layers), list(masks)
         if self.batch_points is not None:
-            part = place_of_sample(states, self.batch_points, BACKEND)
-            its_masks = [None if mask is None else mask[part] for mask in its_masks]
-            states = [state[part] for state in states]
+            taken = sample_of(states, self.batch_points, BACKEND)
+            its_masks = [None if mask is None else taken(mask) for mask in its_masks]
+            states = [taken(state) for state in states]
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         count, cov = covariance_of(checks.points(states, its_masks, BACKEND), is_distributed(self.sync))
         cov = self._shaped(cov)
