@@ -57,3 +57,58 @@ def task_and_states(batches: list[np.ndarray], model: Any, lam: float, cov: Any 
             weights=rows,
         )
     )
+
+
+def loss_and_gradients(
+    function: Any, states: list[Any], *, mask: Any = None, compiled: bool = False
+) -> tuple[float, list[np.ndarray]]:
+    """Take the loss that a layer adds (or a function of tensors gives), and its gradient for each of the states."""
+    framework = keras.backend.backend()
+    tensors = [keras.ops.convert_to_tensor(state) for state in states]
+    masks = None if mask is None else [keras.ops.convert_to_tensor(part) for part in mask]
+
+    def loss(*tensors: Any) -> Any:
+        inputs = list(tensors) if len(tensors) > 1 else tensors[0]
+        if not isinstance(function, keras.layers.Layer):
+            return function(inputs)
+        function(inputs, mask=masks, training=True)
+        return function.losses[0]
+
+    if isinstance(function, keras.layers.Layer) and not function.built:
+        function.build([tuple(tensor.shape) for tensor in tensors] if len(tensors) > 1 else tuple(tensors[0].shape))
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        def both(*tensors: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                value = loss(*tensors)
+            return value, tape.gradient(value, tensors)
+
+        # Of sizes that are not known while the graph is built.
+        signature = [tf.TensorSpec([None] * (len(t.shape) - 1) + [t.shape[-1]], t.dtype) for t in tensors]
+        value, gradients = (tf.function(both, input_signature=signature) if compiled else both)(*tensors)
+    elif framework == "torch":
+        import torch
+
+        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+        value = loss(*tensors)
+        gradients = torch.autograd.grad(value, tensors)
+    else:
+        import jax
+
+        def stateless(tensors: Any, weights: Any) -> Any:
+            if not isinstance(function, keras.layers.Layer):
+                return loss(*tensors), weights
+            inputs = list(tensors) if len(tensors) > 1 else tensors[0]
+            _, weights, losses = function.stateless_call(
+                [], weights, inputs, mask=masks, training=True, return_losses=True
+            )
+            return losses[0], weights
+
+        weights = [weight.value for weight in getattr(function, "non_trainable_variables", [])]
+        differentiated = jax.value_and_grad(stateless, has_aux=True)
+        (value, weights), gradients = (jax.jit(differentiated) if compiled else differentiated)(tensors, weights)
+        for variable, weight in zip(getattr(function, "non_trainable_variables", []), weights, strict=True):
+            variable.assign(weight)
+    return float(numpy(value)), [numpy(gradient) for gradient in gradients]

@@ -112,6 +112,9 @@ class KerasBackend(Backend):
     def every_second(self, array: Any, axis: int, start: Any) -> Any:
         return self.framework.every_second(_value(array), axis, start)
 
+    def every_nth(self, array: Any, axis: int, step: Any) -> Any:
+        return self.framework.every_nth(_value(array), axis, step)
+
     def size(self, array: Any, axis: int) -> Any:
         return self.framework.size(_value(array), axis)
 

@@ -23,6 +23,15 @@ def every_second(array: Any, axis: int, start: Any) -> Tensor:
     return array[(slice(None),) * axis + (slice(start, None, 2),)]
 
 
+def every_nth(array: Any, axis: int, step: Any) -> Tensor:
+    """Return every n-th of the slices along an axis, with the other sizes that are known, which TensorFlow forgets."""
+    array = _tensor(array)
+    part = array[(slice(None),) * axis + (slice(None, None, step),)]
+    if not isinstance(part, tf.RaggedTensor):
+        part.set_shape([None if i == axis else size for i, size in enumerate(array.shape)])
+    return part
+
+
 def numbers_along(array: Tensor, axis: int) -> Tensor:
     """Return each point's index along an axis, flat; of a ragged tensor for its values."""
     levels = [array]

@@ -124,6 +124,9 @@ class TensorFlowBackend(Backend):
     def every_second(self, array: Tensor, axis: int, start: Any) -> Tensor:
         return axes.every_second(array, axis, start)
 
+    def every_nth(self, array: Any, axis: int, step: Any) -> Tensor:
+        return axes.every_nth(array, axis, step)
+
     def numbers_along(self, array: Tensor, axis: int) -> Any:
         return axes.numbers_along(array, axis)
 

@@ -185,6 +185,10 @@ class Backend(Protocol):
         """Return every second of the slices along an axis of an array that is not flattened yet."""
         return array[(slice(None),) * axis + (slice(start, None, 2),)]
 
+    def every_nth(self, array: Array, axis: int, step: Any) -> Array:
+        """Return every n-th of the slices along an axis; the step is a scalar where sizes are not known."""
+        return array[(slice(None),) * axis + (slice(None, None, step),)]
+
     def size(self, array: Array, axis: int) -> Any:
         """Return the length of an axis: an int, or a scalar where it is not known while tracing."""
         return array.shape[axis]

@@ -10,6 +10,7 @@ from keras import ops
 
 from isoscore_star.backends.keras import _compat
 from isoscore_star.core import parameters, value_checks
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.functions import istar_loss
 
 
@@ -29,7 +30,7 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
     zeta : float, default 0.2
         ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
     estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"`` needs neither ζ nor Σ_S.
+        ``"unbiased"`` needs neither ζ nor Σ_S. The anchored one needs the layer, which has a memory.
     shrinkage_cov : array of shape (d, d), optional
         Σ_S.
     groups : "auto", int or None, default "auto"
@@ -61,6 +62,12 @@ class IStarActivityRegularizer(keras.regularizers.Regularizer):  # type: ignore[
         groups: Any = "auto",
     ) -> None:
         self.lam = parameters.number("lam", lam)
+        if isinstance(estimator, str) and estimator == "anchored":
+            raise InvalidValueError(
+                "estimator",
+                '"anchored" needs a memory, of whether Σ_S is still near the batches, which a regularizer of Keras has '
+                "not. Put the layer IStarRegularizer behind this one",
+            )
         self.estimator = parameters.choice("estimator", estimator, parameters.MEASURING_ESTIMATORS)
         self.groups = parameters.usual_groups(groups)
         self.shrinkage_cov = None if shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)

@@ -9,11 +9,19 @@ import keras
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.backends.keras.moments import batch_sums
+from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored_or_shrunk
+from isoscore_star.backends.keras.modules.average import (
+    Average,
+    covariance_of,
+    covariance_of_sample,
+    with_batch,
+)
 from isoscore_star.core import checks, parameters, value_checks
+from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
-from isoscore_star.core.scaling import larger, not_zero
+from isoscore_star.core.sampling import Fraction, fraction_of_halves
+from isoscore_star.core.trust import is_near
 from isoscore_star.functions import istar_loss
 
 
@@ -30,15 +38,18 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the weight of Σ_S. Not used by the unbiased estimator.
-    estimator : {"shrinkage", "unbiased"}, default "shrinkage"
-        ``"unbiased"``, of two halves of the sequences, needs neither ζ nor Σ_S, but at least four sequences.
+        ζ in [0, 1], the weight of Σ_S. Of the shrinkage estimator, and of the anchored one while Σ_S is far.
+    estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
+        ``"shrinkage"``: IsoScore*, as in the paper. ``"unbiased"``, of two halves of the sequences, needs neither ζ nor
+        Σ_S, but at least four sequences. ``"anchored"``: 2·s(S, Σ_S) − s(Σ_S, Σ_S), whose gradient has the right size
+        for any batch, for half the products; see Notes.
     shrinkage_cov : array of shape (d, d) or "later", optional
         Σ_S, whose values are checked. With ζ > 0 it may also be set before the first training step, by
-        `set_shrinkage_cov`, an `IStarCallback` with data, or loaded weights. With ζ = 0, ``"later"`` announces it, so
-        that a schedule can raise ζ.
+        `set_shrinkage_cov`, an `IStarCallback` with data, or loaded weights. ``"later"`` announces it: with ζ = 0, so
+        that a schedule can raise ζ; to the anchored estimator, which without it takes Σ_S from the batches.
     running_average : float, optional
-        Decay in [0, 1), such as 0.99, of an exponential average of the batches' covariances, which then is Σ_S.
+        Decay in [0, 1), such as 0.99, of an exponential average of the batches' covariances, which then is Σ_S. The
+        anchored estimator takes 0.5, a short memory, if it is given no Σ_S, from about 512 states of each batch.
     in_evaluation : bool, default False
         Add the penalty in evaluation too. By default ``val_loss`` is the task's alone.
     groups : "auto", int or None, default "auto"
@@ -54,6 +65,8 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         number 0.0.
     shrinkage_cov : keras.Variable of shape (d, d) or None
         Σ_S, a weight that is not trained, in float32, or float64 under a float64 policy.
+    trusted : bool
+        Of the anchored estimator: whether Σ_S is near the last batches. Waits for the device.
 
     Raises
     ------
@@ -68,6 +81,14 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
 
     Under a `tf.distribute` strategy each replica computes the score (and the running average) of its own part of a
     batch; under a `keras.distribution` on JAX it is that of the global batch.
+
+    The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
+    loss improves. So each batch is compared with those before it, and running averages of both sides of
+    tr S·‖Σ_S‖² = tr Σ_S·⟨S, Σ_S⟩, weights of the layer, tell whether Σ_S is near, within a fifth. Where it is not, the
+    loss is the paper's, with ζ, and a running Σ_S begins anew with that batch. The graph chooses by itself
+    (`keras.ops.cond`) and computes one form: the anchored one takes one product, S·Σ_S by the points, and the other
+    adds its own two to it. Eagerly, as always on torch, an accelerator is waited for once in a step to choose. The
+    logged score is never that of the loss: it is that of two halves of about 512 states.
 
     Import this module before loading a saved model.
 
@@ -96,7 +117,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(autocast=False, **kwargs)
         self._initial_lam = parameters.number("lam", lam)
         self._initial_zeta = parameters.number("zeta", zeta, 0.0, 1.0)
-        self.estimator = parameters.choice("estimator", estimator, parameters.MEASURING_ESTIMATORS)
+        self.estimator = parameters.choice("estimator", estimator, parameters.ESTIMATORS)
         self.running_average = None if running_average is None else parameters.decay("running_average", running_average)
         self.in_evaluation = in_evaluation
         self.groups = parameters.usual_groups(groups)
@@ -108,8 +129,12 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         self._dim: Any = None
         given = None if announced or shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)
         self._initial_cov = given
-        self._has_cov = self._initial_cov is not None or running_average is not None
-        self.mixes = estimator == "shrinkage" and bool(announced or self._has_cov or self._initial_zeta > 0)
+        self._makes_its_own = estimator == "anchored" and not announced and given is None and running_average is None
+        self._decay = DECAY if self._makes_its_own else self.running_average
+        self._has_cov = given is not None or self._decay is not None
+        self.mixes = estimator == "anchored" or (
+            estimator == "shrinkage" and bool(announced or self._has_cov or self._initial_zeta > 0)
+        )
 
         self.lam = self._weight("lam", (), _constantly(self._initial_lam))
         self.zeta = self._weight("zeta", (), _constantly(self._initial_zeta)) if self.mixes else 0.0
@@ -123,11 +148,13 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         if self._initial_cov is not None:
             value_checks.shrinkage_target(self._initial_cov, self._dim)
         if self.mixes:
-            averages = None if self.running_average is None else "mean"
+            averages = None if self._decay is None else "mean"
             first = "zeros" if self._initial_cov is None else _constantly(self._initial_cov)
             self.shrinkage_cov = self._weight("shrinkage_cov", (self._dim, self._dim), first, averages)
             if averages:
                 self._averaged = self._weight("averaged", (), "zeros" if first == "zeros" else "ones", averages)
+        if self.estimator == "anchored":
+            self._sides = self._weight("sides", (2,), "zeros", "mean")
 
     def set_shrinkage_cov(self, cov: Any) -> None:
         """Set Σ_S, checking its values.
@@ -148,8 +175,18 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             self._initial_cov = matrix
             return
         self.shrinkage_cov.assign(matrix)
-        if self.running_average is not None:
+        if self._decay is not None:
             self._averaged.assign(1.0)
+        if self.estimator == "anchored":
+            self._sides.assign([0.0, 0.0])  # of the test with another Σ_S
+
+    @property
+    def trusted(self) -> bool:
+        """Whether Σ_S is near the last batches, of the anchored estimator; True before the first."""
+        if self.estimator != "anchored" or not self.built:
+            return True
+        left, right = get_backend("keras").to_numpy(self._sides)
+        return bool(is_near(left, right))
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """Add the penalty and return the input.
@@ -192,7 +229,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             "lam": self._initial_lam,
             "zeta": self._initial_zeta,
             "estimator": self.estimator,
-            "shrinkage_cov": "later" if self.mixes else None,
+            "shrinkage_cov": "later" if self.mixes and not self._makes_its_own else None,
             "running_average": self.running_average,
             "in_evaluation": self.in_evaluation,
             "groups": self.groups,
@@ -225,40 +262,78 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             )
         if _compat.only_finding_shapes(clouds):
             return
-        cov, zeta = None, self.zeta
+        zeta: Any = self.zeta
         if self.mixes:
-            if not self._has_cov:
-                raise InvalidValueError(
-                    "shrinkage_cov",
-                    f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
-                    f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback "
-                    "with data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
-                    'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
-                )
-            if self.running_average is not None and averages:
-                checks.points(inputs, mask)
-                masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(clouds)
-                self._average(clouds, list(masks), 1 - self.running_average)
+            self._require_cov()
             dtypes = {keras.backend.standardize_dtype(cloud.dtype) for cloud in clouds}
             narrow = dtypes <= {"float32", "float16", "bfloat16"}
             zeta = ops.cast(self.zeta, "float32" if narrow else "float64")
-            cov = self.shrinkage_cov.value
-        penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator, groups=self.groups)
+        if self.estimator == "anchored":
+            cloud = checks.points(inputs, mask)
+            penalty = 1 - self._anchored_score(cloud, zeta, averages=averages)
+            fraction = self._true_score(cloud)
+        else:
+            if self._decay is not None and self.mixes and averages:
+                cloud = checks.points(inputs, mask)
+                batch = covariance_of(cloud.arrays, cloud.given_masks, self.shrinkage_cov.dtype)
+                self._assign(with_batch(self._average(), batch, self._decay))
+            cov = self.shrinkage_cov.value if self.mixes else None
+            penalty = istar_loss(inputs, cov, zeta, 1.0, mask=mask, estimator=self.estimator, groups=self.groups)
+            fraction = Fraction(1 - penalty, 1.0)
         self.add_loss(ops.cast(self.lam, penalty.dtype) * penalty)
-        rows = ops.cast(ops.shape(clouds[0])[0], self._score_rows.dtype)
-        score = 1 - ops.stop_gradient(ops.cast(penalty, self._score_total.dtype))
-        self._score_total.assign(self._score_total + rows * score)
-        self._score_rows.assign(self._score_rows + rows)
+        dtype = self._score_rows.dtype
+        rows = ops.cast(ops.shape(clouds[0])[0], dtype)
+        self._score_total.assign(self._score_total + rows * ops.stop_gradient(ops.cast(fraction.numerator, dtype)))
+        self._score_rows.assign(self._score_rows + rows * ops.stop_gradient(ops.cast(fraction.denominator, dtype)))
 
-    def _average(self, clouds: list[Any], masks: list[Any], weight: float) -> None:
-        """Add the batch to the running average, unless it has fewer than two points."""
-        batch = batch_sums(clouds, masks, self.shrinkage_cov.dtype)
-        step = ops.cast(batch.count > 1, batch.count.dtype) * weight
-        averaged = self._averaged * (1 - step) + step
-        step = step / not_zero(averaged, ops.where)
-        cov = batch.scatter / larger(batch.count - 1, 1, ops.where) * batch.unit * batch.unit
-        self.shrinkage_cov.assign(self.shrinkage_cov + step * (cov - self.shrinkage_cov))
-        self._averaged.assign(averaged)
+    def _anchored_score(self, cloud: Points, zeta: Any, *, averages: bool) -> Any:
+        """Compute the score of which the anchored loss is made, and learn from the batch if it `averages`."""
+        cov, batch = self.shrinkage_cov.value, None
+        if self._decay is not None:
+            batch = covariance_of_sample(cloud, STATES, self.shrinkage_cov.dtype)
+            # The batch is compared with those before it; where there are none, with itself.
+            cov = ops.where(self._averaged.value > 0, cov, batch.cov)
+        found = anchored_or_shrunk(cloud, cov, zeta, self._sides.value, observe=averages)
+        if averages and batch is None:
+            self._sides.assign(found.sides)
+        elif averages:
+            # Where Σ_S is far the average begins anew with this batch, and the test with the next one.
+            kept = ops.cast(found.near, self._averaged.dtype)
+            average = self._average()
+            average = average._replace(averaged=average.averaged * kept)
+            self._assign(with_batch(average, batch, self._decay))
+            self._sides.assign(kept * ops.cast(found.sides, kept.dtype))
+        return found.score
+
+    def _true_score(self, cloud: Points) -> Fraction:
+        """Compute the score to log beside the anchored loss: that of two halves of a sample of the states."""
+        states = [ops.stop_gradient(array) for array in cloud.arrays]
+        return fraction_of_halves(states, cloud.given_masks, self.groups, cloud.backend)
+
+    def _average(self) -> Average:
+        return Average(self.shrinkage_cov.value, self._averaged.value)
+
+    def _assign(self, average: Average) -> None:
+        self.shrinkage_cov.assign(average.cov)
+        self._averaged.assign(average.averaged)
+
+    def _require_cov(self) -> None:
+        if self._has_cov:
+            return
+        if self.estimator == "anchored":
+            raise InvalidValueError(
+                "shrinkage_cov",
+                f'it was to be set later (shrinkage_cov="later"), but the layer {self.name!r} was given none. Set it '
+                "(set_shrinkage_cov, or an IStarCallback with data), or leave shrinkage_cov out, to take it from the "
+                "batches. To call the model without its loss, say training=False",
+            )
+        raise InvalidValueError(
+            "shrinkage_cov",
+            f"zeta={self._initial_zeta:g} mixes in a shrinkage covariance, but the layer "
+            f"{self.name!r} was given none. Give one (shrinkage_cov=, set_shrinkage_cov, or an IStarCallback "
+            "with data), or take it from the batches (running_average=0.99), or set zeta=0, or use "
+            'estimator="unbiased", which needs none. To call the model without its loss, say training=False',
+        )
 
     def _weight(self, name: str, shape: tuple[int, ...], initializer: Any, assigned: str | None = None) -> Any:
         """Create a weight that is not trained; `assigned` is the aggregation over replicas, if calls assign to it.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,18 +13,12 @@ from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.points import on_cpu
-from isoscore_star.backends.torch.training.layers import sample_of
-from isoscore_star.core import checks, formulas
+from isoscore_star.core import checks
 from isoscore_star.core.checks import Points
-from isoscore_star.core.groups import groups_of, halves_of
 from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.sampling import Fraction, fraction_of_halves
 from isoscore_star.core.score import anchored_score, shrunk_score
-
-FARTHEST = 1.2
-"""tr A·‖B‖²/(tr B·⟨A, B⟩) between this and its inverse: A points where B does, within a fifth."""
-
-_DECAY = 0.8
-"""Of the averages of both sides of the ratio: a small batch alone swings by a fifth."""
+from isoscore_star.core.trust import averaged_sides, is_near
 
 _LAG = 4
 """Steps after which a device's answer is read, which then is there without waiting; the same on all ranks."""
@@ -62,18 +55,12 @@ class TrustTest(nn.Module):
     @torch.no_grad()
     def observe(self, invariants: Invariants) -> Tensor:
         """Take in a batch, and return whether Σ_S is near, a tensor; the host learns of it some steps later."""
-        t, cross, t0, f0 = cast(tuple[Any, ...], invariants[2:3] + invariants[5:8])
-        ones = torch.ones_like(t)
-        sides = torch.stack([t * f0 / (t0 * t0) * ones, cross / t0 * ones]).to(self.sides)
-        usable = torch.isfinite(sides).all() & (t > 0)
-        start = self.sides.sum() == 0
-        averaged = torch.where(start, sides, _DECAY * self.sides + (1 - _DECAY) * sides)
-        averaged = torch.where(usable, averaged, self.sides)
-        left, right = averaged
-        near: Tensor = (left <= FARTHEST * right) & (right <= FARTHEST * left)
+        before = self.sides.to(invariants.t.device)
+        left, right = averaged_sides((before[0], before[1]), invariants, torch.where)
+        near: Tensor = is_near(left, right)
         if transformed():  # nothing may outlive a transformation of torch.func
             return near
-        self.sides = averaged
+        self.sides = torch.stack([left, right]).to(self.sides)
         if not torch.compiler.is_compiling():
             self._remember(near)
         return near
@@ -121,43 +108,8 @@ def anchored_or_shrunk(
     return score
 
 
-class Fraction(NamedTuple):
-    """A score as numerator and denominator, whose means over steps are taken apart: a ratio of few points is skewed."""
-
-    numerator: Tensor
-    denominator: Tensor
-
-
-_SAMPLE = 512
-"""Token states that are enough for a logged score."""
-
-
 @torch.no_grad()
 def fraction_of_sample(states: Sequence[Tensor], masks: Sequence[Any], groups: Any, across: Any) -> Fraction:
-    """Compute the score of two halves of the groups from a sample of the states; 0/0 below four groups.
-
-    Rows of one index are a group where nothing else is said, whatever the number of axes.
-    """
-    part = sample_of(states, _SAMPLE)
-    sampled = [None if mask is None else mask[part] for mask in masks]
-    cloud = checks.points([state[part] for state in states], sampled, BACKEND)
-    found = groups_of(cloud, _groups_of_sample(states, groups, part), waiting=False)
-    assert found is not None
-    halves = halves_of(cloud, found, across)
-    first, second = halves.first, halves.second
-    pair = BACKEND.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
-    numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
-    enough: Any = 1.0 if halves.count is None else halves.count >= 4
-    return Fraction(enough * torch.as_tensor(numerator), enough * torch.as_tensor(denominator))
-
-
-def _groups_of_sample(states: Sequence[Tensor], groups: Any, part: tuple[slice, ...]) -> Any:
-    """Return the axis of the groups, if it is one of all states, or labels of the sample."""
-    given = isinstance(groups, (list, tuple)) and len(groups) == len(states)
-    labels = list(groups) if given else [groups] * len(states)
-    if all(np.ndim(label) > 0 for label in labels):
-        return [label[part] for label in labels]
-    axis = groups if isinstance(groups, int) else 0  # a word or None names no axis
-    if len({(state.ndim, state.shape[axis]) for state in states}) == 1:
-        return axis
-    return [BACKEND.numbers_along(state, axis).reshape(state.shape[:-1])[part] for state in states]
+    """Compute the score of two halves of the groups from a sample of the states; 0/0 below four groups."""
+    numerator, denominator = fraction_of_halves(states, masks, groups, BACKEND, across)
+    return Fraction(torch.as_tensor(numerator), torch.as_tensor(denominator))

@@ -14,11 +14,12 @@ from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.covariance import covariance_of
 from isoscore_star.backends.torch.moments import StreamingMoments
 from isoscore_star.backends.torch.training.data_pass import Forward, cut, hidden_states_of, moved, place, progress_of
-from isoscore_star.backends.torch.training.layers import checked_layers, sample_of, select_layers
+from isoscore_star.backends.torch.training.layers import checked_layers, select_layers
 from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.sampling import sample_of
 
 POLICIES = ("epoch", "running", "fixed", "identity")
 
@@ -254,9 +255,9 @@ class ShrinkageCovariance(nn.Module):
             return
         states, its_masks = list(layers), list(masks)
         if self.batch_points is not None:
-            part = sample_of(states, self.batch_points)
-            its_masks = [None if mask is None else mask[part] for mask in its_masks]
-            states = [state[part] for state in states]
+            taken = sample_of(states, self.batch_points, BACKEND)
+            its_masks = [None if mask is None else taken(mask) for mask in its_masks]
+            states = [taken(state) for state in states]
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         count, cov = covariance_of(checks.points(states, its_masks, BACKEND), is_distributed(self.sync))
         cov = self._shaped(cov)

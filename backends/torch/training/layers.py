@@ -93,13 +93,6 @@ def checked_layers(layers: Any) -> tuple[int, ...] | None:
     return places
 
 
-def sample_of(states: Sequence[Tensor], most: int) -> tuple[slice, ...]:
-    """Return the place of every n-th token of every sequence (or every n-th point), about `most` in all."""
-    total = sum(state[..., 0].numel() for state in states)
-    axis = 1 if all(state.ndim > 2 for state in states) else 0
-    return (slice(None),) * axis + (slice(None, None, max(1, -(-total // most))),)
-
-
 def _indices(layers: Sequence[int], states: list[Any]) -> list[int]:
     """Return the indices, from 0, of entries that exist and are distinct."""
     chosen: dict[int, int] = {}

@@ -82,12 +82,15 @@ def trained(points, kernel, scope, *metrics):
     with scope:
         states = keras.layers.Dense(4, use_bias=False, kernel_initializer=keras.initializers.Constant(kernel))
         silent = keras.layers.Dense(1, kernel_initializer="zeros", trainable=False)
-        # The second, whose loss is zero, assigns to its weights in every call.
-        layers = [states, IStarRegularizer(2.0, 0.0), IStarRegularizer(0.0, 0.5, running_average=0.9), silent]
+        # The second and third, whose loss is zero, assign to their weights in every call.
+        layers = [states, IStarRegularizer(2.0, 0.0), IStarRegularizer(0.0, 0.5, running_average=0.9)]
+        layers += [IStarRegularizer(0.0, estimator="anchored"), silent]
         model = keras.Sequential([keras.Input((6,)), *layers])
         model.compile(keras.optimizers.SGD(0.5), "mse", metrics=list(metrics))
     zeros, callbacks = points[:, :1] * 0, [IStarCallback()]
     history = model.fit(points, zeros, batch_size=32, shuffle=False, verbose=0, callbacks=callbacks)
+    assert np.allclose(np.asarray(layers[3].shrinkage_cov), np.asarray(layers[2].shrinkage_cov), rtol=1e-5, atol=1e-5)
+    assert np.isfinite(layers[3].mean_score()) and layers[3].trusted
     return history.history["loss"][0], np.asarray(states.kernel), np.asarray(layers[2].shrinkage_cov)
 
 rng = np.random.default_rng(0)

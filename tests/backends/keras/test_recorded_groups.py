@@ -74,5 +74,5 @@ def test_layers_take_the_groups_of_every_batch(tmp_path: Path, rng: np.random.Ge
     assert again.groups == groups
     with pytest.raises(iso.InvalidValueError, match="list"):
         IStarRegularizer(estimator="unbiased")(images, training=True)
-    with pytest.raises(iso.InvalidValueError, match="expected one of 'shrinkage', 'unbiased'"):
-        IStarRegularizer(estimator="anchored")
+    with pytest.raises(iso.InvalidValueError, match="Put the layer IStarRegularizer behind this one"):
+        IStarActivityRegularizer(estimator="anchored")

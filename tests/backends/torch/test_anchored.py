@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from isoscore_star.backends.torch import IStarLoss, ShrinkageCovariance  # noqa: E402
 from isoscore_star.backends.torch.modules import anchor  # noqa: E402
+from isoscore_star.core import trust  # noqa: E402
 
 DIM = 16
 SPREAD = torch.linspace(0.2, 3, DIM) ** 1.5
@@ -78,7 +79,7 @@ def test_the_true_score_follows_lambda_as_with_the_papers_loss(
 
 def test_without_the_trust_test_a_constant_covariance_is_cheated(monkeypatch: pytest.MonkeyPatch) -> None:
     trusting = trained_cloud(PENALTIES["kept for ever"](1.0), 400)
-    monkeypatch.setattr(anchor, "FARTHEST", 1e9)
+    monkeypatch.setattr(trust, "FARTHEST", 1e9)
     cheated = trained_cloud(PENALTIES["kept for ever"](1.0), 400)
     assert trusting > cheated + 0.2
 

@@ -1,0 +1,67 @@
+"""The anchored score in a graph, which chooses the paper's form by itself where Σ_S is far from the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from isoscore_star.core import checks
+from isoscore_star.core.checks import Points
+from isoscore_star.core.score import anchored_score
+from isoscore_star.core.trust import averaged_sides, is_near
+from isoscore_star.functions import training_score
+
+DECAY = 0.5
+"""Of the running Σ_S: one that lags pulls less, in whatever form."""
+
+STATES = 512
+"""Token states of a batch that are enough for the running Σ_S."""
+
+
+class Anchored(NamedTuple):
+    """The score, both sides of the trust test (2,), and whether they are near each other."""
+
+    score: Any
+    sides: Any
+    near: Any
+
+
+def anchored_or_shrunk(cloud: Points, cov: Any, zeta: Any, sides: Any, *, observe: bool) -> Anchored:
+    """Compute the anchored score of a batch or, where Σ_S is far, IsoScore* with ζ.
+
+    The batch itself counts in the test that chooses, if it is to `observe`. The anchored form is always computed, since
+    its one product is that of the test, and shared by its gradient; the paper's only where it is chosen, by the host or
+    in a graph as a branch of a condition.
+    """
+    backend, dim = cloud.backend, cloud.dim
+    matrix = checks.square_matrix("shrinkage_cov", cov, backend, dim)
+    target = backend.constant(matrix, cloud.clouds[0])
+    invariants = backend.anchored(cloud.clouds, cloud.masks, target)
+    if observe:
+        constant = invariants._replace(t=ops.stop_gradient(invariants.t), cross=ops.stop_gradient(invariants.cross))
+        before = ops.cast(sides, constant.t.dtype)
+        sides = ops.stack(averaged_sides((before[0], before[1]), constant, backend.where))
+    near = is_near(sides[0], sides[1])
+
+    def paper(clouds: list[Any]) -> Any:
+        return training_score(cloud._replace(clouds=clouds), target, zeta)
+
+    score, known = anchored_score(invariants, dim, backend.where), backend.concrete(near)
+    if known is None:  # in a graph
+        score = backend.where(near, score, _only_if(~near, paper, cloud))
+    elif not known:
+        score = paper(cloud.clouds)
+    return Anchored(score, sides, near)
+
+
+def _only_if(condition: Any, score: Callable[[list[Any]], Any], cloud: Points) -> Any:
+    """Compute a score of the clouds where the condition holds, else 0."""
+    if keras.backend.backend() == "tensorflow":
+        from isoscore_star.backends.tensorflow.branch import only_if
+
+        return only_if(condition, score, cloud.clouds)
+    zero = cloud.backend.constant(0.0, cloud.clouds[0])
+    return ops.cond(condition, lambda: score(cloud.clouds), lambda: zero)
