@@ -112,8 +112,8 @@ class KerasBackend(Backend):
     def every_second(self, array: Any, axis: int, start: Any) -> Any:
         return self.framework.every_second(_value(array), axis, start)
 
-    def every_nth(self, array: Any, axis: int, step: Any) -> Any:
-        return self.framework.every_nth(_value(array), axis, step)
+    def some_along(self, array: Any, axis: int, most: int, total: Any) -> Any:
+        return self.framework.some_along(_value(array), axis, most, total)
 
     def size(self, array: Any, axis: int) -> Any:
         return self.framework.size(_value(array), axis)

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from isoscore_star.core.places import token_places, tokens_taken
+
 Tensor = Any
 
 
@@ -23,13 +25,32 @@ def every_second(array: Any, axis: int, start: Any) -> Tensor:
     return array[(slice(None),) * axis + (slice(start, None, 2),)]
 
 
-def every_nth(array: Any, axis: int, step: Any) -> Tensor:
-    """Return every n-th of the slices along an axis, with the other sizes that are known, which TensorFlow forgets."""
+def some_along(array: Any, axis: int, most: int, total: Any) -> Tensor:
+    """Return some tokens of every sequence, or some rows, with the other sizes that are known; see `places`.
+
+    Of a ragged tensor some of all tokens, as if they were one sequence.
+    """
     array = _tensor(array)
-    part = array[(slice(None),) * axis + (slice(None, None, step),)]
-    if not isinstance(part, tf.RaggedTensor):
-        part.set_shape([None if i == axis else size for i, size in enumerate(array.shape)])
+    if isinstance(array, tf.RaggedTensor):
+        return _some_of_ragged(array, most, total)
+    size = tf.shape(array)[axis]
+    taken = tf.minimum(tf.cast(tokens_taken(tf.cast(size, tf.int64), most, tf.cast(total, tf.int64)), tf.int32), size)
+    sequences = tf.range(tf.shape(array)[0] if axis else 1)[:, None]
+    places = token_places(sequences, tf.range(taken), size, tf.maximum(taken, 1))
+    part = tf.gather(array, places, axis=1, batch_dims=1) if axis else tf.gather(array, places[0])
+    part.set_shape([None if i == axis else known for i, known in enumerate(array.shape)])
     return part
+
+
+def _some_of_ragged(array: Tensor, most: int, total: Any) -> Tensor:
+    if array.ragged_rank > 1:
+        return array
+    rows = tf.size(array.value_rowids())
+    taken = tokens_taken(tf.cast(rows, tf.int64), most, tf.cast(total, tf.int64))
+    taken = tf.minimum(tf.cast(taken, tf.int32), rows)
+    places = token_places(0, tf.range(taken), rows, tf.maximum(taken, 1))
+    rowids = tf.gather(array.value_rowids(), places)
+    return tf.RaggedTensor.from_value_rowids(tf.gather(array.values, places), rowids, nrows=array.nrows())
 
 
 def numbers_along(array: Tensor, axis: int) -> Tensor:

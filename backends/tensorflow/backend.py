@@ -124,8 +124,8 @@ class TensorFlowBackend(Backend):
     def every_second(self, array: Tensor, axis: int, start: Any) -> Tensor:
         return axes.every_second(array, axis, start)
 
-    def every_nth(self, array: Any, axis: int, step: Any) -> Tensor:
-        return axes.every_nth(array, axis, step)
+    def some_along(self, array: Any, axis: int, most: int, total: Any) -> Tensor:
+        return axes.some_along(array, axis, most, total)
 
     def numbers_along(self, array: Tensor, axis: int) -> Any:
         return axes.numbers_along(array, axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from isoscore_star.backends.torch.scatter import Scatter
 from isoscore_star.backends.torch.score import score_in_one_step
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core.errors import InvalidTypeError
+from isoscore_star.core.places import token_places, tokens_taken
 from isoscore_star.core.protocol import Backend, Invariants, Pair
 from isoscore_star.core.scaling import sums_in_unit, with_target
 
@@ -136,6 +138,14 @@ class TorchBackend(Backend):
         even, odd = torch.unflatten(array, axis, (-1, 2)).unbind(axis + 1)
         return (odd, even) if start % 2 else (even, odd)
 
+    def some_along(self, array: Any, axis: int, most: int, total: int) -> Any:
+        if not isinstance(array, Tensor) or total <= most:
+            return super().some_along(array, axis, most, total)
+        size = array.shape[axis]
+        make = _places.__wrapped__ if torch.compiler.is_compiling() or transformed() else _places
+        places = make(array.shape[0] if axis else 1, size, min(tokens_taken(size, most, total), size), array.device)
+        return array[places] if axis else array[places[1][0]]
+
     def waits_for(self, array: Tensor) -> bool:
         return not on_cpu(array)
 
@@ -163,6 +173,14 @@ class TorchBackend(Backend):
         if transformed():  # tensors inside torch.func's transformations have no memory to share
             return np.asarray(array.tolist()).reshape(array.shape)
         return np.asarray((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
+
+
+@functools.lru_cache(maxsize=64)
+def _places(sequences: int, tokens: int, taken: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Return the indices of some tokens of every sequence, which a device makes itself, and keeps for the next batch."""
+    with torch.inference_mode(False):
+        rows = torch.arange(sequences, device=device)[:, None]
+        return rows, token_places(rows, torch.arange(taken, device=device), tokens, max(taken, 1))
 
 
 def _distinct(tensors: Sequence[Tensor | None]) -> Sequence[Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.messages import shown
+from isoscore_star.core.places import token_places, tokens_taken
 
 Array = Any
 """An array of the backend's framework."""
@@ -185,9 +186,18 @@ class Backend(Protocol):
         """Return every second of the slices along an axis of an array that is not flattened yet."""
         return array[(slice(None),) * axis + (slice(start, None, 2),)]
 
-    def every_nth(self, array: Array, axis: int, step: Any) -> Array:
-        """Return every n-th of the slices along an axis; the step is a scalar where sizes are not known."""
-        return array[(slice(None),) * axis + (slice(None, None, step),)]
+    def some_along(self, array: Array, axis: int, most: int, total: Any) -> Array:
+        """Return about `most` of a `total` of points: as many tokens, along axis 1, of every sequence, or rows (0).
+
+        See `isoscore_star.core.places`; `total` is a scalar where sizes are not known.
+        """
+        size = array.shape[axis]
+        taken = tokens_taken(size, most, total)
+        if taken >= size:
+            return array
+        sequences = np.arange(array.shape[0] if axis else 1)[:, None]
+        places = token_places(sequences, np.arange(taken), size, taken)
+        return array[sequences, places] if axis else array[places[0]]
 
     def size(self, array: Array, axis: int) -> Any:
         """Return the length of an axis: an int, or a scalar where it is not known while tracing."""

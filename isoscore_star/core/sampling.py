@@ -27,10 +27,10 @@ class Fraction(NamedTuple):
 
 
 def sample_of(states: Sequence[Array], most: int, backend: Backend) -> Callable[[Array], Array]:
-    """Return what takes every n-th token of every sequence (or every n-th point) of an array, about `most` of all."""
+    """Return what takes some tokens of every sequence (or some of the points) of an array, about `most` of all."""
     total = sum(_count(state, backend) for state in states)
     axis = 1 if all(len(state.shape) > 2 for state in states) else 0
-    return partial(backend.every_nth, axis=axis, step=_larger(-(-total // most), 1, backend))
+    return partial(backend.some_along, axis=axis, most=most, total=total)
 
 
 def fraction_of_halves(

@@ -6,6 +6,7 @@ The fractions of `isoscore_star.core.formulas` are guarded, so that neither valu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from isoscore_star.core import formulas
@@ -154,6 +155,16 @@ def anchored_score(invariants: Invariants, dim: int, where: Where) -> Array:
     own = _pair_score(t0, t0, f0, dim, where, True, False)
     score = _pair_score(t, t0, cross, dim, where, True, True)
     return where(t != 0, formulas.anchored_score(score, own), own + score)
+
+
+def following_score(invariants: Invariants, dim: int, where: Where, constant: Callable[[Any], Any]) -> Array:
+    """Return s(S, Σ_S) with twice its slopes, those of the anchored score; 0 with zero gradient where S is zero.
+
+    Of a Σ_S that follows the batches: of few states, so that s(Σ_S, Σ_S) is too low, but independent of S.
+    """
+    t, cross, t0 = cast(tuple[Any, Any, Any], (invariants.t, invariants.cross, invariants.t0))
+    score = _pair_score(t, t0 + 0.0 * invariants.unit, cross, dim, where, True, True)
+    return 2 * score - constant(score)
 
 
 def _pair_score(t_a: Any, t_b: Any, inner: Any, dim: int, where: Where, defined: Any, floored: bool) -> Any:

@@ -2,6 +2,9 @@
 
 With A of a batch and B = Σ_S, tr A·‖B‖² = tr B·⟨A, B⟩ holds at A = B, whatever their scales. Both sides are averaged
 over the steps, since a small batch alone swings by a fifth, and compared.
+
+A running Σ_S of a few batches is never far from the next, so that it is not tested: of few states, its ‖B‖² is too
+large (by tr(S)²/n), and the test would fail for that alone.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from isoscore_star.core.scaling import Where
 
 FARTHEST = 1.2
 """tr A·‖B‖²/(tr B·⟨A, B⟩) between this and its inverse: A points where B does, within a fifth."""
+
+SHORT_MEMORY = 0.9
+"""A running Σ_S of at most this decay follows the batches: it is one of ten at most."""
 
 _DECAY = 0.8
 """Of the averages."""

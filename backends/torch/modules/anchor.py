@@ -17,7 +17,7 @@ from isoscore_star.core import checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.sampling import Fraction, fraction_of_halves
-from isoscore_star.core.score import anchored_score, shrunk_score
+from isoscore_star.core.score import anchored_score, following_score, shrunk_score
 from isoscore_star.core.trust import averaged_sides, is_near
 
 _LAG = 4
@@ -83,7 +83,7 @@ def anchored_or_shrunk(
     cloud: Points,
     cov: Any,
     zeta: float,
-    trust: TrustTest,
+    trust: TrustTest | None,
     across: Any,
     *,
     directions: LeadingDirections | None = None,
@@ -91,12 +91,16 @@ def anchored_or_shrunk(
 ) -> Tensor:
     """Compute the anchored score of a batch or, where Σ_S is known to be far, IsoScore* with ζ.
 
-    Compiled code cannot choose: its score has no gradient where Σ_S is far.
+    Without a trust test Σ_S follows the batches. Compiled code cannot choose: its score has no gradient where Σ_S is
+    far.
     """
     matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, cloud.dim)
     target = BACKEND.constant(matrix, cloud.clouds[0])
-    if trust.trusted or torch.compiler.is_compiling():
+    if trust is None or trust.trusted or torch.compiler.is_compiling():
         invariants = BACKEND.anchored(cloud.clouds, cloud.masks, target, across=across, directions=directions)
+        if trust is None:
+            follows: Tensor = following_score(invariants, cloud.dim, torch.where, torch.Tensor.detach)
+            return follows
         score: Tensor = anchored_score(invariants, cloud.dim, torch.where)
     else:
         invariants = BACKEND.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)

@@ -24,6 +24,7 @@ from isoscore_star.core import checks, formulas, parameters
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.groups import groups_of
+from isoscore_star.core.trust import SHORT_MEMORY
 from isoscore_star.functions import training_score
 
 REDUCTIONS = ("union", "mean", "none")
@@ -92,10 +93,11 @@ class IStarLoss(nn.Module):
     Notes
     -----
     The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
-    loss improves. So it tests whether the last batches are near (`TrustTest`). Where they are not, a running Σ_S
-    begins anew with the newest batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which
-    cannot choose, has no gradient then. The logged score is never that of the loss: it is that of two halves of a
-    sample of the states.
+    loss improves. A running Σ_S with a decay of at most 0.9, such as the module's own, follows the batches; its loss
+    has the value of 1 − s(S, Σ_S), which is right for any batch since both are independent. Of any other Σ_S it tests
+    whether the last batches are near (`TrustTest`). Where they are not, a running one begins anew with the newest
+    batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which cannot choose, has no
+    gradient then. The logged score is never that of the loss: it is that of two halves of a sample of the states.
 
     Examples
     --------
@@ -294,9 +296,16 @@ class IStarLoss(nn.Module):
         if self.check_values:
             with torch.no_grad():
                 score()  # for its checks
+        trust = None if self._follows else self.trust
         return anchored_or_shrunk(
-            cloud, cov, self.zeta, self.trust, across, directions=self.directions, observe=self.training
+            cloud, cov, self.zeta, trust, across, directions=self.directions, observe=self.training
         )
+
+    @property
+    def _follows(self) -> bool:
+        """Whether Σ_S is an average of the last few batches, which is never far from the next."""
+        shrinkage = self.shrinkage
+        return shrinkage is not None and shrinkage.policy == "running" and shrinkage.decay <= SHORT_MEMORY
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
         layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
