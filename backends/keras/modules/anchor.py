@@ -22,39 +22,41 @@ STATES = 512
 
 
 class Anchored(NamedTuple):
-    """The score, both sides of the trust test (2,), and whether they are near each other."""
+    """The score, and of the trust test with this batch both sides (2,) and whether they are near each other."""
 
     score: Any
     sides: Any
     near: Any
 
 
-def anchored_or_shrunk(cloud: Points, cov: Any, zeta: Any, sides: Any, *, observe: bool) -> Anchored:
-    """Compute the anchored score of a batch or, where Σ_S is far, IsoScore* with ζ.
+def anchored(cloud: Points, cov: Any, sides: Any) -> Anchored:
+    """Compute the anchored score of a batch, and take it into the averages of the test.
 
-    The batch itself counts in the test that chooses, if it is to `observe`. The anchored form is always computed, since
-    its one product is that of the test, and shared by its gradient; the paper's only where it is chosen, by the host or
-    in a graph as a branch of a condition.
+    One product, X·Σ_S, is that of the score, its gradient and the test.
     """
-    backend, dim = cloud.backend, cloud.dim
-    matrix = checks.square_matrix("shrinkage_cov", cov, backend, dim)
-    target = backend.constant(matrix, cloud.clouds[0])
+    backend = cloud.backend
+    target = backend.constant(checks.square_matrix("shrinkage_cov", cov, backend, cloud.dim), cloud.clouds[0])
     invariants = backend.anchored(cloud.clouds, cloud.masks, target)
-    if observe:
-        constant = invariants._replace(t=ops.stop_gradient(invariants.t), cross=ops.stop_gradient(invariants.cross))
-        before = ops.cast(sides, constant.t.dtype)
-        sides = ops.stack(averaged_sides((before[0], before[1]), constant, backend.where))
-    near = is_near(sides[0], sides[1])
+    constant = invariants._replace(t=ops.stop_gradient(invariants.t), cross=ops.stop_gradient(invariants.cross))
+    before = ops.cast(sides, constant.t.dtype)
+    sides = ops.stack(averaged_sides((before[0], before[1]), constant, backend.where))
+    return Anchored(anchored_score(invariants, cloud.dim, backend.where), sides, is_near(sides[0], sides[1]))
+
+
+def anchored_or_shrunk(cloud: Points, cov: Any, zeta: Any, sides: Any) -> Anchored:
+    """Compute the same or, where the batches before were far from Σ_S, IsoScore* with ζ.
+
+    Its products come on top, but only where it is chosen: by the host or, in a graph, as a branch of a condition.
+    """
+    found, near = anchored(cloud, cov, sides), is_near(sides[0], sides[1])
 
     def paper(clouds: list[Any]) -> Any:
-        return training_score(cloud._replace(clouds=clouds), target, zeta)
+        return training_score(cloud._replace(clouds=clouds), cov, zeta)
 
-    score, known = anchored_score(invariants, dim, backend.where), backend.concrete(near)
-    if known is None:  # in a graph
-        score = backend.where(near, score, _only_if(~near, paper, cloud))
-    elif not known:
-        score = paper(cloud.clouds)
-    return Anchored(score, sides, near)
+    known = cloud.backend.concrete(near)
+    if known is None:
+        return found._replace(score=cloud.backend.where(near, found.score, _only_if(~near, paper, cloud)))
+    return found if known else found._replace(score=paper(cloud.clouds))
 
 
 def _only_if(condition: Any, score: Callable[[list[Any]], Any], cloud: Points) -> Any:

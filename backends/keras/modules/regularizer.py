@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored_or_shrunk
+from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored, anchored_or_shrunk
 from isoscore_star.backends.keras.modules.average import (
     Average,
     covariance_of,
@@ -38,7 +38,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     lam : float, default 1.0
         λ. Above 0 pushes towards isotropy, below 0 away from it.
     zeta : float, default 0.2
-        ζ in [0, 1], the weight of Σ_S. Of the shrinkage estimator, and of the anchored one while Σ_S is far.
+        ζ in [0, 1], the weight of Σ_S. Of the shrinkage estimator, and of the anchored one while a constant Σ_S is far.
     estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
         ``"shrinkage"``: IsoScore*, as in the paper. ``"unbiased"``, of two halves of the sequences, needs neither ζ nor
         Σ_S, but at least four sequences. ``"anchored"``: 2·s(S, Σ_S) − s(Σ_S, Σ_S), whose gradient has the right size
@@ -84,11 +84,12 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
 
     The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
     loss improves. So each batch is compared with those before it, and running averages of both sides of
-    tr S·‖Σ_S‖² = tr Σ_S·⟨S, Σ_S⟩, weights of the layer, tell whether Σ_S is near, within a fifth. Where it is not, the
-    loss is the paper's, with ζ, and a running Σ_S begins anew with that batch. The graph chooses by itself
-    (`keras.ops.cond`) and computes one form: the anchored one takes one product, S·Σ_S by the points, and the other
-    adds its own two to it. Eagerly, as always on torch, an accelerator is waited for once in a step to choose. The
-    logged score is never that of the loss: it is that of two halves of about 512 states.
+    tr S·‖Σ_S‖² = tr Σ_S·⟨S, Σ_S⟩, weights of the layer, tell whether Σ_S is near, within a fifth. Where it is not, a
+    running Σ_S begins anew with that batch; on a constant one the loss is the paper's, with ζ, until it is near again.
+    The anchored form takes one product, of the points with Σ_S. That of a constant Σ_S adds the paper's two where it is
+    far, alone: a graph chooses by a condition of its own, without the host; eagerly, as always on torch, the host reads
+    the answer, for which it waits for an accelerator once in a step. The logged score is never that of the loss: it is
+    that of two halves of about 512 states.
 
     Import this module before loading a saved model.
 
@@ -100,6 +101,14 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     >>> states = model(keras.random.normal((32, 8)), training=True)
     >>> len(model.losses)
     1
+
+    Of isotropic states, with a Σ_S from the batches before:
+
+    >>> layer = IStarRegularizer(lam=1.0, estimator="anchored")
+    >>> for _ in range(3):
+    ...     states = layer(keras.random.normal((32, 10, 8)), training=True)
+    >>> round(layer.mean_score(), 1)
+    1.0
     """
 
     def __init__(
@@ -288,20 +297,19 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
 
     def _anchored_score(self, cloud: Points, zeta: Any, *, averages: bool) -> Any:
         """Compute the score of which the anchored loss is made, and learn from the batch if it `averages`."""
-        cov, batch = self.shrinkage_cov.value, None
-        if self._decay is not None:
-            batch = covariance_of_sample(cloud, STATES, self.shrinkage_cov.dtype)
-            # The batch is compared with those before it; where there are none, with itself.
-            cov = ops.where(self._averaged.value > 0, cov, batch.cov)
-        found = anchored_or_shrunk(cloud, cov, zeta, self._sides.value, observe=averages)
-        if averages and batch is None:
-            self._sides.assign(found.sides)
-        elif averages:
+        if self._decay is None:
+            found = anchored_or_shrunk(cloud, self.shrinkage_cov.value, zeta, self._sides.value)
+            if averages:
+                self._sides.assign(found.sides)
+            return found.score
+        average, batch = self._average(), covariance_of_sample(cloud, STATES, self.shrinkage_cov.dtype)
+        # The batch is compared with those before it; where there are none, with itself.
+        cov = ops.where(average.averaged > 0, average.cov, batch.cov)
+        found = anchored(cloud, cov, self._sides.value)
+        if averages:
             # Where Σ_S is far the average begins anew with this batch, and the test with the next one.
-            kept = ops.cast(found.near, self._averaged.dtype)
-            average = self._average()
-            average = average._replace(averaged=average.averaged * kept)
-            self._assign(with_batch(average, batch, self._decay))
+            kept = ops.cast(found.near, average.averaged.dtype)
+            self._assign(with_batch(average._replace(averaged=average.averaged * kept), batch, self._decay))
             self._sides.assign(kept * ops.cast(found.sides, kept.dtype))
         return found.score
 

@@ -47,15 +47,21 @@ def expected(
     )
 
 
+def after_a_batch(layer: Any) -> Any:
+    """Show the layer a batch, by which its trust test judges the next one."""
+    layer(batch(7), training=True)
+    return layer
+
+
 NEAR, FAR = np.diag(SPREAD**2 * 1.1), np.diag(SPREAD[::-1] ** 2)
 
 
 @pytest.mark.parametrize("lam", [2.0, -1.0])
 @pytest.mark.parametrize(("cov", "estimator"), [(NEAR, "anchored"), (FAR, "shrinkage")])
 def test_loss_and_gradient_are_those_of_the_function(cov: np.ndarray, estimator: str, lam: float) -> None:
-    layer = IStarRegularizer(lam, 0.3, "anchored", cov, dtype="float64")
-    loss, gradients = loss_and_gradients(layer, [batch(0)])
+    layer = after_a_batch(IStarRegularizer(lam, 0.3, "anchored", cov, dtype="float64"))
     assert layer.trusted == (estimator == "anchored")
+    loss, gradients = loss_and_gradients(layer, [batch(0)])
     value, slopes = expected([batch(0)], cov, 0.3, lam, estimator=estimator)
     assert loss == pytest.approx(value, abs=1e-12)
     assert np.abs(gradients[0] - slopes[0]).max() <= 1e-10 * np.abs(slopes[0]).max()
@@ -63,7 +69,7 @@ def test_loss_and_gradient_are_those_of_the_function(cov: np.ndarray, estimator:
 
 @pytest.mark.parametrize(("cov", "estimator"), [(NEAR, "anchored"), (FAR, "shrinkage")])
 def test_a_compiled_call_chooses_too(cov: np.ndarray, estimator: str) -> None:
-    layer = IStarRegularizer(2.0, 0.3, "anchored", cov, dtype="float64")
+    layer = after_a_batch(IStarRegularizer(2.0, 0.3, "anchored", cov, dtype="float64"))
     loss, gradients = loss_and_gradients(layer, [batch(0)], compiled=True)
     value, slopes = expected([batch(0)], cov, 0.3, 2.0, estimator=estimator)
     assert loss == pytest.approx(value, abs=1e-12)
@@ -75,7 +81,7 @@ def test_of_a_union_what_is_masked_counts_for_nothing(cov: np.ndarray, estimator
     layers, rng = [batch(0), batch(1, tokens=5)], np.random.default_rng(2)
     masks = [rng.random(layer.shape[:2]) < 0.7 for layer in layers]
     noisy = [np.where(keep[..., None], layer, np.nan) for layer, keep in zip(layers, masks, strict=True)]
-    layer = IStarRegularizer(1.0, 0.3, "anchored", cov, dtype="float64")
+    layer = after_a_batch(IStarRegularizer(1.0, 0.3, "anchored", cov, dtype="float64"))
     loss, gradients = loss_and_gradients(layer, noisy, mask=masks)
     value, slopes = expected(layers, cov, 0.3, estimator=estimator, mask=masks)
     assert loss == pytest.approx(value, abs=1e-12)
@@ -85,12 +91,12 @@ def test_of_a_union_what_is_masked_counts_for_nothing(cov: np.ndarray, estimator
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(("cov", "estimator"), [(NEAR, "anchored"), (FAR, "shrinkage")])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_half_precision_is_computed_in_float32(dtype: str, cov: np.ndarray, estimator: str, compiled: bool) -> None:
     states = keras.ops.cast(batch(0), dtype)
     rounded = numpy(states)
     # Far below what half precision holds, were the gradient rounded before it is scaled.
-    layer = IStarRegularizer(1e4, 0.3, "anchored", cov, dtype=f"mixed_{dtype}")
+    layer = after_a_batch(IStarRegularizer(1e4, 0.3, "anchored", cov, dtype=f"mixed_{dtype}"))
     loss, (gradient,) = loss_and_gradients(layer, [states], compiled=compiled)
     value, (slope,) = expected([rounded], cov, 0.3, 1e4, estimator=estimator)
     assert loss == pytest.approx(value, rel=1e-5)
@@ -111,6 +117,7 @@ def test_the_batch_is_compared_with_those_before_it() -> None:
     assert np.allclose(numpy(layer.shrinkage_cov), (known + 2 * covariance(second)) / 3, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_running_covariance_is_that_of_torch() -> None:
     torch = pytest.importorskip("torch")
     from isoscore_star.backends.torch import ShrinkageCovariance
@@ -135,16 +142,30 @@ def test_a_batch_that_is_not_finite_is_left_out_of_it() -> None:
     assert np.array_equal(numpy(layer.shrinkage_cov), before)
 
 
-def test_it_begins_anew_when_it_is_far_and_the_batch_is_trained_by_the_papers_form() -> None:
+def test_it_begins_anew_with_the_batch_that_is_far() -> None:
     layer = IStarRegularizer(1.0, 0.3, "anchored", running_average=0.99, dtype="float64")
     layer(batch(0))
     turned = batch(1)[..., ::-1].copy()  # what had most variance has least
-    paper = reference.isoscore_star(turned.reshape(-1, DIM), covariance(batch(0)), 0.3)
-    assert loss_of(layer, turned) == pytest.approx(1 - paper, abs=1e-12)
+    layer(turned)
     assert np.allclose(numpy(layer.shrinkage_cov), covariance(turned), rtol=1e-12, atol=1e-12)
     following = batch(2)[..., ::-1].copy()
     near = reference.isoscore_anchored(following.reshape(-1, DIM), covariance(turned))
     assert loss_of(layer, following) == pytest.approx(1 - near, abs=1e-12)
+    assert layer.trusted
+
+
+def test_a_loss_with_a_constant_covariance_is_that_of_torch_step_by_step() -> None:
+    torch = pytest.importorskip("torch")
+    from isoscore_star.backends.torch import IStarLoss
+
+    layer = IStarRegularizer(1.0, 0.3, "anchored", NEAR, dtype="float64")
+    theirs = IStarLoss(DIM, 1.0, 0.3, NEAR, "anchored").double()
+    trusted = []
+    for seed in range(14):  # near, away, and back
+        states = batch(seed) if seed < 2 or seed > 4 else batch(seed)[..., ::-1].copy()
+        assert loss_of(layer, states) == pytest.approx(theirs(torch.from_numpy(states)).item(), abs=1e-6)
+        trusted.append(layer.trusted)
+    assert (trusted[1], trusted[4], trusted[-1]) == (True, False, True)
 
 
 def test_a_small_batch_alone_does_not_trip_the_test() -> None:
