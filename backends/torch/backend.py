@@ -177,7 +177,7 @@ class TorchBackend(Backend):
 
 @functools.lru_cache(maxsize=64)
 def _places(sequences: int, tokens: int, taken: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Return the indices of some tokens of every sequence, which a device makes itself, and keeps for the next batch."""
+    """Return the indices of some tokens of every sequence, made on the device, and kept for the next batch."""
     with torch.inference_mode(False):
         rows = torch.arange(sequences, device=device)[:, None]
         return rows, token_places(rows, torch.arange(taken, device=device), tokens, max(taken, 1))

@@ -215,7 +215,7 @@ class Moments:
             value_checks.positive_margin(float(unbiased_margin(invariants)), self.count, invariants.precision)
             return float(unbiased_score(invariants, dim, np.where, floored=False))
         pair = self.pair()
-        value_checks.enough_groups(np.count_nonzero(self._met[::2]), np.count_nonzero(self._met[1::2]))
+        value_checks.enough_groups(*(int(np.count_nonzero(self._met[half::2])) for half in (0, 1)))
         value_checks.positive_halves(pair.counts, pair.t_a, pair.t_b, pair.inner, pair.precision)
         return float(halves_score(pair, dim, np.where, groups=None, floored=False))
 

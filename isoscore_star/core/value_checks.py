@@ -230,7 +230,7 @@ def measured_halves(cloud: Points, mask: Any, groups: Groups, halves: Halves, pa
         explain_non_finite(cloud)
     if across is None:
         numbers = np.unique(numbers_of(cloud, groups))
-        odd = np.count_nonzero(numbers % 2)
+        odd = int(np.count_nonzero(numbers % 2))
         enough_groups(len(numbers) - odd, odd)
     elif halves.count is not None:  # the groups of all devices, also those without points
         total = int(cloud.backend.concrete(halves.count) or 0)

@@ -10,7 +10,8 @@ from keras import ops
 
 from isoscore_star.core import checks
 from isoscore_star.core.checks import Points
-from isoscore_star.core.score import anchored_score
+from isoscore_star.core.protocol import Invariants
+from isoscore_star.core.score import anchored_score, following_score
 from isoscore_star.core.trust import averaged_sides, is_near
 from isoscore_star.functions import training_score
 
@@ -29,18 +30,27 @@ class Anchored(NamedTuple):
     near: Any
 
 
+def following(cloud: Points, cov: Any) -> Any:
+    """Compute the anchored score of a batch by a Σ_S that follows the batches."""
+    return following_score(_invariants(cloud, cov), cloud.dim, cloud.backend.where, ops.stop_gradient)
+
+
 def anchored(cloud: Points, cov: Any, sides: Any) -> Anchored:
     """Compute the anchored score of a batch, and take it into the averages of the test.
 
     One product, X·Σ_S, is that of the score, its gradient and the test.
     """
-    backend = cloud.backend
-    target = backend.constant(checks.square_matrix("shrinkage_cov", cov, backend, cloud.dim), cloud.clouds[0])
-    invariants = backend.anchored(cloud.clouds, cloud.masks, target)
+    backend, invariants = cloud.backend, _invariants(cloud, cov)
     constant = invariants._replace(t=ops.stop_gradient(invariants.t), cross=ops.stop_gradient(invariants.cross))
     before = ops.cast(sides, constant.t.dtype)
     sides = ops.stack(averaged_sides((before[0], before[1]), constant, backend.where))
     return Anchored(anchored_score(invariants, cloud.dim, backend.where), sides, is_near(sides[0], sides[1]))
+
+
+def _invariants(cloud: Points, cov: Any) -> Invariants:
+    backend = cloud.backend
+    target = backend.constant(checks.square_matrix("shrinkage_cov", cov, backend, cloud.dim), cloud.clouds[0])
+    return backend.anchored(cloud.clouds, cloud.masks, target)
 
 
 def anchored_or_shrunk(cloud: Points, cov: Any, zeta: Any, sides: Any) -> Anchored:

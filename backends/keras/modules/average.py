@@ -34,7 +34,7 @@ def covariance_of(clouds: Sequence[Any], masks: Sequence[Any], dtype: str) -> Ba
 
 
 def covariance_of_sample(cloud: Points, most: int, dtype: str) -> BatchCovariance:
-    """Compute the covariance of about `most` points of a batch, every n-th of each sequence."""
+    """Compute the covariance of about `most` points of a batch."""
     taken = sample_of(cloud.arrays, most, cloud.backend)
     masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
     return covariance_of([taken(array) for array in cloud.arrays], masks, dtype)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored, anchored_or_shrunk
+from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored, anchored_or_shrunk, following
 from isoscore_star.backends.keras.modules.average import (
     Average,
     covariance_of,
@@ -21,7 +21,7 @@ from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
 from isoscore_star.core.sampling import Fraction, fraction_of_halves
-from isoscore_star.core.trust import is_near
+from isoscore_star.core.trust import SHORT_MEMORY, is_near
 from isoscore_star.functions import istar_loss
 
 
@@ -83,9 +83,11 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
     batch; under a `keras.distribution` on JAX it is that of the global batch.
 
     The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
-    loss improves. So each batch is compared with those before it, and running averages of both sides of
-    tr S·‖Σ_S‖² = tr Σ_S·⟨S, Σ_S⟩, weights of the layer, tell whether Σ_S is near, within a fifth. Where it is not, a
-    running Σ_S begins anew with that batch; on a constant one the loss is the paper's, with ζ, until it is near again.
+    loss improves. A running Σ_S with a decay of at most 0.9, such as the layer's own, follows the batches; its loss
+    has the value of 1 − s(S, Σ_S), which is right for any batch since both are independent. With any other, running
+    averages of both sides of tr S·‖Σ_S‖² = tr Σ_S·⟨S, Σ_S⟩, weights of the layer, tell whether Σ_S is near the batches,
+    within a fifth. Where it is not, a running Σ_S begins anew with that batch; on a constant one the loss is the
+    paper's, with ζ, until it is near again.
     The anchored form takes one product, of the points with Σ_S. That of a constant Σ_S adds the paper's two where it is
     far, alone: a graph chooses by a condition of its own, without the host; eagerly, as always on torch, the host reads
     the answer, for which it waits for an accelerator once in a step. The logged score is never that of the loss: it is
@@ -305,6 +307,10 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         average, batch = self._average(), covariance_of_sample(cloud, STATES, self.shrinkage_cov.dtype)
         # The batch is compared with those before it; where there are none, with itself.
         cov = ops.where(average.averaged > 0, average.cov, batch.cov)
+        if self._decay <= SHORT_MEMORY:
+            if averages:
+                self._assign(with_batch(average, batch, self._decay))
+            return following(cloud, cov)
         found = anchored(cloud, cov, self._sides.value)
         if averages:
             # Where Σ_S is far the average begins anew with this batch, and the test with the next one.

@@ -9,7 +9,7 @@ import pytest
 from adapters import random_cov
 
 import isoscore_star as iso
-from isoscore_star import reference
+from isoscore_star import get_backend, reference
 
 pytest.importorskip("keras")
 import keras
@@ -30,6 +30,12 @@ def batch(seed: int, sequences: int = 20, tokens: int = 8) -> np.ndarray:
 
 def covariance(states: np.ndarray) -> np.ndarray:
     return np.cov(states.reshape(-1, DIM).T)
+
+
+def compared(states: np.ndarray, known: np.ndarray) -> float:
+    """s(S, Σ_S) of a batch and a Σ_S that is independent of it."""
+    own = covariance(states)
+    return float((np.trace(own) * np.trace(known) / np.sum(own * known) - 1) / (DIM - 1))
 
 
 def loss_of(layer: Any, states: Any, **arguments: Any) -> float:
@@ -111,8 +117,10 @@ def test_the_batch_is_compared_with_those_before_it() -> None:
     assert loss_of(layer, first) == pytest.approx(1 - own, abs=1e-12)  # before which there is none
     known = numpy(layer.shrinkage_cov)
     assert np.allclose(known, covariance(first), rtol=1e-12, atol=1e-12)
-    compared = reference.isoscore_anchored(second.reshape(-1, DIM), known)
-    assert loss_of(layer, second) == pytest.approx(1 - compared, abs=1e-12)
+    loss, (gradient,) = loss_and_gradients(layer, [second])
+    assert loss == pytest.approx(1 - compared(second, known), abs=1e-12)
+    _, (slope,) = expected([second], known)
+    assert np.abs(gradient - slope).max() <= 1e-10 * np.abs(slope).max()
     # The newer batch counts twice, as in an average that began before.
     assert np.allclose(numpy(layer.shrinkage_cov), (known + 2 * covariance(second)) / 3, rtol=1e-12, atol=1e-12)
 
@@ -188,8 +196,8 @@ def test_in_evaluation_nothing_is_learned() -> None:
     assert loss_of(layer, batch(0), training=False) == pytest.approx(1 - own, abs=1e-12)  # which has no Σ_S yet
     layer(batch(0))
     before = [numpy(weight) for weight in (layer.shrinkage_cov, layer._averaged, layer._sides)]
-    compared = reference.isoscore_anchored(batch(1).reshape(-1, DIM), covariance(batch(0)))
-    assert loss_of(layer, batch(1), training=False) == pytest.approx(1 - compared, abs=1e-12)
+    value = compared(batch(1), covariance(batch(0)))
+    assert loss_of(layer, batch(1), training=False) == pytest.approx(1 - value, abs=1e-12)
     after = [numpy(weight) for weight in (layer.shrinkage_cov, layer._averaged, layer._sides)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -200,7 +208,7 @@ def test_the_score_to_log_is_that_of_two_halves() -> None:
     for seed in range(3):
         states = batch(seed, sequences=9 + seed, tokens=100)
         layer(states)
-        sampled = states[:, :: -(-states.shape[0] * 100 // 512)]
+        sampled = get_backend("numpy").some_along(states, 1, 512, states.shape[0] * 100)
         halves = [covariance(sampled[half::2]) for half in (0, 1)]
         a, b = (half / np.trace(half) for half in halves)
         products.append((len(states), len(states) * np.sum(a * b)))
