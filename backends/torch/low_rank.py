@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,14 +28,14 @@ class LeadingDirections(nn.Module):
         self.rank = rank
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("start", torch.randn(dim, rank, generator=generator), persistent=False)
-        self._last: tuple[Tensor, int, tuple[Target, Tensor]] | None = None
+        self._last: tuple[Tensor, int, tuple[Target, Any]] | None = None
 
     def extra_repr(self) -> str:
         """Show the rank."""
         return f"rank={self.rank}"
 
     @torch.no_grad()
-    def forward(self, target: Target) -> tuple[Target, Tensor]:
+    def forward(self, target: Target) -> tuple[Target, Any]:
         """Return Σ_S as U·K·Uᵀ, the factors U and K in one matrix (d + k, k), and the ρ′ of a further ρ′·I.
 
         Trace and squares stay those of the whole Σ_S; see `formulas.rest_of_low_rank`.
@@ -46,7 +48,7 @@ class LeadingDirections(nn.Module):
             last = self._last = matrix, matrix._version, self._decomposed(target)
         return last[2]
 
-    def _decomposed(self, target: Target) -> tuple[Target, Tensor]:
+    def _decomposed(self, target: Target) -> tuple[Target, Any]:
         basis = self.start.to(target.matrix)
         for _ in range(_PASSES):
             basis = torch.linalg.qr(target.matrix @ basis).Q

@@ -62,9 +62,7 @@ def _train(recipe: Recipe, model: Any, rows: list[dict[str, Any]], collate: Any)
             "data_collator": collate,
             "callbacks": [clock],
         }
-        penalty = _penalty(
-            recipe, model, lambda: DataLoader(rows, recipe.batch or recipe.size.batch, collate_fn=collate)
-        )  # type: ignore[arg-type]
+        penalty = _penalty(recipe, model, lambda: DataLoader(rows, recipe.examples, collate_fn=collate))  # type: ignore[arg-type]
         trainer: Any = Trainer(**common) if penalty is None else IStarTrainer(**common, istar=penalty)
         trainer.remove_callback(PrinterCallback)
         started = _now()
@@ -98,7 +96,7 @@ def _penalty(recipe: Recipe, model: Any, batches: Callable[[], Iterable[Any]]) -
         shrinkage.fit(model, batches(), forward=_forward)
         shrinkage = ShrinkageCovariance(dim, "fixed", shrinkage_cov=shrinkage.cov, **taken)
     loss = _IndependentPoints if recipe.independent else IStarLoss
-    own = {"target": recipe.target, "rank": recipe.rank}
+    own: dict[str, Any] = {"target": recipe.target, "rank": recipe.rank}
     return loss(dim, recipe.lam, recipe.zeta, shrinkage, recipe.estimator, recipe.reduction, **own, **taken)
 
 
