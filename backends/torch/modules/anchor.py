@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.points import on_cpu
-from isoscore_star.core import checks
+from isoscore_star.core import checks, formulas
 from isoscore_star.core.checks import Points
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.sampling import Fraction, fraction_of_halves
@@ -88,20 +88,20 @@ def anchored_or_shrunk(
     *,
     directions: LeadingDirections | None = None,
     observe: bool,
-) -> Tensor:
+) -> Scored:
     """Compute the anchored score of a batch or, where Σ_S is known to be far, IsoScore* with ζ.
 
-    Without a trust test Σ_S follows the batches. Compiled code cannot choose: its score has no gradient where Σ_S is
-    far.
+    Without a trust test Σ_S follows the batches, and the score is one to log, too. Compiled code cannot choose: its
+    score has no gradient where Σ_S is far.
     """
     matrix = checks.square_matrix("shrinkage_cov", cov, BACKEND, cloud.dim)
     target = BACKEND.constant(matrix, cloud.clouds[0])
     if trust is None or trust.trusted or torch.compiler.is_compiling():
         invariants = BACKEND.anchored(cloud.clouds, cloud.masks, target, across=across, directions=directions)
         if trust is None:
-            follows: Tensor = following_score(invariants, cloud.dim, torch.where, torch.Tensor.detach)
-            return follows
-        score: Tensor = anchored_score(invariants, cloud.dim, torch.where)
+            score: Tensor = following_score(invariants, cloud.dim, torch.where, torch.Tensor.detach)
+            return Scored(score, _fraction(invariants.t, invariants.t0, invariants.cross, cloud.dim))
+        score = anchored_score(invariants, cloud.dim, torch.where)
     else:
         invariants = BACKEND.invariants(cloud.clouds, cloud.masks, target, fourth_order=False, across=across)
         score = shrunk_score(invariants, zeta, cloud.dim, torch.where)
@@ -109,7 +109,19 @@ def anchored_or_shrunk(
         near = trust.observe(invariants)
         if torch.compiler.is_compiling():
             score = torch.where(near, score, score.detach())
-    return score
+    return Scored(score, None)
+
+
+class Scored(NamedTuple):
+    """The score that is trained, and the true one as a fraction where it came with it."""
+
+    score: Tensor
+    true: Fraction | None
+
+
+def _fraction(t_a: Any, t_b: Any, inner: Any, dim: int) -> Fraction:
+    numerator, denominator = formulas.score_fraction(t_a, t_b, inner, dim)
+    return Fraction(torch.as_tensor(numerator).detach(), torch.as_tensor(denominator).detach())
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.low_rank import LeadingDirections
-from isoscore_star.backends.torch.modules.anchor import TrustTest, anchored_or_shrunk, fraction_of_sample
+from isoscore_star.backends.torch.modules.anchor import Scored, TrustTest, anchored_or_shrunk, fraction_of_sample
 from isoscore_star.backends.torch.modules.shrinkage_covariance import (
     ShrinkageCovariance,
     constant_covariance,
@@ -97,7 +97,7 @@ class IStarLoss(nn.Module):
     has the value of 1 − s(S, Σ_S), which is right for any batch since both are independent. Of any other Σ_S it tests
     whether the last batches are near (`TrustTest`). Where they are not, a running one begins anew with the newest
     batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which cannot choose, has no
-    gradient then. The logged score is never that of the loss: it is that of two halves of a sample of the states.
+    gradient then. The logged score is then not that of the loss, but of two halves of a sample of the states.
 
     Examples
     --------
@@ -219,19 +219,23 @@ class IStarLoss(nn.Module):
         if self.shrinkage is not None and self.training and not learns_later:
             self.shrinkage.update(chosen.states, chosen.masks)
         cov = self._covariance()
+        logged: Any
         if self.reduction == "union":
-            score = self._score(chosen.states, chosen.masks, cov, groups)
+            score, logged = self._score(chosen.states, chosen.masks, cov, groups)
             result = loss = self._penalty(score)
             layer_scores = self._layers_for_log(chosen, cov, groups) if self.log_layers else []
-            score = self._for_log(score, chosen.states, chosen.masks, groups)
+            if self.trust is None:
+                logged = score
+            elif logged is None or not learns_later:  # the first Σ_S is of the batch itself
+                logged = self._for_log(score, chosen.states, chosen.masks, groups)
         else:
             layer_scores = self._scores_by_layer(chosen, cov, groups)
             losses = torch.stack([self._penalty(score) for score in layer_scores])
-            score, loss = torch.stack(layer_scores).mean(), losses.mean()
+            logged, loss = torch.stack(layer_scores).mean(), losses.mean()
             result = loss if self.reduction == "mean" else losses
         names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
         by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
-        self.log.record({"isoscore_star": score, "istar_loss": loss, **by_layer})
+        self.log.record({"isoscore_star": logged, "istar_loss": loss, **by_layer})
         if self.training and learns_later:  # of the anchored loss: the batch is compared with those before it
             self._learn(chosen)
         return result
@@ -272,7 +276,7 @@ class IStarLoss(nn.Module):
             return None
         return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
 
-    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Tensor:
+    def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Scored:
         cloud = checks.points(states, masks, BACKEND)
         across = "world" if is_distributed(self.sync) else None
         if self.estimator == "unbiased":
@@ -292,7 +296,7 @@ class IStarLoss(nn.Module):
             return computed
 
         if self.trust is None:
-            return score()
+            return Scored(score(), None)
         if self.check_values:
             with torch.no_grad():
                 score()  # for its checks
@@ -309,7 +313,7 @@ class IStarLoss(nn.Module):
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
         layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
-        return [self._score([state], [mask], cov, own) for state, mask, own in layers]
+        return [self._score([state], [mask], cov, own).score for state, mask, own in layers]
 
     def _layers_for_log(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Any]:
         if self.trust is not None:

@@ -220,17 +220,33 @@ def test_compiled_there_is_no_gradient_where_the_covariance_is_far() -> None:
         assert bool((gradient == 0).all()) == zero
 
 
+def score_of_pairs(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """The score whose numerator and denominator are means over the pairs, of covariances in units of their traces."""
+    products = [(DIM**2, (a / a.trace() * DIM * b / b.trace() * DIM).sum().item()) for a, b in pairs]
+    ratio = sum(a for a, _ in products) / sum(b for _, b in products)
+    return (ratio - 1) / (DIM - 1)
+
+
 def test_the_log_has_the_true_score() -> None:
-    penalty = IStarLoss(DIM, estimator="anchored")
+    penalty = IStarLoss(DIM, shrinkage_cov=covariance_of(start_of()), estimator="anchored")
     batches = [start_of(step)[:, :2] for step in range(3)]  # few enough that the sample is all
-    products = []
     for batch in batches:
         penalty(batch)
-        halves = [covariance_of(batch[half::2]).double() for half in (0, 1)]
-        traces = [half.trace() for half in halves]
-        products.append((DIM**2, (halves[0] / traces[0] * DIM * halves[1] / traces[1] * DIM).sum().item()))
-    ratio = sum(a for a, _ in products) / sum(b for _, b in products)
-    assert penalty.collect()["isoscore_star"] == pytest.approx((ratio - 1) / (DIM - 1), abs=1e-5)
+    halves = [(covariance_of(batch[0::2]), covariance_of(batch[1::2])) for batch in batches]
+    assert penalty.collect()["isoscore_star"] == pytest.approx(score_of_pairs(halves), abs=1e-5)
+
+
+def test_a_covariance_that_follows_gives_the_score_to_log() -> None:
+    """It is as independent of the batch as one half is of the other; the first batch has none before it."""
+    penalty = IStarLoss(DIM, estimator="anchored")
+    batches = [start_of(step)[:, :2] for step in range(3)]
+    penalty(batches[0])
+    pairs = [(covariance_of(batches[0][0::2]), covariance_of(batches[0][1::2]))]
+    for batch in batches[1:]:
+        assert penalty.shrinkage is not None
+        pairs.append((covariance_of(batch), penalty.shrinkage.current()))
+        penalty(batch)
+    assert penalty.collect()["isoscore_star"] == pytest.approx(score_of_pairs(pairs), abs=1e-5)
 
 
 def test_few_sequences_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -266,7 +282,7 @@ def test_only_some_states_of_a_batch_are_enough_for_the_average() -> None:
 def test_the_sample_of_the_log_is_not_of_first_tokens() -> None:
     """A first token that is far from the others, as [CLS] is, counts as one of 32 does."""
     rng = torch.Generator().manual_seed(0)
-    penalty = IStarLoss(DIM, estimator="anchored")
+    penalty = IStarLoss(DIM, shrinkage_cov=torch.eye(DIM), estimator="anchored")
     everything = []
     for _ in range(30):
         states = torch.randn(64, 32, DIM, generator=rng)
