@@ -386,9 +386,7 @@ def training_score(
     else:
         zeta = parameters.zeta(zeta, shrinkage_cov, backend)
         invariants = _shrinkage_invariants(cloud, shrinkage_cov, zeta, mask, across, check_values=check_values)
-        score = backend.score(invariants, zeta, cloud.dim)
-        if score is NotImplemented:
-            score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
+        score = shrunk_score(invariants, _computed(zeta, cloud), cloud.dim, backend.where)
     return _computed(score, cloud)
 
 
@@ -400,7 +398,7 @@ def _unbiased_score(
     found = groups_of(cloud, groups, waiting=check_values)
     if found is None:
         invariants = _sample_invariants(cloud, mask, across, check_values=check_values)
-        score = backend.score(invariants, None, dim) if floored else NotImplemented
+        score = backend.unbiased_score(invariants, dim) if floored else NotImplemented
         if score is NotImplemented:
             floored = floored or backend.concrete(invariants.f) is None
             score = unbiased_score(invariants, dim, backend.where, floored=floored)

@@ -27,7 +27,7 @@ from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.pair import pair_of
 from isoscore_star.backends.torch.points import compute_dtype, count_points, on_cpu, product_dtype
 from isoscore_star.backends.torch.scatter import Scatter
-from isoscore_star.backends.torch.score import score_in_one_step
+from isoscore_star.backends.torch.score import unbiased_in_one_step
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.core.places import token_places, tokens_taken
@@ -161,8 +161,8 @@ class TorchBackend(Backend):
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         return torch.where(condition, a, b)
 
-    def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        return score_in_one_step(invariants, zeta, dim)
+    def unbiased_score(self, invariants: Invariants, dim: int) -> Any:
+        return unbiased_in_one_step(invariants, dim)
 
     def concrete(self, scalar: Any) -> float | None:
         return concrete(scalar)

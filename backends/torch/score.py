@@ -1,8 +1,8 @@
-"""A score as one autograd function with closed-form derivatives.
+"""The unbiased score of independent points as one autograd function with closed-form derivatives.
 
-Values are those of `isoscore_star.core.score`, computed on floats on a CPU and on 0-d tensors elsewhere. On one CPU
-thread, for 32 points of 768 dimensions, forward and backward take .95 of the time without it, and .83 with the unbiased
-estimator; unmeasured on a GPU in this form.
+Values are those of `isoscore_star.core.score`, computed on floats on a CPU and on 0-d tensors elsewhere. Forward and
+backward of the loss take .83 of the time without it for 32 points of 768 dimensions on one CPU thread, .90 on a GPU
+(benchmarks/GPU.md). For IsoScore* it would buy less than a twentieth.
 """
 
 from __future__ import annotations
@@ -17,42 +17,31 @@ from isoscore_star.backends.torch._compat import concrete, transformed
 from isoscore_star.backends.torch.points import on_cpu
 from isoscore_star.core import formulas
 from isoscore_star.core.protocol import Invariants
-from isoscore_star.core.scaling import not_zero
-from isoscore_star.core.score import mixture, unbiased_estimates
+from isoscore_star.core.score import unbiased_estimates
 
 _Slopes = tuple[Any, ...]
 
 
-def score_in_one_step(invariants: Invariants, zeta: Any, dim: int) -> Any:
-    """Return IsoScore*, or for ζ = None the floored unbiased score; NotImplemented where autograd needs all steps."""
-    names: tuple[str, ...] = ("t", "f")
-    score: Any = _shrunk
-    constants = [invariants.t0, invariants.f0]
-    if zeta is None:
-        score, names, constants = _unbiased, ("t", "f", "q"), [invariants.count]
-    elif not isinstance(zeta, float):
-        return NotImplemented
-    elif invariants.cross is not None and zeta != 0:
-        names = ("t", "f", "cross")
-    tensors = [getattr(invariants, name) for name in names]
-    if not _may_be_one_step(*tensors[:2], *constants):
+def unbiased_in_one_step(invariants: Invariants, dim: int) -> Any:
+    """Return the floored unbiased score; NotImplemented where autograd needs all steps."""
+    tensors: list[Any] = [invariants.t, invariants.f, invariants.q]
+    if not _may_be_one_step(*tensors[:2], invariants.count):
         return NotImplemented
     known = Invariants(*map(_number, invariants))
 
     def compute(*values: Any) -> Any:
-        return score(known._replace(**dict(zip(names, values, strict=True))) if values else known, zeta, dim)
+        return _unbiased(known._replace(**dict(zip("tfq", values, strict=True))) if values else known, dim)
 
     return _OneStep.apply(compute, *tensors)  # type: ignore[no-untyped-call]
 
 
-def _may_be_one_step(t: Tensor, f: Tensor, *constants: Any) -> bool:
-    """Return whether one function may compute the score: nothing is traced, and the constants have no gradient."""
-    tracked = any(isinstance(a, Tensor) and a.requires_grad for a in constants)
-    if torch.compiler.is_compiling() or transformed() or tracked:
+def _may_be_one_step(t: Tensor, f: Tensor, count: Any) -> bool:
+    """Return whether one function may compute the score: nothing is traced."""
+    if torch.compiler.is_compiling() or transformed():
         return False
     if not on_cpu(t):  # only where the slopes are needed
         return torch.is_grad_enabled() and (t.requires_grad or f.requires_grad)
-    return all(concrete(a) is not None for a in (f, *constants) if a is not None)  # None for fake tensors
+    return concrete(f) is not None and concrete(count) is not None  # None for fake tensors
 
 
 def _number(scalar: Any) -> Any:
@@ -80,17 +69,7 @@ class _OneStep(torch.autograd.Function):
         return None, *(grad * slope for slope in slopes)
 
 
-def _shrunk(invariants: Invariants, zeta: float, dim: int) -> tuple[Any, _Slopes]:
-    """Return IsoScore* and its slopes in T, F and, with Σ_S, C of the points."""
-    sigma = mixture(invariants, zeta, _where)
-    a, b = sigma.a, sigma.b
-    # Where F of Σ is zero so is T, and so are the slopes.
-    on_t, on_f = formulas.score_slopes(sigma.t, sigma.t, not_zero(sigma.f, _where), dim)
-    slopes = (2 * on_t * a, on_f * (a * a), on_f * (2 * a * b))
-    return sigma.score(dim, _where), slopes if invariants.cross is not None and zeta != 0 else slopes[:2]
-
-
-def _unbiased(invariants: Invariants, _: None, dim: int) -> tuple[Any, _Slopes]:
+def _unbiased(invariants: Invariants, dim: int) -> tuple[Any, _Slopes]:
     """Return the floored unbiased score and its slopes in T, F and Q."""
     estimates = unbiased_estimates(invariants, dim, _where, floored=True)
     m, denominator = invariants.count, _where(estimates.defined, estimates.denominator, 1.0)

@@ -69,11 +69,17 @@ def finetune(
         list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="More values to sweep.", show_default=False)
     ] = None,
     lam: Annotated[float, typer.Option(help="Above 0 towards isotropy, below 0 away from it; 0: no penalty.")] = 1.0,
-    zeta: Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")] = 0.2,
+    zeta: Annotated[
+        float | None,
+        typer.Option(help="Of the paper's estimator: weight of the shrinkage covariance, from 0 to 1; 0.2 by default."),
+    ] = None,
     estimator: Annotated[
-        LossEstimator,
-        typer.Option(help="shrinkage (the paper's); unbiased, from 16 sentences a batch on; anchored, for any batch."),
-    ] = LossEstimator.shrinkage,
+        LossEstimator | None,
+        typer.Option(
+            help="anchored, for any batch, by default; shrinkage (the paper's), by default with --zeta; unbiased, from "
+            "16 sentences a batch on.",
+        ),
+    ] = None,
     target: Annotated[float | None, typer.Option(help="A wanted score in [0, 1], approached from either side.")] = None,
     floor: Annotated[float | None, typer.Option(help="With lam < 0: a score below which the pull stops.")] = None,
     lam_schedule: Annotated[Shape, typer.Option(help="What lam does after its warm-up.")] = Shape.constant,
@@ -137,11 +143,22 @@ def finetune(
         gradient_accumulation=gradient_accumulation,
         device=device.value,
     )
-    base = Cell(
-        lam, zeta, estimator.value, target, floor, lam_schedule.value, warmup_steps, float(epochs), batch_size, lr
-    )
     with checking_options():
         swept = parse_sweep([*(sweep or ()), *(axes or ())])
+        if estimator is None:  # ζ is the paper's
+            estimator = LossEstimator.anchored if zeta is None and "zeta" not in swept else LossEstimator.shrinkage
+        base = Cell(
+            lam,
+            0.2 if zeta is None else zeta,
+            estimator.value,
+            target,
+            floor,
+            lam_schedule.value,
+            warmup_steps,
+            float(epochs),
+            batch_size,
+            lr,
+        )
         cells(base, swept)
         wanted_seeds = list(dict.fromkeys(_whole_numbers("seeds", seeds)))
         check_seeds(wanted_seeds)

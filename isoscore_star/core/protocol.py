@@ -231,8 +231,8 @@ class Backend(Protocol):
         """Return the module whose ``record(function, X, arguments)`` records calls, if X is a model's placeholder."""
         return None
 
-    def score(self, invariants: Invariants, zeta: Any, dim: int) -> Any:
-        """Compute IsoScore*, or for ``zeta=None`` the floored unbiased score; NotImplemented leaves it to the core."""
+    def unbiased_score(self, invariants: Invariants, dim: int) -> Any:
+        """Compute the floored unbiased score of independent points; NotImplemented leaves it to the core."""
         return NotImplemented
 
     def result(self, score: Array) -> Any:

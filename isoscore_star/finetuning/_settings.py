@@ -61,7 +61,7 @@ class Cell:
         if self.lam == 0:
             own = {name: getattr(self, name) for name in ("epochs", "batch_size", "lr")}
             return Cell(lam=0.0, zeta=0.0, **own)
-        return replace(self, zeta=0.0) if self.estimator == "unbiased" else self
+        return self if self.estimator == "shrinkage" else replace(self, zeta=0.0)
 
 
 def cells(base: Cell, sweep: Mapping[str, Sequence[Any]]) -> list[Cell]:

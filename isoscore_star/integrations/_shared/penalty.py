@@ -15,7 +15,8 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
     Parameters
     ----------
     given : dict, IStarLoss, CosineRegularizer or None
-        A dict holds arguments of `IStarLoss`; None stands for an empty one.
+        A dict holds arguments of `IStarLoss`; None stands for an empty one. Its estimator is the anchored one, unless
+        it has another, or the ζ or Σ_S of the paper's.
     option : str
         Name of the user's argument, for messages.
     config : object, optional
@@ -25,7 +26,7 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
         is True unless a dict has another value.
     """
     if given is None or isinstance(given, Mapping):
-        arguments = {"skip_embeddings": not hooked, **(given or {})}
+        arguments = {**_usual(given or {}), "skip_embeddings": not hooked, **(given or {})}
         if "dim" not in arguments:
             arguments["dim"] = _hidden_size(config, option)
         penalty: Any = IStarLoss(**arguments)
@@ -50,6 +51,12 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
             penalty.dim, layers=penalty.layers, skip_embeddings=penalty.skip_embeddings, sync=penalty.sync
         )
     return penalty
+
+
+def _usual(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the estimator that does the same at every batch size, where nothing says otherwise."""
+    says = {"estimator", "zeta", "shrinkage_cov"} & given.keys() or given.get("reduction", "union") != "union"
+    return {} if says else {"estimator": "anchored"}
 
 
 def penalty_of(penalty: Any, states: Any, masks: Any, groups: Any) -> Any:

@@ -39,8 +39,9 @@ class IStarMixin(_Base):
     ----------
     istar : dict, IStarLoss or CosineRegularizer, optional
         The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
-        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1 and ζ = 0.2. A penalty
-        that needs a Σ_S and has none gets a ``ShrinkageCovariance(dim)``, estimated at the start of every epoch.
+        model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1, and the estimator is the
+        anchored one, with Σ_S of the last batches, unless the dict has another, or the ζ or Σ_S of the paper's: that
+        gets a ``ShrinkageCovariance(dim)``, estimated at the start of every epoch, if it needs one and has none.
     lam_schedule : callable, optional
         Returns λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
     istar_modules : str, nn.Module, or sequence of them, optional

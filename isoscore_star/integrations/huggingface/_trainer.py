@@ -21,7 +21,7 @@ class IStarTrainer(IStarMixin, Trainer):
     >>> data = [{"input_ids": [1, 2 + i, 3], "attention_mask": [1, 1, 1], "labels": i % 2} for i in range(16)]
     >>> folder = tempfile.TemporaryDirectory()
     >>> args = TrainingArguments(folder.name, max_steps=2, report_to=[], use_cpu=True, disable_tqdm=True)
-    >>> trainer = IStarTrainer(model=model, args=args, train_dataset=data, istar={"lam": 1.0, "zeta": 0.2})
+    >>> trainer = IStarTrainer(model=model, args=args, train_dataset=data, istar={"lam": 1.0})
     >>> result = trainer.train()
     {'train_runtime': ...}
     >>> result.global_step
