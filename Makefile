@@ -21,6 +21,9 @@ demo: $(VENV)/.demo
 test test-all: export OMP_NUM_THREADS = 1
 test test-all: export ISOSCORE_REQUIRED_BACKENDS = $(ALL)
 test test-all: export KERAS_BACKEND = tensorflow
+# Workers and runs take from each other what XLA has compiled.
+test test-all: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax
+test test-all: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
 # Every kind of promise, in a few minutes.
 test: $(VENV)/.test
