@@ -60,7 +60,7 @@ def main(path: str) -> None:
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {"imported": np.array(imported())}
 
     def parts(array: np.ndarray, cut: int) -> object:
         halves = [tf.constant(array[:cut]), tf.constant(array[cut:])]
@@ -123,6 +123,19 @@ def main(path: str) -> None:
             found["error"] = np.array(str(error))
         found["keras"] = np.array(trained_by_keras())
     np.savez(path, **found)
+
+
+def imported() -> list[bool]:
+    """Tell whether tf_keras is imported for tensors, and what belongs to it for its placeholders."""
+    import tensorflow as tf
+
+    iso.istar_loss(tf.eye(3), zeta=0.0)
+    iso.istar_loss([tf.eye(3), tf.eye(3)], zeta=0.0)
+    for_tensors = "tf_keras" in sys.modules
+    import tf_keras
+
+    iso.istar_loss(tf_keras.Input((3,)), zeta=0.0)
+    return [for_tensors, "isoscore_star.backends.tensorflow.tf_keras_layer" in sys.modules]
 
 
 def trained_by_keras() -> list[float]:
@@ -245,6 +258,10 @@ def test_keras_trains_with_the_score_of_the_global_batch(found: dict[str, np.nda
     assert reported == pytest.approx(loss(WEIGHTS), abs=2e-7)
     step = WEIGHTS - np.reshape(weights, (DIM, DIM))
     assert np.allclose(step, 0.5 * slopes(loss, WEIGHTS, 1e-3), rtol=0, atol=2e-7)
+
+
+def test_tf_keras_is_imported_for_its_placeholders_alone(found: dict[str, np.ndarray]) -> None:
+    assert found["imported"].tolist() == [False, True]
 
 
 def test_outside_of_a_replica_function_it_is_an_error(found: dict[str, np.ndarray]) -> None:
