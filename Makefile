@@ -29,11 +29,11 @@ test test-all: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 test: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
-# All of them; those of `make test` with the branches that they cover, which costs a quarter of the time. Then Keras on its
-# two other backends, in the short form; then each framework as if it were the only one installed.
+# All of them; those of `make test` with the branches that they cover, which costs a quarter of the time: tests/conftest.py
+# leaves out the slow ones. Then Keras on its two other backends, in the short form; then each framework as if it were the
+# only one installed.
 test-all: $(VENV)/.test
-	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
-	$(PYTEST) -m slow
+	$(PYTEST) --cov --cov-report=term:skip-covered
 	KERAS_BACKEND=torch $(PYTEST) -m "not slow" tests/backends/keras
 	KERAS_BACKEND=jax $(PYTEST) -m "not slow" tests/backends/keras
 	for one in torch autograd tensorflow jax; do \
