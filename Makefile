@@ -21,16 +21,19 @@ demo: $(VENV)/.demo
 test test-all: export OMP_NUM_THREADS = 1
 test test-all: export ISOSCORE_REQUIRED_BACKENDS = $(ALL)
 test test-all: export KERAS_BACKEND = tensorflow
+# Workers and runs take from each other what XLA has compiled.
+test test-all: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax
+test test-all: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
 # Every kind of promise, in a few minutes.
 test: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
-# All of them; those of `make test` with the branches that they cover, which costs a quarter of the time. Then Keras on its
-# two other backends, in the short form; then each framework as if it were the only one installed.
+# All of them; those of `make test` with the branches that they cover, which costs a quarter of the time: tests/conftest.py
+# leaves out the slow ones. Then Keras on its two other backends, in the short form; then each framework as if it were the
+# only one installed.
 test-all: $(VENV)/.test
-	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
-	$(PYTEST) -m slow
+	$(PYTEST) --cov --cov-report=term:skip-covered
 	KERAS_BACKEND=torch $(PYTEST) -m "not slow" tests/backends/keras
 	KERAS_BACKEND=jax $(PYTEST) -m "not slow" tests/backends/keras
 	for one in torch autograd tensorflow jax; do \

@@ -1,4 +1,4 @@
-"""One of two ranks of `torch.distributed` (gloo), run as a script by `tests/backends/torch/test_distributed.py`.
+"""Two ranks of `torch.distributed` (gloo), run as a script by `tests/backends/torch/test_distributed.py`.
 
 Each rank trains on its part of a batch and saves what it found; the tests compare with the whole batch in this process,
 with Algorithm 1 and with the authors' loss. d = 81 has √d and √(2(d − √d)) whole, which the authors' package holds in
@@ -7,6 +7,9 @@ float32, so that its float64 result is right to rounding.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import multiprocessing
 import os
 import re
 import sys
@@ -25,7 +28,7 @@ dist = pytest.importorskip("torch.distributed")
 
 fsdp = pytest.importorskip("torch.distributed.fsdp")
 
-from isoscore_star.backends.torch import IStarLoss  # noqa: E402
+from isoscore_star.backends.torch import CosineRegularizer, IStarLoss, ShrinkageCovariance  # noqa: E402
 from isoscore_star.backends.torch.moments import StreamingMoments  # noqa: E402
 from isoscore_star.core.score import shrunk_score, unbiased_score  # noqa: E402
 
@@ -36,6 +39,8 @@ TOKENS = RNG.normal(size=(32, 3, 10))
 MASK = np.arange(3) < 1 + np.arange(32)[:, None] % 3
 COV = np.cov(RNG.normal(size=(300, DIM)).T * np.linspace(0.5, 2, DIM)[:, None])
 POINTS = RNG.normal(size=(32, 6)) * np.linspace(0.3, 2, 6) + 4
+SAMPLE = RNG.normal(size=(100, 6)) * 3 + 20
+FEW = RNG.normal(size=(11, 5)) + 0.5
 SHRUNK: dict[str, Any] = {"shrinkage_cov": COV, "zeta": ZETA, "lam": 3.0}
 UNBIASED: dict[str, Any] = {"estimator": "unbiased", "groups": None}
 HALVES: dict[str, Any] = {"estimator": "unbiased"}
@@ -116,6 +121,8 @@ def main(rank: int, folder: Path) -> None:
 def each_result(rank: int) -> Iterator[tuple[str, Any]]:
     yield from trained(rank)
     yield from clouds(rank)
+    yield from covariances(rank)
+    yield from cosines(rank)
     yield from moments(rank)
     yield from documented(rank)
 
@@ -231,6 +238,43 @@ def clouds(rank: int) -> Iterator[tuple[str, Any]]:
             yield f"error/{name}", str(error)
 
 
+def encoder() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Linear(6, 6).double()
+
+
+def covariances(rank: int) -> Iterator[tuple[str, Any]]:
+    model, mine = torch.nn.parallel.DistributedDataParallel(encoder()), part_of(SAMPLE, 70, rank)
+
+    def fitted(*most: int, **arguments: Any) -> Any:
+        return ShrinkageCovariance(6, **arguments).fit(
+            model, mine.split(16), *most, forward=lambda model, batch: (model(batch), None)
+        )
+
+    whole = fitted()
+    yield "covariance/all", whole.cov
+    yield "covariance/count", whole.count
+    yield "covariance/cut", fitted(25).cov
+    yield "covariance/own", fitted(sync=False).cov
+    running = ShrinkageCovariance(6, "running", decay=0.5)
+    for batch in (SAMPLE[:30], SAMPLE[30:], SAMPLE[:1]):  # the last is too small, and the second rank has none of it
+        running.update([part_of(batch, 10, rank)], [None])
+    yield "covariance/running", running.cov
+
+
+def cosines(rank: int) -> Iterator[tuple[str, Any]]:
+    for sync in ("auto", True, False):
+        own = part_of(FEW, 8, rank).requires_grad_()
+        loss = CosineRegularizer(lam=2.0, sync=sync)(own)
+        yield f"cosine sync={sync}/loss", loss.detach()
+        yield f"cosine sync={sync}/gradient", torch.autograd.grad(loss, own)[0]
+    own = part_of(FEW, 8, rank).requires_grad_()
+    loss = CosineRegularizer()(own, torch.zeros(len(own)) if rank else None)  # a rank without a single token
+    loss.backward()
+    yield "cosine empty/loss", loss.detach()
+    yield "cosine empty/gradient", own.grad
+
+
 def moments(rank: int) -> Iterator[tuple[str, Any]]:
     for cut in (20, 32):
         own = StreamingMoments(6, "cpu", fourth_order=True).update(part_of(POINTS, cut, rank)).reduce()
@@ -307,9 +351,24 @@ def far_points() -> np.ndarray:
     return (POINTS + 100 * POINTS.std(0)).astype(np.float32)
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+def of_rank(rank: int, folder: Path) -> None:
+    main(rank, folder)
     sys.stdout.flush()
     # torch keeps groups beyond their end (a default argument of torch.distributed.nn does), and a thread of gloo's that
     # gives back a tensor while the interpreter ends aborts the process.
     os._exit(0)
+
+
+if __name__ == "__main__":
+    fork = "fork" in multiprocessing.get_all_start_methods()
+    # Imported once for both: most of their time.
+    for module in ("torch._dynamo", "isoscore_star.integrations.torchmetrics") if fork else ():
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(module)
+    context = multiprocessing.get_context("fork" if fork else "spawn")
+    ranks = [context.Process(target=of_rank, args=(rank, Path(sys.argv[1])), daemon=True) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    sys.exit(any(process.exitcode for process in ranks))

@@ -1,7 +1,8 @@
-"""Clouds that lie on two devices (of the four that the host is told to have), or all, against the same on one."""
+"""Clouds that lie on two devices (of the four that the host is told to have), or all, against NumPy and autograd."""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -54,6 +55,56 @@ def close(got: Any, expected: Any) -> bool:
     return bool(np.abs(np.asarray(got) - np.asarray(expected)).max() <= 1e-12 * np.abs(expected).max())
 
 
+COV = random_cov(np.random.default_rng(3), DIM)
+
+
+def loss_of(estimator: str) -> Callable[..., Any]:
+    cov = COV if estimator == "shrinkage" else None
+
+    def loss(x: Any, mask: Any = None, across: Any = None) -> Any:
+        return iso.istar_loss(x, cov, 0.3, 2.0, mask=mask, estimator=estimator, across=across)
+
+    return loss
+
+
+def with_weights(loss: Callable[..., Any], across: Any = None) -> Callable[..., Any]:
+    """Give the loss of points, its gradient, and that for weights by which they are multiplied."""
+
+    def step(w: Any, x: Any, *mask: Any) -> Any:
+        value, gradient = jax.value_and_grad(lambda x: loss(x, *mask, across=across))(x)
+        clean = jnp.where(mask[0][:, None], x, 0) if mask else x
+        return value, gradient, jax.grad(lambda w: loss(clean @ w, *mask, across=across))(w)
+
+    return step
+
+
+def alone(loss: Callable[..., Any], points: np.ndarray, weights: np.ndarray, *mask: np.ndarray) -> tuple[Any, ...]:
+    """Give the same of NumPy arrays, by autograd, which has nothing to compile."""
+    autograd = pytest.importorskip("autograd")
+    clean = np.where(mask[0][:, None], points, 0) if mask else points
+    return *autograd.value_and_grad(loss)(points, *mask), autograd.grad(lambda w: loss(clean @ w, *mask))(weights)
+
+
+def step_alone(loss: Callable[..., Any], points: np.ndarray, *mask: np.ndarray) -> tuple[Any, Any]:
+    return pytest.importorskip("autograd").value_and_grad(loss)(points, *mask)
+
+
+# Kept, so that each is compiled once for all masks.
+@functools.cache
+def of_two(mesh: Any, estimator: str, check_vma: bool, arguments: int) -> Callable[..., Any]:
+    step = with_weights(loss_of(estimator), "data")
+
+    def on_each(*given: Any) -> Any:
+        value, gradient, of_weights = step(*given)
+        if check_vma:
+            return value, gradient, of_weights
+        # What the module says about check_vma=False: JAX differentiates the sum of both devices' equal losses.
+        return value, gradient / 2, jax.lax.pmean(of_weights, "data")
+
+    specs = {"in_specs": (P(), *arguments * (P("data"),)), "out_specs": (P(), P("data"), P())}
+    return jax.jit(jax.shard_map(on_each, mesh=mesh, check_vma=check_vma, **specs))
+
+
 class TestSeveralDevices:
     __test__ = SEVERAL_DEVICES
 
@@ -66,44 +117,20 @@ class TestSeveralDevices:
         return rng.normal(size=(rows, DIM)) * np.linspace(0.3, 2, DIM) + 5
 
     @pytest.fixture
-    def loss(self, rng: np.random.Generator, rows: int, estimator: str) -> Callable[..., Any]:
-        cov = random_cov(rng, DIM) if estimator == "shrinkage" else None
-
-        def loss(x: Any, mask: Any = None, across: Any = None) -> Any:
-            return iso.istar_loss(x, cov, 0.3, 2.0, mask=mask, estimator=estimator, across=across)
-
-        return loss
+    def loss(self, estimator: str) -> Callable[..., Any]:
+        return loss_of(estimator)
 
     @pytest.mark.sampled
     @ESTIMATOR
     @MASKED
     @pytest.mark.parametrize(("rows", "check_vma"), [(8, True), (20, True), (20, False)])
     def test_across_equals_one_device(
-        self, mesh: Any, points: np.ndarray, loss: Callable[..., Any], rows: int, mask: str, check_vma: bool
+        self, mesh: Any, points: np.ndarray, estimator: str, rows: int, mask: str, check_vma: bool
     ) -> None:
-        X, keep = jnp.asarray(points), MASKS[mask](rows)
-        given = (X,) if keep is None else (jnp.where(keep[:, None], X, jnp.nan), jnp.asarray(keep))
-        weights = jnp.asarray(np.random.default_rng(0).normal(size=(DIM, DIM)))
-        value, gradient = jax.value_and_grad(loss)(*given)
-        of_weights = jax.grad(lambda w: loss(X @ w, *given[1:]))(weights)
-
-        def on_each(w: Any, x: Any, *mask: Any) -> Any:
-            value, gradient = jax.value_and_grad(lambda x: loss(x, *mask, across="data"))(x)
-            clean = jnp.where(mask[0][:, None], x, 0) if mask else x
-            of_weights = jax.grad(lambda w: loss(clean @ w, *mask, across="data"))(w)
-            if check_vma:
-                return value, gradient, of_weights
-            # What the module says about check_vma=False: JAX differentiates the sum of both devices' equal losses.
-            return value, gradient / 2, jax.lax.pmean(of_weights, "data")
-
-        mapped = jax.shard_map(
-            on_each,
-            mesh=mesh,
-            in_specs=(P(), *(P("data") for _ in given)),
-            out_specs=(P(), P("data"), P()),
-            check_vma=check_vma,
-        )
-        got = jax.jit(mapped)(weights, *given)
+        keep, weights = MASKS[mask](rows), np.random.default_rng(0).normal(size=(DIM, DIM))
+        given = (points,) if keep is None else (np.where(keep[:, None], points, np.nan), keep)
+        value, gradient, of_weights = alone(loss_of(estimator), given[0], weights, *given[1:])
+        got = of_two(mesh, estimator, check_vma, len(given))(weights, *given)
         assert abs(float(got[0]) - float(value)) < 1e-12
         assert close(got[1], gradient)
         assert close(got[2], of_weights)
@@ -114,8 +141,8 @@ class TestSeveralDevices:
     def test_derivatives_of_a_mapped_loss(self, mesh: Any, points: np.ndarray, loss: Callable[..., Any]) -> None:
         X = jnp.asarray(points)
         global_loss = jax.shard_map(lambda x: loss(x, across="data"), mesh=mesh, in_specs=P("data"), out_specs=P())
-        assert close(jax.grad(global_loss)(X), jax.grad(loss)(X))
-        assert close(jax.jit(jax.hessian(global_loss))(X), jax.jit(jax.hessian(loss))(X))
+        for derivative in (jax.grad, jax.hessian):
+            assert close(jax.jit(derivative(global_loss))(X), jax.jit(derivative(loss))(X))
 
     @pytest.mark.sampled("estimator")
     @pytest.mark.parametrize("sequences", [6, 8, 2])  # three a device, four, and too few in all
@@ -123,8 +150,8 @@ class TestSeveralDevices:
     def test_sequences_across_devices(
         self, mesh: Any, rng: np.random.Generator, sequences: int, estimator: str
     ) -> None:
-        X = jnp.asarray(rng.normal(size=(sequences, 5, DIM)) + rng.normal(size=(sequences, 1, DIM)))
-        cov, weights = random_cov(rng, DIM), jnp.asarray(rng.normal(size=(DIM, DIM)))
+        X = rng.normal(size=(sequences, 5, DIM)) + rng.normal(size=(sequences, 1, DIM))
+        cov, weights = random_cov(rng, DIM), rng.normal(size=(DIM, DIM))
 
         def loss(x: Any, across: Any = None) -> Any:
             return iso.istar_loss(x, cov, estimator=estimator, across=across)
@@ -135,20 +162,21 @@ class TestSeveralDevices:
         mapped = jax.shard_map(
             lambda x, w: both(x, w, "data"), mesh=mesh, in_specs=(P("data"), P()), out_specs=(P(), P("data"), P())
         )
-        for got, expected in zip(jax.jit(mapped)(X, weights), both(X, weights), strict=True):
+        found = jax.jit(mapped)(X, weights)
+        for got, expected in zip(found, alone(loss, X, weights), strict=True):
             assert close(got, expected)
         if sequences < 4 and estimator == "unbiased":
-            assert not np.asarray(mapped(X, weights)[1]).any()
+            assert not np.asarray(found[1]).any()
 
     def test_one_sequence_a_device(self, rng: np.random.Generator) -> None:
-        X, mesh = jnp.asarray(rng.normal(size=(4, 5, DIM))), jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+        X, mesh = rng.normal(size=(4, 5, DIM)), jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
         step = jax.shard_map(
             jax.value_and_grad(lambda x: iso.istar_loss(x, estimator="unbiased", across="data")),
             mesh=mesh,
             in_specs=P("data"),
             out_specs=(P(), P("data")),
         )
-        expected = jax.value_and_grad(lambda x: iso.istar_loss(x, estimator="unbiased"))(X)
+        expected = step_alone(lambda x: iso.istar_loss(x, estimator="unbiased"), X)
         for got, want in zip(jax.jit(step)(X), expected, strict=True):
             assert close(got, want)
 
@@ -157,8 +185,11 @@ class TestSeveralDevices:
     @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
     def test_halves_of_sharded_sequences(self, rng: np.random.Generator, sequences: int, kind: Any) -> None:
         X, mesh = rng.normal(size=(sequences, 5, DIM)), jax.make_mesh((2,), ("data",), axis_types=(kind,))
-        step = jax.value_and_grad(lambda x: iso.istar_loss(x, estimator="unbiased"))
-        expected = step(jnp.asarray(X))
+
+        def loss(x: Any) -> Any:
+            return iso.istar_loss(x, estimator="unbiased")
+
+        expected, step = step_alone(loss, X), jax.value_and_grad(loss)
         with jax.set_mesh(mesh):
             sharded = jax.device_put(X, NamedSharding(mesh, P("data")))
             for got in (step(sharded), jax.jit(step)(sharded)):
@@ -177,7 +208,7 @@ class TestSeveralDevices:
         score = jax.shard_map(lambda x: iso.isoscore(x, across="data"), mesh=mesh, in_specs=P("data"), out_specs=P())
         X = jnp.full((6, 3), 0.1)
         assert float(score(X)) == 0
-        assert not np.asarray(jax.grad(score)(X)).any()
+        assert not np.asarray(jax.jit(jax.grad(score))(X)).any()
 
     @ESTIMATOR
     @pytest.mark.parametrize("rows", [20])
@@ -195,13 +226,13 @@ class TestSeveralDevices:
         assert exchanges == ["all-reduce"] * (3 if estimator == "shrinkage" else 5)
 
     def test_pmap_with_averaged_gradients(self, rng: np.random.Generator) -> None:
-        points, weights = rng.normal(size=(20, DIM)), jnp.asarray(rng.normal(size=(DIM, DIM)))
+        points, weights = rng.normal(size=(20, DIM)), rng.normal(size=(DIM, DIM))
         step = jax.pmap(
             lambda w, x: jax.lax.pmean(jax.grad(lambda w: iso.isoscore(x @ w, across="i"))(w), "i"),
             axis_name="i",
             in_axes=(None, 0),
         )
-        expected = jax.grad(lambda w: iso.isoscore(points @ w))(weights)
+        expected = alone(iso.isoscore, points, weights)[2]
         for gradient in step(weights, points.reshape(2, 10, DIM)):
             assert close(gradient, expected)
 
@@ -215,14 +246,14 @@ class TestSeveralDevices:
     ) -> None:
         mesh, keep = jax.make_mesh((2,), ("data",), axis_types=(kind,)), MASKS[mask](rows)
         given = (points,) if keep is None else (points, keep)
-        value, gradient = jax.value_and_grad(loss)(*map(jnp.asarray, given))
+        value, gradient = step_alone(loss, *given)
         with jax.set_mesh(mesh):
             sharded = [jax.device_put(array, NamedSharding(mesh, P("data"))) for array in given]
-            step = jax.jit(jax.value_and_grad(loss))
+            step = jax.jit(jax.value_and_grad(loss)).lower(*sharded).compile()
             got = step(*sharded)
-            gathered = re.findall(r"= (\S+) all-gather", step.lower(*sharded).compile().as_text())
-            eager = loss(*sharded)
-        assert float(eager) == pytest.approx(float(value), abs=1e-12)
+            gathered = re.findall(r"= (\S+) all-gather", step.as_text())
+            if keep is not None:  # operation by operation: without a mask they are the same but for fewer
+                assert float(loss(*sharded)) == pytest.approx(float(value), abs=1e-12)
         assert float(got[0]) == pytest.approx(float(value), abs=1e-12)
         assert close(got[1], gradient)
         assert len(got[1].devices()) == 2
@@ -238,12 +269,10 @@ class TestSeveralDevices:
 
         X = jnp.asarray(np.random.default_rng(0).normal(size=(rows, 2)), jnp.float32)
         sharded = jax.device_put(X, NamedSharding(mesh, P("data")))
-        step = jax.jit(jax.value_and_grad(loss))
-        exchanged = re.findall(
-            r"= \S*?\[([\d,]*)\]\S* (?:all|collective)-(?!reduce)", step.lower(sharded).compile().as_text()
-        )
+        step = jax.jit(jax.value_and_grad(loss)).lower(sharded).compile()
+        exchanged = re.findall(r"= \S*?\[([\d,]*)\]\S* (?:all|collective)-(?!reduce)", step.as_text())
         assert all(np.prod([int(n) for n in shape.split(",")]) <= 64 for shape in exchanged)  # what fills up a block
-        assert float(step(sharded)[0]) == pytest.approx(float(loss(X)), abs=1e-5)
+        assert float(step(sharded)[0]) == pytest.approx(float(loss(np.asarray(X))), abs=1e-5)
 
     def test_mask_and_target_follow_the_points(self, rng: np.random.Generator) -> None:
         first, second = jax.devices()[:2]

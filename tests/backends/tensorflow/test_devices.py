@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def main(path: str) -> None:
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {"imported": np.array(imported())}
 
     def parts(array: np.ndarray, cut: int) -> object:
         halves = [tf.constant(array[:cut]), tf.constant(array[cut:])]
@@ -124,6 +125,19 @@ def main(path: str) -> None:
     np.savez(path, **found)
 
 
+def imported() -> list[bool]:
+    """Tell whether tf_keras is imported for tensors, and what belongs to it for its placeholders."""
+    import tensorflow as tf
+
+    iso.istar_loss(tf.eye(3), zeta=0.0)
+    iso.istar_loss([tf.eye(3), tf.eye(3)], zeta=0.0)
+    for_tensors = "tf_keras" in sys.modules
+    import tf_keras
+
+    iso.istar_loss(tf_keras.Input((3,)), zeta=0.0)
+    return [for_tensors, "isoscore_star.backends.tensorflow.tf_keras_layer" in sys.modules]
+
+
 def trained_by_keras() -> list[float]:
     """Give the loss that a tf_keras model reports for one global batch of both replicas."""
     import tf_keras
@@ -185,6 +199,15 @@ def slope_along(points: np.ndarray, arguments: dict[str, object], step: float) -
     return (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12 * step)
 
 
+@functools.cache
+def derivatives(case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Differentiate a case's loss, and its slope in one direction, once for both ways."""
+    points, _, arguments = cases()[case]
+    # Differences err by ε/step (the second ones by ε/step²) and by step⁴ times the fifth derivative.
+    gradient = slopes(lambda x: 1 - score(x, arguments), points, 1e-3)
+    return gradient, slopes(lambda x: slope_along(x, arguments, 2e-3), points, 2e-3)
+
+
 @pytest.mark.parametrize(("case", "way"), [*((case, "traced") for case in cases()), *((c, "eager") for c in EAGER)])
 def test_value_and_gradients_of_the_global_batch(found: dict[str, np.ndarray], case: str, way: str) -> None:
     points, cut, arguments = cases()[case]
@@ -195,10 +218,8 @@ def test_value_and_gradients_of_the_global_batch(found: dict[str, np.ndarray], c
         assert not np.concatenate(results["gradient"] + results["second"]).any()
         return
     assert [len(part) for part in results["gradient"]] == [cut, len(points) - cut]
-    # Differences err by ε/step (the second ones by ε/step²) and by step⁴ times the fifth derivative.
-    gradient = slopes(lambda x: 1 - score(x, arguments), points, 1e-3)
+    gradient, second = derivatives(case)
     assert np.allclose(np.concatenate(results["gradient"]), gradient, rtol=0, atol=1e-9)
-    second = slopes(lambda x: slope_along(x, arguments, 2e-3), points, 2e-3)
     assert np.allclose(np.concatenate(results["second"]), second, rtol=0, atol=1e-7)
 
 
@@ -237,6 +258,10 @@ def test_keras_trains_with_the_score_of_the_global_batch(found: dict[str, np.nda
     assert reported == pytest.approx(loss(WEIGHTS), abs=2e-7)
     step = WEIGHTS - np.reshape(weights, (DIM, DIM))
     assert np.allclose(step, 0.5 * slopes(loss, WEIGHTS, 1e-3), rtol=0, atol=2e-7)
+
+
+def test_tf_keras_is_imported_for_its_placeholders_alone(found: dict[str, np.ndarray]) -> None:
+    assert found["imported"].tolist() == [False, True]
 
 
 def test_outside_of_a_replica_function_it_is_an_error(found: dict[str, np.ndarray]) -> None:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
-import textwrap
 import warnings
-from pathlib import Path
 
 import pytest
-from adapters import ROOT
 
 import isoscore_star as iso
 
@@ -224,51 +219,3 @@ def test_training_spreads_directions() -> None:
     # The least value of the sum over i ≠ j is −m, where the unit vectors sum to zero.
     assert start > 0.5
     assert float(brute_force(points.detach())) == pytest.approx(-1 / 32, abs=1e-3)
-
-
-RANK = textwrap.dedent("""
-    import sys
-    import torch
-    import torch.distributed as dist
-    from isoscore_star.backends.torch.modules.cosine_regularizer import CosineRegularizer
-
-    rank, store, results = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    points = torch.randn(11, 5, dtype=torch.float64) + 0.5
-    own = (points[:8] if rank == 0 else points[8:]).clone().requires_grad_()
-    outcome = {}
-    for sync in ("auto", True, False):
-        loss = CosineRegularizer(lam=2.0, sync=sync)(own)
-        outcome[sync] = (loss.detach(), torch.autograd.grad(loss, own)[0])
-    none = CosineRegularizer()(own, torch.zeros(len(own)) if rank else None)  # a rank without a single token
-    none.backward()
-    outcome["empty"] = (none.detach(), own.grad)
-    torch.save(outcome, f"{results}/{rank}.pt")
-    dist.destroy_process_group()
-""")
-
-
-@pytest.mark.slow
-def test_two_processes_make_one_global_batch(tmp_path: Path) -> None:
-    arguments = [[str(rank), str(tmp_path / "store"), str(tmp_path)] for rank in (0, 1)]
-    processes = [subprocess.Popen([sys.executable, "-c", RANK, *given], cwd=ROOT) for given in arguments]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    torch.manual_seed(0)
-    points = (torch.randn(11, 5, dtype=torch.float64) + 0.5).requires_grad_()
-    truth = 2 * brute_force(points)
-    (gradient,) = torch.autograd.grad(truth, points)
-    outcomes = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for outcome, rows in zip(outcomes, (slice(0, 8), slice(8, 11)), strict=True):
-        for sync in ("auto", True):
-            loss, own = outcome[sync]
-            assert (loss - truth).abs() < 1e-14
-            # Both ranks' losses are the global one, and a rank's gradient is that of their sum: DDP's mean undoes it.
-            assert (own / 2 - gradient[rows]).abs().max() < 1e-14
-        assert (outcome[False][0] - 2 * brute_force(points[rows])).abs() < 1e-14
-    alone = brute_force(points[:8])
-    (expected,) = torch.autograd.grad(alone, points)
-    for outcome in outcomes:
-        assert (outcome["empty"][0] - alone).abs() < 1e-14
-    assert (outcomes[0]["empty"][1] / 2 - expected[:8]).abs().max() < 1e-14
-    assert not outcomes[1]["empty"][1].any()

@@ -1,4 +1,4 @@
-"""Two ranks of `torch.distributed` (gloo), each a run of `support_ranks`, against one process."""
+"""Two ranks of `torch.distributed` (gloo), which `support_ranks` runs, against one process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapters import weighted_mean
 
 import isoscore_star as iso
 from isoscore_star import reference
@@ -26,8 +27,10 @@ from support_ranks import (  # noqa: E402
     CUTS,
     DIM,
     EXTREMES,
+    FEW,
     MASK,
     POINTS,
+    SAMPLE,
     SHARDED,
     SHRUNK,
     TOKENS,
@@ -36,6 +39,7 @@ from support_ranks import (  # noqa: E402
     ZETA,
     Classifier,
     Network,
+    encoder,
     examples,
     far_points,
     flat_gradient,
@@ -53,15 +57,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     # From elsewhere, since the root of the checkout holds the package without its backends.
-    ranks = [
-        subprocess.Popen([sys.executable, support_ranks.__file__, str(rank), str(folder)], env=environment, cwd=folder)
-        for rank in range(2)
-    ]
-    try:
-        assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
-    finally:
-        for rank in ranks:
-            rank.kill()
+    subprocess.run(
+        [sys.executable, support_ranks.__file__, str(folder)], env=environment, cwd=folder, check=True, timeout=240
+    )
     return [dict(np.load(folder / f"{rank}.npz")) for rank in range(2)]
 
 
@@ -238,6 +236,47 @@ def test_streaming_moments_of_all_ranks(found: list[dict[str, np.ndarray]]) -> N
             centred = POINTS - POINTS.mean(0)
             q = got.invariants().q * got.invariants().unit ** 4
             assert float(q) == pytest.approx(float(((centred**2).sum(1) ** 2).sum() / 31), rel=1e-12)
+
+
+def test_a_shrinkage_covariance_is_that_of_all_ranks(found: list[dict[str, np.ndarray]]) -> None:
+    states = encoder()(torch.tensor(SAMPLE)).detach().numpy()
+    expected = {
+        "all": np.cov(states.T),
+        "running": weighted_mean([np.cov(batch.T) for batch in (SAMPLE[:30], SAMPLE[30:])], 0.5),
+        "cut": np.cov(np.concatenate([states[:13], states[70:82]]).T),
+    }
+    for name, cov in expected.items():
+        assert np.array_equal(*(rank[f"covariance/{name}"] for rank in found))
+        assert np.allclose(found[0][f"covariance/{name}"], cov, rtol=1e-11, atol=1e-12)
+    assert [rank["covariance/count"] for rank in found] == [100, 100]
+    assert np.allclose(found[1]["covariance/own"], np.cov(states[70:].T), rtol=1e-11, atol=1e-12)
+
+
+def mean_cosine(points: Any) -> Any:
+    """Sum the cosines of all pairs i ≠ j, over m²."""
+    cosines = torch.nn.functional.cosine_similarity(points[:, None], points[None], dim=2)
+    return (cosines.sum() - cosines.diagonal().sum()) / len(points) ** 2
+
+
+def test_cosines_are_those_of_the_global_batch(found: list[dict[str, np.ndarray]]) -> None:
+    points = torch.tensor(FEW, requires_grad=True)
+    truth = 2 * mean_cosine(points)
+    (gradient,) = torch.autograd.grad(truth, points)
+    for sync in ("auto", True):
+        for rank in found:
+            assert float(rank[f"cosine sync={sync}/loss"]) == pytest.approx(truth.item(), abs=1e-14)
+        # Both ranks' losses are the global one, and a rank's gradient is that of their sum: DDP's mean undoes it.
+        got = whole(found, f"cosine sync={sync}/gradient") / 2
+        assert np.abs(got - gradient.numpy()).max() < 1e-14
+    for rank, rows in zip(found, (slice(0, 8), slice(8, 11)), strict=True):
+        own = 2 * mean_cosine(points[rows]).item()
+        assert float(rank["cosine sync=False/loss"]) == pytest.approx(own, abs=1e-14)
+    alone = mean_cosine(points[:8])
+    (expected,) = torch.autograd.grad(alone, points)
+    for rank in found:
+        assert float(rank["cosine empty/loss"]) == pytest.approx(alone.item(), abs=1e-14)
+    assert np.abs(found[0]["cosine empty/gradient"] / 2 - expected[:8].numpy()).max() < 1e-14
+    assert not found[1]["cosine empty/gradient"].any()
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 import weakref
 from collections import UserDict
 from collections.abc import Iterator
@@ -14,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapters import weighted_mean
 
 import isoscore_star as iso
 
@@ -301,59 +297,3 @@ def test_errors() -> None:
         ShrinkageCovariance(6, sync=True).fit(Encoder(), _batches())
     with pytest.raises(iso.InvalidValueError, match=r"mask: expected shape \(3, 7\)"):
         ShrinkageCovariance(6).fit(Encoder(), [{**_batches()[0], "attention_mask": torch.ones(3, 6)}])
-
-
-# What still holds the process group when it is destroyed keeps its threads, which may abort a process that ends: a DDP
-# model, and default arguments of torch.distributed.nn, if that is first imported (DDP does so) while there is a group.
-RANK = """
-import sys
-import torch, torch.distributed as dist
-import torch.distributed.nn.functional
-from isoscore_star.backends.torch import ShrinkageCovariance
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-points = torch.load(f"{folder}/points.pt")
-mine = points[:70] if rank == 0 else points[70:]
-batches, states = mine.split(16), lambda model, batch: (model(batch), None)
-model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 6).double())
-model.module.load_state_dict(torch.load(f"{folder}/model.pt"))
-fitted = ShrinkageCovariance(6).fit(model, batches, forward=states)
-running = ShrinkageCovariance(6, "running", decay=0.5)
-for batch in (points[:30], points[30:], points[:1]):
-    running.update([batch[:10] if rank == 0 else batch[10:]], [None])
-out = {"all": fitted.cov, "count": fitted.count, "running": running.cov}
-out["cut"] = ShrinkageCovariance(6).fit(model, batches, 25, forward=states).cov
-out["own"] = ShrinkageCovariance(6, sync=False).fit(model, batches, forward=states).cov
-torch.save(out, f"{folder}/{rank}.pt")
-del model
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_all_ranks_together(tmp_path: Path) -> None:
-    if not torch.distributed.is_available():
-        pytest.skip("torch was built without torch.distributed")
-    torch.manual_seed(0)
-    points, model = torch.randn(100, 6, dtype=torch.float64) * 3 + 20, nn.Linear(6, 6).double()
-    torch.save(points, tmp_path / "points.pt")
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    # gloo finds the other rank by the host's own name, which not every machine can look up.
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", RANK]
-    running = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment) for rank in (0, 1)]
-    assert [process.wait(120) for process in running] == [0, 0]
-    results = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    states = model(points).detach().numpy()
-    batches = [points[:30].numpy(), points[30:].numpy()]  # and one that is too small, on a rank that has none of it
-    expected = {
-        "all": np.cov(states.T),
-        "running": weighted_mean([np.cov(batch.T) for batch in batches], 0.5),
-        "cut": np.cov(np.concatenate([states[:13], states[70:82]]).T),
-    }
-    for name, cov in expected.items():
-        assert torch.equal(results[0][name], results[1][name])
-        assert np.allclose(results[0][name], cov, rtol=1e-11, atol=1e-12)
-    assert [result["count"] for result in results] == [100, 100]
-    assert np.allclose(results[1]["own"], np.cov(states[70:].T), rtol=1e-11, atol=1e-12)
