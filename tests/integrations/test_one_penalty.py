@@ -22,9 +22,14 @@ from isoscore_star.integrations.huggingface import IStarTrainer  # noqa: E402
 __all__ = ["folder", "model"]  # fixtures
 
 PENALTIES: dict[str, tuple[Callable[[], Any], Any]] = {
-    "dict": (lambda: {"dim": DIM, "skip_embeddings": False}, ("epoch", None, False, "auto")),
+    "dict": (lambda: {"dim": DIM, "skip_embeddings": False}, ("running", None, False, "auto")),  # of the anchored loss
+    "dict with zeta": (lambda: {"dim": DIM, "zeta": 0.2, "skip_embeddings": False}, ("epoch", None, False, "auto")),
+    "dict of means": (
+        lambda: {"dim": DIM, "reduction": "mean", "skip_embeddings": False},
+        ("epoch", None, False, "auto"),
+    ),
     "dict of layers": (
-        lambda: {"dim": DIM, "layers": [-1], "sync": False, "skip_embeddings": False},
+        lambda: {"dim": DIM, "layers": [-1], "sync": False, "skip_embeddings": False, "estimator": "shrinkage"},
         ("epoch", (-1,), False, False),
     ),
     "IStarLoss": (lambda: IStarLoss(DIM), ("epoch", None, False, "auto")),
@@ -86,4 +91,4 @@ def test_none_stands_for_the_default_penalty(model: Any, tmp_path: Path) -> None
     wrapped = sentence_transformers.IStarLoss(model, ranking(model)).penalty
     for penalty in (plain, wrapped):
         assert (penalty.lam, penalty.zeta, penalty.skip_embeddings) == (1.0, 0.2, True)
-        assert penalty.shrinkage.skip_embeddings
+    assert (plain.estimator, wrapped.estimator) == ("anchored", "shrinkage")

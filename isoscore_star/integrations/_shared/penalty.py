@@ -9,7 +9,7 @@ from isoscore_star import InvalidTypeError, InvalidValueError
 from isoscore_star.backends.torch import CosineRegularizer, IStarLoss, ShrinkageCovariance
 
 
-def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = False) -> Any:
+def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = False, has_data: bool = False) -> Any:
     """Return the penalty, with a `ShrinkageCovariance` where it needs a Σ_S and has none.
 
     Parameters
@@ -24,9 +24,11 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
     hooked : bool, default False
         Whether the states come from hooks on layers, without the embedding layer. Without hooks, `skip_embeddings`
         is True unless a dict has another value.
+    has_data : bool, default False
+        Whether data for a Σ_S came with it, which is the paper's.
     """
     if given is None or isinstance(given, Mapping):
-        arguments = {**_usual(given or {}), "skip_embeddings": not hooked, **(given or {})}
+        arguments = {**_usual(given or {}, has_data), "skip_embeddings": not hooked, **(given or {})}
         if "dim" not in arguments:
             arguments["dim"] = _hidden_size(config, option)
         penalty: Any = IStarLoss(**arguments)
@@ -53,9 +55,11 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
     return penalty
 
 
-def _usual(given: Mapping[str, Any]) -> dict[str, Any]:
+def _usual(given: Mapping[str, Any], has_data: bool) -> dict[str, Any]:
     """Return the estimator that does the same at every batch size, where nothing says otherwise."""
-    says = {"estimator", "zeta", "shrinkage_cov"} & given.keys() or given.get("reduction", "union") != "union"
+    says = (
+        has_data or given.get("reduction", "union") != "union" or {"estimator", "zeta", "shrinkage_cov"} & given.keys()
+    )
     return {} if says else {"estimator": "anchored"}
 
 

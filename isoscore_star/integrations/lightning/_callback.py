@@ -97,7 +97,7 @@ class IStarCallback(pl.Callback):
         prefix: str = "train/",
     ) -> None:
         super().__init__()
-        self.penalty = make_penalty(penalty, "penalty", hooked=True)
+        self.penalty = make_penalty(penalty, "penalty", hooked=True, has_data=data is not None)
         self.states = states
         self.mask = mask
         self.groups = groups

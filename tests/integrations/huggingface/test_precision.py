@@ -21,7 +21,9 @@ from isoscore_star.integrations.huggingface import IStarTrainer  # noqa: E402
 
 def one_step(tmp_path: Path, **more: Any) -> tuple[nn.Module, dict[str, float]]:
     model = made(bert, torch.float32)
-    trainer = IStarTrainer(model=model, args=arguments(tmp_path, **more), train_dataset=data(model), istar={})
+    trainer = IStarTrainer(
+        model=model, args=arguments(tmp_path, **more), train_dataset=data(model), istar={"zeta": 0.2}
+    )
     trainer.train()
     return model, trainer.state.log_history[0]
 

@@ -63,7 +63,7 @@ def test_a_fit_that_was_stopped_equals_one_that_was_not(policy: str, stopped: st
 def test_a_state_that_was_saved_before_is_loaded() -> None:
     """Names and layout are those of version 0.1; by its key Lightning knows whose state it is."""
     state = {"shrinkage.cov": torch.diag(torch.arange(1.0, DIM + 1)), "log.start": torch.tensor(0.25)}
-    callback = IStarCallback({"dim": DIM})
+    callback = IStarCallback({"dim": DIM, "zeta": 0.2})
     callback.load_state_dict({"penalty": state})
     assert callback.state_key == "IStarCallback{'prefix': 'train/'}"
     assert torch.equal(callback.penalty.shrinkage.cov, state["shrinkage.cov"])

@@ -54,4 +54,4 @@ def test_manual_optimization() -> None:
 
 def test_training_data_that_cannot_be_read_twice() -> None:
     with pytest.raises(iso.InvalidValueError, match="persistent_workers"):
-        fit(Plain(), IStarCallback({"dim": DIM}), loaders=[DataLoader(examples(torch.float32), 4)])
+        fit(Plain(), IStarCallback({"dim": DIM, "zeta": 0.2}), loaders=[DataLoader(examples(torch.float32), 4)])
