@@ -36,7 +36,10 @@ SCREENED: dict[str, dict[str, Any]] = {
     "anchored, β = 0.5, all states": {**RUNNING, "batch_states": None},
     "anchored, β = 0.5, rank 64": {**RUNNING, "rank": 64},
 }
-"""With one seed, for two of the goals, at the smaller batches."""
+"""With one seed, for two of the goals, at the smallest batch."""
+
+ONE_SEED = ((ANCHORED, 64),)
+"""Made on two cores, after the others had been made on a GPU."""
 
 GOALS: dict[str, dict[str, float]] = {
     "λ = -0.1": {"lam": -0.1},
@@ -60,7 +63,9 @@ def check(run: Run) -> Findings:
     seeds = range(run.pick(1, SEEDS))
     plain = Recipe(model, task, 0, replace(size_of(run), train=steps * max(batches)), brief=True, steps=steps)
     wanted = {
-        (goal, name, batch): _seeds(_recipe(plain.but(batch=batch), METHODS[name], aim), seeds)
+        (goal, name, batch): _seeds(
+            _recipe(plain.but(batch=batch), METHODS[name], aim), seeds[:1] if (name, batch) in ONE_SEED else seeds
+        )
         for goal, aim in goals.items()
         for name in names
         for batch in batches
@@ -71,7 +76,7 @@ def check(run: Run) -> Findings:
             (goal, name, batch): [_recipe(plain.but(batch=batch), changes, GOALS[goal])]
             for goal in ("λ = 1", "target 0.3")
             for name, changes in SCREENED.items()
-            for batch in batches[:2]
+            for batch in batches[:1]
         }
     records = trained(run, [recipe for recipes in wanted.values() for recipe in recipes])
     found = Findings(notes=[f"{model}, {task}, {steps} steps: {cost(records)}"])
