@@ -33,9 +33,10 @@ def some_along(array: Any, axis: int, most: int, total: Any) -> Tensor:
     array = _tensor(array)
     if isinstance(array, tf.RaggedTensor):
         return _some_of_ragged(array, most, total)
-    size = tf.shape(array)[axis]
-    taken = tf.minimum(tf.cast(tokens_taken(tf.cast(size, tf.int64), most, tf.cast(total, tf.int64)), tf.int32), size)
-    sequences = tf.range(tf.shape(array)[0] if axis else 1)[:, None]
+    shape = tf.shape(array, tf.int64)
+    size = shape[axis]
+    taken = tf.minimum(tokens_taken(size, most, tf.maximum(tf.cast(total, tf.int64), 1)), size)
+    sequences = tf.range(shape[0] if axis else 1, dtype=tf.int64)[:, None]
     places = token_places(sequences, tf.range(taken), size, tf.maximum(taken, 1))
     part = tf.gather(array, places, axis=1, batch_dims=1) if axis else tf.gather(array, places[0])
     part.set_shape([None if i == axis else known for i, known in enumerate(array.shape)])
@@ -45,10 +46,9 @@ def some_along(array: Any, axis: int, most: int, total: Any) -> Tensor:
 def _some_of_ragged(array: Tensor, most: int, total: Any) -> Tensor:
     if array.ragged_rank > 1:
         return array
-    rows = tf.size(array.value_rowids())
-    taken = tokens_taken(tf.cast(rows, tf.int64), most, tf.cast(total, tf.int64))
-    taken = tf.minimum(tf.cast(taken, tf.int32), rows)
-    places = token_places(0, tf.range(taken), rows, tf.maximum(taken, 1))
+    rows = tf.size(array.value_rowids(), tf.int64)
+    taken = tf.minimum(tokens_taken(rows, most, tf.maximum(tf.cast(total, tf.int64), 1)), rows)
+    places = token_places(tf.zeros([], tf.int64), tf.range(taken), rows, tf.maximum(taken, 1))
     rowids = tf.gather(array.value_rowids(), places)
     return tf.RaggedTensor.from_value_rowids(tf.gather(array.values, places), rowids, nrows=array.nrows())
 

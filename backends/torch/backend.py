@@ -119,7 +119,7 @@ class TorchBackend(Backend):
             assert target is not None
             rest: Any = 0.0
             if directions is not None:
-                target, rest = directions(target)
+                target, rest = directions(target, shrinkage_cov)
             if across is None:
                 count = count_points(clouds, masks, product_dtype(clouds[0]))
                 unit, t, cross, *_ = apply(Anchored, target, clouds, masks, count)

@@ -23,5 +23,7 @@ def covariance_of(cloud: Points, all_ranks: bool = False) -> tuple[Any, Tensor]:
             union = cloud_across(clouds, masks, None)
             return union.count, union.cov * union.unit * union.unit
         count = count_points(clouds, masks, product_dtype(clouds[0]))
+        if not sum(len(rows) for rows in clouds):
+            return count, clouds[0].new_zeros((cloud.dim, cloud.dim), dtype=product_dtype(clouds[0]))
         unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
         return count, cov * unit * unit

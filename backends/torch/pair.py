@@ -28,7 +28,8 @@ Masks = Sequence["Tensor | None"]
 def pair_of(clouds: Clouds, masks: Masks, other_clouds: Clouds, other_masks: Masks) -> Pair:
     """Compute by the form with the smaller products."""
     dim = clouds[0].shape[1]
-    few = all(surely_fewer(sum(len(cloud) for cloud in half), dim) for half in (clouds, other_clouds))
+    rows = [sum(len(cloud) for cloud in half) for half in (clouds, other_clouds)]
+    few = all(surely_fewer(number, dim) for number in rows) or any(surely_fewer(number, 1) for number in rows)
     form = _by_inner_products if few else _by_scatters
     return form(clouds, masks, other_clouds, other_masks)
 

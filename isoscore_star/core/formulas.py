@@ -71,13 +71,13 @@ def anchored_score(score: float, own: float) -> float:
 
 
 def rest_of_low_rank(t0: float, f0: float, within: float, squares: float, dim: int, rank: int) -> tuple[float, float]:
-    """Return ρ and ρ′ of U(M − ρI)Uᵀ + ρ′I, which stands for B where only A's part in k directions U is wanted.
+    """Return ρ and ρ′·tr B of U(M − ρI)Uᵀ + ρ′I, which stands for B where only A's part in k directions U is wanted.
 
     M = UᵀBU, of trace and squared norm `within` and `squares`. ρ = (tr B − tr M)/(d − k) is the mean variance of the
     other directions; ρ′ gives ⟨B, U(M − ρI)Uᵀ + ρ′I⟩ = ‖B‖², so that the value is exact at A = B.
     """
     rho = (t0 - within) / max(dim - rank, 1)
-    return rho, (f0 - squares + rho * within) / t0
+    return rho, f0 - squares + rho * within
 
 
 def largest_halves_ratio(dim: int) -> float:

@@ -26,6 +26,10 @@ ALLOWED = (
 )
 
 
+MOST_GROUPS = 2**31
+"""Of which a stream remembers for each whether it has a point."""
+
+
 class Groups(NamedTuple):
     """Groups of points: those of one index along an axis, or of one number, one a point and flat for each cloud.
 
@@ -131,14 +135,7 @@ def _along(axis: int, cloud: Points) -> Groups:
 
 def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool], numbered: bool) -> Groups:
     """Find groups by labels, numbered on the host unless they are numbers or stay unread."""
-    arrays = cloud.arrays
-    given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
-    if len(given) == len(arrays) == 1 and isinstance(groups, (list, tuple)) and len(groups) == 1:
-        given = list(groups) if np.ndim(groups[0]) == len(arrays[0].shape) - 1 else given
-    if len(given) != len(arrays):
-        raise InvalidValueError(
-            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds; got {len(given)}"
-        )
+    arrays, given = cloud.arrays, _for_each_cloud(groups, cloud.arrays)
     unread_numbers = _unread_numbers(given, cloud, unread)
     if unread_numbers is not None:
         return Groups(None, numbers=unread_numbers)
@@ -164,14 +161,37 @@ def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool], numbe
     return Groups(len(distinct), numbers=[found[id(part)] for part in flat])
 
 
+def _for_each_cloud(groups: Any, arrays: Sequence[Array]) -> list[Any]:
+    given = list(groups) if isinstance(groups, (list, tuple)) and len(arrays) > 1 else [groups] * len(arrays)
+    if len(given) == len(arrays) == 1 and isinstance(groups, (list, tuple)) and len(groups) == 1:
+        given = list(groups) if np.ndim(groups[0]) == len(arrays[0].shape) - 1 else given
+    if len(given) != len(arrays):
+        raise InvalidValueError(
+            "groups", f"expected a list with one array of labels for each of the {len(arrays)} clouds; got {len(given)}"
+        )
+    return given
+
+
+def labels_of_clouds(cloud: Points, groups: Any) -> list[Array]:
+    """Return the labels of each cloud, of its shape without the last axis, without reading their values."""
+    if isinstance(groups, (str, float, bool)) or np.ndim(groups) == 0:
+        raise InvalidTypeError("groups", f"{ALLOWED}; got {groups!r}")
+    given = _for_each_cloud(groups, cloud.arrays)
+    labels = [np.asarray(part) if isinstance(part, (list, tuple)) else part for part in given]
+    for part, array in zip(labels, cloud.arrays, strict=True):
+        _require_shape(tuple(part.shape), array)
+    return labels
+
+
 def _numbered(flat: list[NDArray[Any]]) -> Groups:
     numbers = np.concatenate(flat)
-    least = numbers.min() if len(numbers) else 0
-    if numbers.dtype.kind not in "iu" or least < 0:
+    whole = numbers.dtype.kind in "iu"
+    least, largest = (numbers.min(), numbers.max()) if whole and len(numbers) else (0, 0)
+    if not whole or least < 0 or largest >= MOST_GROUPS:
         raise InvalidTypeError(
             "groups",
-            f"with first_group, labels are the groups' numbers from 0 on; got dtype {numbers.dtype}"
-            + (f" and {least}" if numbers.dtype.kind in "iu" else ""),
+            f"with first_group, labels are the groups' numbers from 0 to 2³¹; got dtype {numbers.dtype}"
+            + (f" and {least if least < 0 else largest}" if whole else ""),
         )
     parts: list[Array] = [part.astype(np.int64) for part in flat]
     return Groups(int(numbers.max()) + 1 if len(numbers) else 0, numbers=parts)
@@ -219,10 +239,9 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
         raise
     except (TypeError, ValueError, RuntimeError) as error:  # also ragged lists
         raise InvalidTypeError("groups", f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise InvalidValueError(
-            "groups", f"{allowed}; got {np.isnan(labels).sum()} NaN. Give such points a label of their own"
-        )
+    missing = 0 if labels.dtype.kind in "iubUS" else np.count_nonzero(labels != labels)
+    if missing:
+        raise InvalidValueError("groups", f"{allowed}; got {missing} NaN. Give such points a label of their own")
     _require_shape(tuple(getattr(part, "shape", labels.shape)), array)
     return labels.reshape(-1)
 

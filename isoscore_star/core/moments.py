@@ -162,7 +162,8 @@ class Moments:
         other : Moments
             Stays unchanged.
         same_groups : bool, default False
-            Whether its groups are these, by their numbers, as of another layer of the same sequences.
+            Whether its groups are these, by their numbers, as of another layer of the same sequences. By default they
+            are others, whose numbers count on.
 
         Returns
         -------
@@ -180,7 +181,10 @@ class Moments:
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
-        self._take([(ours, its) for ours, its in zip(self._parts, other._parts, strict=True) if its.dim is not None])
+        its_parts: tuple[Accumulator, ...] = other._parts
+        if not same_groups and len(self._met) % 2:  # its groups with even numbers get odd ones
+            its_parts = (other._independent, *reversed(other._halves))
+        self._take([(ours, its) for ours, its in zip(self._parts, its_parts, strict=True) if its.dim is not None])
         self._met = _either(self._met, other._met) if same_groups else np.concatenate([self._met, other._met])
         return self
 

@@ -135,7 +135,7 @@ def rank(name: str, value: Any, dim: int) -> int:
 
 def group_number(name: str, number: Any) -> int:
     """Require the number of a group."""
-    return _integer(name, number, "an integer from 0 on", 0)
+    return _integer(name, number, "an integer from 0 on, below 2³¹", 0, 2**31 - 1)
 
 
 def _integer(name: str, value: Any, allowed: str, low: int, high: int = 2**63 - 1) -> int:

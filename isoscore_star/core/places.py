@@ -21,4 +21,4 @@ def tokens_taken(tokens: Any, most: int, total: Any) -> Any:
 def token_places(sequence: Any, part: Any, tokens: Any, taken: Any) -> Any:
     """Return the place of the token of a part, 0 to taken − 1, of a sequence, by its number (integers, or arrays)."""
     phase = (sequence + part) * _STEP % _PHASES
-    return part * tokens // taken + phase * tokens // (_PHASES * taken)
+    return (part * _PHASES + phase) * tokens // (_PHASES * taken)

@@ -192,7 +192,7 @@ class Backend(Protocol):
         See `isoscore_star.core.places`; `total` is a scalar where sizes are not known.
         """
         size = array.shape[axis]
-        taken = tokens_taken(size, most, total)
+        taken = tokens_taken(size, most, max(total, 1))
         if taken >= size:
             return array
         sequences = np.arange(array.shape[0] if axis else 1)[:, None]

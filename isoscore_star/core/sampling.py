@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple, cast
 
-import numpy as np
-
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.checks import Points
-from isoscore_star.core.groups import Groups, groups_of, halves_of
+from isoscore_star.core.groups import Groups, groups_of, halves_of, labels_of_clouds
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.scaling import larger
 
@@ -40,10 +37,11 @@ def fraction_of_halves(
 
     Rows of one index are a group where nothing else is said, whatever the number of axes.
     """
-    taken = sample_of(states, STATES, backend)
-    sampled = [None if mask is None else taken(mask) for mask in masks]
-    cloud = checks.points([taken(state) for state in states], sampled, backend)
-    halves = halves_of(cloud, _groups_of_sample(cloud, groups, taken), across)
+    whole = checks.points(list(states), list(masks), backend)
+    taken = sample_of(whole.arrays, STATES, backend)
+    sampled = [None if mask is None else taken(mask) for mask in whole.given_masks]
+    cloud = checks.points([taken(array) for array in whole.arrays], sampled, backend)
+    halves = halves_of(cloud, _groups_of_sample(whole, cloud, groups, taken), across)
     first, second = halves.first, halves.second
     pair = backend.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
     numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
@@ -52,14 +50,16 @@ def fraction_of_halves(
     return Fraction(*(_only_if(halves.count >= 4, part, backend) for part in (numerator, denominator)))
 
 
-def _groups_of_sample(cloud: Points, groups: Any, taken: Callable[[Array], Array]) -> Groups:
+def _groups_of_sample(whole: Points, cloud: Points, groups: Any, taken: Callable[[Array], Array]) -> Groups:
     """Find the groups of a sampled cloud: by labels of all states, or along an axis."""
     arrays, backend = cloud.arrays, cloud.backend
-    given = isinstance(groups, (list, tuple)) and len(groups) == len(arrays)
-    labels = list(groups) if given else [groups] * len(arrays)
-    if all(np.ndim(label) > 0 for label in labels):
-        return cast(Groups, groups_of(cloud, [taken(label) for label in labels], waiting=False))
-    axis = groups if isinstance(groups, int) else 0  # a word or None names no axis
+    usual = groups is None or (isinstance(groups, str) and groups == "auto")  # names no axis
+    if not (usual or isinstance(groups, int)):
+        labels = labels_of_clouds(whole, groups)
+        return cast(Groups, groups_of(cloud, [taken(part) for part in labels], waiting=False))
+    axis = 0 if usual else groups
+    if not usual:
+        groups_of(whole, axis)  # which tells of a wrong one
     if len({(len(array.shape), array.shape[axis]) for array in arrays}) == 1:
         return cast(Groups, groups_of(cloud, axis))
     axes = [axis % len(array.shape) for array in arrays]
@@ -70,7 +70,10 @@ def _groups_of_sample(cloud: Points, groups: Any, taken: Callable[[Array], Array
 
 def _count(state: Array, backend: Backend) -> Any:
     """Return the number of rows: an int if it is known."""
-    return math.prod(backend.size(state, axis) for axis in range(len(state.shape) - 1))
+    count: Any = 1
+    for axis in range(len(state.shape) - 1):  # no generator, which torch.compile does not trace
+        count = count * backend.size(state, axis)
+    return count
 
 
 def _larger(a: Any, b: Any, backend: Backend) -> Any:

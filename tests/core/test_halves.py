@@ -167,6 +167,18 @@ def test_padding_may_leave_one_group_in_a_half(backend: Adapter, rng: np.random.
     assert moments.merge(other, same_groups=True).isoscore_unbiased() > 0
 
 
+def test_merged_groups_count_on(rng: np.random.Generator) -> None:
+    states = states_of(rng, (9, 6, 5))
+    expected = iso.isoscore_unbiased(states)
+    one_by_one, parts = iso.Moments(), iso.Moments()
+    for sequence in states:
+        one_by_one.merge(iso.Moments().update(sequence[None]))
+    for part in (states[:3], states[3:4], states[4:]):
+        parts.merge(iso.Moments().update(part))
+    assert one_by_one.isoscore_unbiased() == pytest.approx(expected, abs=1e-12)
+    assert parts.isoscore_unbiased() == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_half_without_spread_trains_nothing(differentiable: Adapter, rng: np.random.Generator, half: int) -> None:

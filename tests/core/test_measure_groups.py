@@ -205,7 +205,7 @@ def test_numbers_that_do_not_fit(
             np.ones((2, 4)),
             {"first_group": 0, "groups": np.array([-1, 0])},
             iso.InvalidTypeError,
-            "groups: with first_group, labels are the groups' numbers from 0 on",
+            "groups: with first_group, labels are the groups' numbers from 0 to 2³¹",
         ),
     ],
 )

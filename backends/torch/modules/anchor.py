@@ -52,6 +52,11 @@ class TrustTest(nn.Module):
         self._answers.clear()
         self._trusted = True
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._answers.clear()
+        self._trusted = bool(is_near(*self.sides.tolist()))
+
     @torch.no_grad()
     def observe(self, invariants: Invariants) -> Tensor:
         """Take in a batch, and return whether Σ_S is near, a tensor; the host learns of it some steps later."""

@@ -272,9 +272,10 @@ class IStarLoss(nn.Module):
                 "it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
                 "Call set_shrinkage_cov, or set the loss's shrinkage to None",
             )
-        if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None):
+        if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None and self.trust is None):
             return None
-        return self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
+        cov = self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
+        return cov if self.trust is None else parameters.anchor(cov)
 
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Scored:
         cloud = checks.points(states, masks, BACKEND)
@@ -399,7 +400,7 @@ class IStarLoss(nn.Module):
                 )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        load_optional_buffer(self, "shrinkage_cov", state_dict, prefix)
+        load_optional_buffer(self, "shrinkage_cov", state_dict, prefix, (self.dim, self.dim))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

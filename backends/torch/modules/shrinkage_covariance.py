@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.covariance import covariance_of
 from isoscore_star.backends.torch.moments import StreamingMoments
@@ -247,28 +248,31 @@ class ShrinkageCovariance(nn.Module):
         Parameters
         ----------
         layers : sequence of Tensor, each of shape (..., d)
-            Their union is the batch. With fewer than two points Σ_S stays unchanged.
+            Their union is the batch. Without a variance that is finite, and inside `torch.func`'s transformations,
+            Σ_S stays unchanged.
         masks : sequence of array or None
             One for each.
         """
-        if not self._averages:
+        if not self._averages or transformed():
             return
-        states, its_masks = list(layers), list(masks)
+        cloud = checks.points(list(layers), list(masks), BACKEND)
         if self.batch_points is not None:
-            taken = sample_of(states, self.batch_points, BACKEND)
-            its_masks = [None if mask is None else taken(mask) for mask in its_masks]
-            states = [taken(state) for state in states]
+            taken = sample_of(cloud.arrays, self.batch_points, BACKEND)
+            its_masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
+            cloud = checks.points([taken(state) for state in cloud.arrays], its_masks, BACKEND)
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
-        count, cov = covariance_of(checks.points(states, its_masks, BACKEND), is_distributed(self.sync))
-        cov = self._shaped(cov)
+        count, cov = covariance_of(cloud, is_distributed(self.sync))
+        cov = self._shaped(cov).to(dtype)
         if self.cov is None or self.averaged is None:
             self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
         old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)
-        step = torch.as_tensor(count > 1).to(averaged) * (1 - self.decay)
+        total = cov.trace()
+        usable = torch.as_tensor(count > 1, device=total.device) & (total > 0) & (total < torch.inf)
+        step = usable.to(averaged) * (1 - self.decay)
         averaged = averaged * (1 - step) + step
         step = step / torch.where(averaged > 0, averaged, 1)
         # Not in place, since a backward pass may still need the old tensors.
-        self.cov, self.averaged = old + step * (cov.to(old.dtype) - old), averaged
+        self.cov, self.averaged = old + step * (torch.where(usable, cov.to(old.dtype), old) - old), averaged
 
     def restart(self) -> bool:
         """Let the next batch replace the average, and return whether there is one."""
@@ -313,7 +317,10 @@ class ShrinkageCovariance(nn.Module):
                     setattr(self, name, None)  # saved before it was known
             elif own is None or own.dtype != saved.dtype:
                 # Nothing is loaded into None, and another precision would round.
-                setattr(self, name, torch.zeros_like(saved, device=saved.device if own is None else own.device))
+                shape = (
+                    (self.dim, self.dim) if name == "cov" else ()
+                )  # another width is a mistake, of which torch tells
+                setattr(self, name, saved.new_zeros(shape, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

@@ -96,11 +96,13 @@ class TrainingLog(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def load_optional_buffer(module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str) -> None:
+def load_optional_buffer(
+    module: nn.Module, name: str, state_dict: Mapping[str, Any], prefix: str, shape: tuple[int, ...] = ()
+) -> None:
     """Create a buffer that is still None, into which torch would load nothing."""
     saved = state_dict.get(prefix + name)
     if saved is not None and getattr(module, name) is None:
-        setattr(module, name, torch.zeros_like(saved))
+        setattr(module, name, saved.new_zeros(shape))
 
 
 def _is_real(value: Tensor) -> bool:
