@@ -149,7 +149,8 @@ def _mask(mask: Any, array: Array, name: str, backend: Backend) -> Array | None:
         raise InvalidValueError(
             "mask",
             f"expected shape {expected}, one entry for each point of {name} (shape {tuple(array.shape)}); "
-            f"got {shape}. Entries are 1 or true for a point, 0 or false for padding",
+            f"got {shape}. Entries are 1 or true for a point, 0 or false for padding"
+            + (f"; of stacked layers with one mask give list({name})" if same_shape(shape, expected[1:]) else ""),
         )
     return mask
 

@@ -62,7 +62,8 @@ def zeta(value: Any, shrinkage_cov: Any, backend: Backend | None = None) -> Any:
             "shrinkage_cov",
             f"zeta={shown(value)} mixes in a shrinkage covariance, but none was given. "
             "Give one (the covariance of many more points, for example isoscore_star.Moments().update(points).cov), "
-            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none',
+            'or set zeta=0, or use estimator="unbiased" (isoscore_unbiased), which needs none. Modules and layers take '
+            'their own from the batches with estimator="anchored"',
         )
     return weighted
 

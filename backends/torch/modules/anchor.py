@@ -41,6 +41,10 @@ class TrustTest(nn.Module):
         self._answers: deque[tuple[Tensor, Any]] = deque()
         self._trusted = True
 
+    def extra_repr(self) -> str:
+        """Show the answer."""
+        return f"trusted={self.trusted}"
+
     @property
     def trusted(self) -> bool:
         """Whether Σ_S was near when the host last knew."""
@@ -105,6 +109,8 @@ def anchored_or_shrunk(
         invariants = BACKEND.anchored(cloud.clouds, cloud.masks, target, across=across, directions=directions)
         if trust is None:
             score: Tensor = following_score(invariants, cloud.dim, torch.where, torch.Tensor.detach)
+            if directions is not None:  # ⟨A, B⟩ is approximate
+                return Scored(score, None)
             return Scored(score, _fraction(invariants.t, invariants.t0, invariants.cross, cloud.dim))
         score = anchored_score(invariants, cloud.dim, torch.where)
     else:

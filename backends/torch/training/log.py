@@ -61,14 +61,14 @@ class TrainingLog(nn.Module):
         Returns
         -------
         dict of str to float
-            Empty if nothing was recorded.
+            Empty if nothing was recorded; without a name whose denominators were all zero.
         """
         names, sums = list(self._sums), list(self._sums.values())
         if not names:
             return {}
         totals = torch.stack([total.to(sums[0]) for total in sums]).tolist()
         pairs = zip(names, totals, strict=True)
-        means = {name: total / weight if weight else math.nan for name, (total, weight) in pairs}
+        means = {name: total / weight for name, (total, weight) in pairs if weight}
         self._sums = {}
         self._warn(means)
         return means
