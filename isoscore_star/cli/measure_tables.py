@@ -73,7 +73,7 @@ def _unbiased(measurement: Measurement, short: bool) -> str:
     if short or measurement.group_count is None:
         return f"{text} ± {measurement.standard_error:.4f}"
     low, high = measurement.interval
-    return f"{text} ({low:.4f} to {high:.4f})"
+    return f"{text} (95 %: {low:.4f} to {high:.4f})"
 
 
 def _number(value: float | None, form: str) -> str:

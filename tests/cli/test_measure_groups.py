@@ -148,7 +148,7 @@ def test_the_table_of_groups(folder, capsys):
     assert rows[1:7] == [
         ["groups", "70 groups (axis 0)"],
         ["points", "420"],
-        ["score of halves", f"{expected.unbiased_score:.4f} ({low:.4f} to {high:.4f})"],
+        ["score of halves", f"{expected.unbiased_score:.4f} (95 %: {low:.4f} to {high:.4f})"],
         ["IsoScore", f"{expected.score:.4f}"],
         ["if independent", f"{expected.independent_score:.4f}"],
         ["design effect", f"{expected.design_effect:.1f}"],

@@ -41,7 +41,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         ζ in [0, 1], the weight of Σ_S. Of the shrinkage estimator, and of the anchored one while a constant Σ_S is far.
     estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
         ``"shrinkage"``: IsoScore*, as in the paper. ``"unbiased"``, of two halves of the sequences, needs neither ζ nor
-        Σ_S, but at least four sequences. ``"anchored"``: 2·s(S, Σ_S) − s(Σ_S, Σ_S), whose gradient has the right size
+        Σ_S, but at least four sequences. ``"anchored"``: the batch against a Σ_S, whose gradient has the right size
         for any batch, for half the products; see Notes.
     shrinkage_cov : array of shape (d, d) or "later", optional
         Σ_S, whose values are checked. With ζ > 0 it may also be set before the first training step, by

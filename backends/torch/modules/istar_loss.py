@@ -47,7 +47,7 @@ class IStarLoss(nn.Module):
         running average of the batches with a short memory, if none is given.
     estimator : {"shrinkage", "unbiased", "anchored"}, default "shrinkage"
         ``"shrinkage"``: IsoScore*, as in the paper. ``"unbiased"``: the score of two halves of the sequences, which
-        needs neither ζ nor Σ_S, but four sequences, better sixteen. ``"anchored"``: 2·s(S, Σ_S) − s(Σ_S, Σ_S), whose
+        needs neither ζ nor Σ_S, but four sequences, better sixteen. ``"anchored"``: the batch against a Σ_S, whose
         gradient has the right size for any batch, for half the products; see Notes.
     reduction : {"union", "mean", "none"}, default "union"
         For several layers: the loss of the union of their states (as in the paper), the mean of the layers' losses, or
@@ -92,12 +92,17 @@ class IStarLoss(nn.Module):
 
     Notes
     -----
-    The anchored loss is right near Σ_S only: on one that is kept for ever, states can turn away from it while the
-    loss improves. A running Σ_S with a decay of at most 0.9, such as the module's own, follows the batches; its loss
-    has the value of 1 − s(S, Σ_S), which is right for any batch since both are independent. Of any other Σ_S it tests
-    whether the last batches are near (`TrustTest`). Where they are not, a running one begins anew with the newest
-    batch, and until Σ_S is near again the loss is the paper's, with ζ. Compiled code, which cannot choose, has no
-    gradient then. The logged score is then not that of the loss, but of two halves of a sample of the states.
+    The anchored loss has the gradient of 2·s(S, Σ_S), with Σ_S held constant, and is right near Σ_S only: on one that
+    is kept for ever, states can turn away from it while the loss improves.
+
+    A running Σ_S with a decay of at most 0.9, such as the module's own, follows the batches. The loss then has the
+    value λ·(1 − s(S, Σ_S)), and the log has s(S, Σ_S), which is right for any batch since both are independent (with a
+    `rank`, and for the first batch, that of two halves of some 512 states).
+
+    With any other Σ_S the value is λ·(1 − 2·s(S, Σ_S) + s(Σ_S, Σ_S)), and `trust` tests whether the last batches are
+    near. Where they are not, a running Σ_S begins anew with the newest batch, and until it is near again the loss is
+    the paper's, with ζ. Compiled code, which cannot choose, has no gradient then. The log has the score of two halves
+    of some 512 states, and none with fewer than four sequences.
 
     Examples
     --------
