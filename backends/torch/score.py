@@ -24,8 +24,8 @@ _Slopes = tuple[Any, ...]
 
 def unbiased_in_one_step(invariants: Invariants, dim: int) -> Any:
     """Return the floored unbiased score; NotImplemented where autograd needs all steps."""
-    tensors: list[Any] = [invariants.t, invariants.f, invariants.q]
-    if not _may_be_one_step(*tensors[:2], invariants.count):
+    tensors: tuple[Any, ...] = (invariants.t, invariants.f, invariants.q)
+    if not _may_be_one_step(invariants.t, invariants.f, invariants.count):
         return NotImplemented
     known = Invariants(*map(_number, invariants))
 
