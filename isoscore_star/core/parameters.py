@@ -126,7 +126,7 @@ def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 def dimensions(d: Any, name: str = "d") -> int:
     """Require a number of dimensions."""
-    return _integer(name, d, "at least 2 dimensions", 2)
+    return _integer(name, d, "at least 2 dimensions", 2, typed="an integer of at least 2")
 
 
 def rank(name: str, value: Any, dim: int) -> int:
@@ -139,9 +139,9 @@ def group_number(name: str, number: Any) -> int:
     return _integer(name, number, "an integer from 0 on, below 2³¹", 0, 2**31 - 1)
 
 
-def _integer(name: str, value: Any, allowed: str, low: int, high: int = 2**63 - 1) -> int:
+def _integer(name: str, value: Any, allowed: str, low: int, high: int = 2**63 - 1, typed: str = "") -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise InvalidTypeError(name, f"expected {allowed}; got {shown(value)} of type {type(value).__name__}")
+        raise InvalidTypeError(name, f"expected {typed or allowed}; got {shown(value)} of type {type(value).__name__}")
     if not low <= int(value) <= high:
         raise InvalidValueError(name, f"expected {allowed}; got {shown(value)}")
     return int(value)

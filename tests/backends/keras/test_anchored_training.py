@@ -142,12 +142,12 @@ def test_the_callback_may_refresh_a_constant_covariance(points: np.ndarray) -> N
 @pytest.mark.slow
 def test_a_resumed_training_is_as_one_that_never_stopped(points: np.ndarray, tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
-    model = penalised(IStarRegularizer(1.0, 0.3, "anchored", running_average=0.9, name="it"))
+    model = penalised(IStarRegularizer(1.0, 0.3, "anchored", running_average=0.95, name="it"))
     fitted(model, points)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "it.weights.h5")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    fresh = penalised(IStarRegularizer(1.0, 0.3, "anchored", running_average=0.9, name="it"))
+    fresh = penalised(IStarRegularizer(1.0, 0.3, "anchored", running_average=0.95, name="it"))
     fresh.load_weights(tmp_path / "it.weights.h5")
     for other in (loaded, fresh):
         pairs = zip(own_weights(other.get_layer("it")), own_weights(model.get_layer("it")), strict=True)
