@@ -41,6 +41,7 @@ COV = np.cov(RNG.normal(size=(300, DIM)).T * np.linspace(0.5, 2, DIM)[:, None])
 POINTS = RNG.normal(size=(32, 6)) * np.linspace(0.3, 2, 6) + 4
 SAMPLE = RNG.normal(size=(100, 6)) * 3 + 20
 FEW = RNG.normal(size=(11, 5)) + 0.5
+SENTENCES = RNG.normal(size=(3, 10, 4, 6)) + RNG.normal(size=(3, 10, 1, 6))
 SHRUNK: dict[str, Any] = {"shrinkage_cov": COV, "zeta": ZETA, "lam": 3.0}
 UNBIASED: dict[str, Any] = {"estimator": "unbiased", "groups": None}
 HALVES: dict[str, Any] = {"estimator": "unbiased"}
@@ -260,6 +261,9 @@ def covariances(rank: int) -> Iterator[tuple[str, Any]]:
     for batch in (SAMPLE[:30], SAMPLE[30:], SAMPLE[:1]):  # the last is too small, and the second rank has none of it
         running.update([part_of(batch, 10, rank)], [None])
     yield "covariance/running", running.cov
+    penalty = IStarLoss(6, estimator="anchored")
+    for step, cut in enumerate((5, 10, 5)):  # of the second batch one rank has none
+        yield f"following/{step}", penalty(part_of(SENTENCES[step], cut, rank))
 
 
 def cosines(rank: int) -> Iterator[tuple[str, Any]]:

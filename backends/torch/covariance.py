@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -15,15 +13,16 @@ from isoscore_star.core.checks import Points
 
 
 @torch.no_grad()
-def covariance_of(cloud: Points, all_ranks: bool = False) -> tuple[Any, Tensor]:
-    """Return the number of points, of all ranks if wanted, and their covariance (ddof = 1); zero for fewer than two."""
+def covariance_of(cloud: Points, all_ranks: bool = False) -> Tensor:
+    """Return the covariance (ddof = 1) of points, of all ranks if wanted; zero for fewer than two."""
     clouds, masks = cloud.clouds, cloud.masks
     with without_autocast(clouds[0].device.type):
         if all_ranks:
             union = cloud_across(clouds, masks, None)
-            return union.count, union.cov * union.unit * union.unit
+            cov: Tensor = union.cov * union.unit * union.unit
+            return cov
         count = count_points(clouds, masks, product_dtype(clouds[0]))
         if not sum(len(rows) for rows in clouds):
-            return count, clouds[0].new_zeros((cloud.dim, cloud.dim), dtype=product_dtype(clouds[0]))
+            return clouds[0].new_zeros((cloud.dim, cloud.dim), dtype=product_dtype(clouds[0]))
         unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
-        return count, cov * unit * unit
+        return cov * unit * unit

@@ -18,7 +18,7 @@ _PASSES = 2
 class LeadingDirections(nn.Module):
     """Σ_S by an orthonormal basis of about its k leading directions, found anew for each Σ_S without its eigenvalues.
 
-    It begins at random, but always at the same place, so that no state has to be saved.
+    It begins with a random matrix, but always with the same one, so that no state has to be saved.
     """
 
     start: Tensor
@@ -62,6 +62,6 @@ class LeadingDirections(nn.Module):
 
 
 def factors(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return U and K of a Σ_S of `low_rank`; None for a whole one."""
+    """Return U and K of the Σ_S that `LeadingDirections` returns; None for a whole one."""
     rows, columns = matrix.shape
     return None if rows == columns else (matrix[: rows - columns], matrix[rows - columns :])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isoscore_star.core.checks import Points, flattened
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.messages import shown
+from isoscore_star.core.parameters import MOST_GROUPS
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.registry import backend_of
 
@@ -24,10 +25,6 @@ ALLOWED = (
     'expected "auto" (the first axis of arrays of three axes), an axis, labels of the shape of X without its last '
     "axis, or None for independent points"
 )
-
-
-MOST_GROUPS = 2**31
-"""Of which a stream remembers for each whether it has a point."""
 
 
 class Groups(NamedTuple):

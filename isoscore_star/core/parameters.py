@@ -19,6 +19,9 @@ ESTIMATORS = ("shrinkage", "unbiased", "anchored")
 MEASURING_ESTIMATORS = ("shrinkage", "unbiased")
 """Those of a score to look at: the anchored one is for gradients alone."""
 
+MOST_GROUPS = 2**31
+"""Of which a stream remembers for each whether it has a point."""
+
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Require a finite real number in [low, high]."""
@@ -136,7 +139,7 @@ def rank(name: str, value: Any, dim: int) -> int:
 
 def group_number(name: str, number: Any) -> int:
     """Require the number of a group."""
-    return _integer(name, number, "an integer from 0 on, below 2³¹", 0, 2**31 - 1)
+    return _integer(name, number, "an integer from 0 on, below 2³¹", 0, MOST_GROUPS - 1)
 
 
 def _integer(name: str, value: Any, allowed: str, low: int, high: int = 2**63 - 1, typed: str = "") -> int:

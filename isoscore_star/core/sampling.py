@@ -13,7 +13,7 @@ from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.scaling import larger
 
 STATES = 512
-"""Token states that are enough for a logged score."""
+"""Token states of a batch that are enough for a logged score, and for a running Σ_S."""
 
 
 class Fraction(NamedTuple):
@@ -38,7 +38,7 @@ def fraction_of_halves(
     Rows of one index are a group where nothing else is said, whatever the number of axes.
     """
     whole = checks.points(list(states), list(masks), backend)
-    taken = sample_of(whole.arrays, STATES, backend)
+    taken = _whole if _is_other_axis(groups, whole) else sample_of(whole.arrays, STATES, backend)
     sampled = [None if mask is None else taken(mask) for mask in whole.given_masks]
     cloud = checks.points([taken(array) for array in whole.arrays], sampled, backend)
     halves = halves_of(cloud, _groups_of_sample(whole, cloud, groups, taken), across)
@@ -50,6 +50,18 @@ def fraction_of_halves(
     return Fraction(*(_only_if(halves.count >= 4, part, backend) for part in (numerator, denominator)))
 
 
+def _is_other_axis(groups: Any, cloud: Points) -> bool:
+    """Return whether groups lie along another axis than the first, of which a sample would take some alone."""
+    if isinstance(groups, bool) or not isinstance(groups, int):
+        return False
+    groups_of(cloud, groups)  # which tells of a wrong one
+    return any(groups % len(array.shape) != 0 for array in cloud.arrays)
+
+
+def _whole(array: Array) -> Array:
+    return array
+
+
 def _groups_of_sample(whole: Points, cloud: Points, groups: Any, taken: Callable[[Array], Array]) -> Groups:
     """Find the groups of a sampled cloud: by labels of all states, or along an axis."""
     arrays, backend = cloud.arrays, cloud.backend
@@ -58,8 +70,6 @@ def _groups_of_sample(whole: Points, cloud: Points, groups: Any, taken: Callable
         labels = labels_of_clouds(whole, groups)
         return cast(Groups, groups_of(cloud, [taken(part) for part in labels], waiting=False))
     axis = 0 if usual else groups
-    if not usual:
-        groups_of(whole, axis)  # which tells of a wrong one
     if len({(len(array.shape), array.shape[axis]) for array in arrays}) == 1:
         return cast(Groups, groups_of(cloud, axis))
     axes = [axis % len(array.shape) for array in arrays]

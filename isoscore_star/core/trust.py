@@ -20,6 +20,9 @@ FARTHEST = 1.2
 SHORT_MEMORY = 0.9
 """A running Σ_S of at most this decay follows the batches: it is one of ten at most."""
 
+USUAL_MEMORY = 0.5
+"""Decay of the Σ_S that a loss makes for itself: one that lags pulls less, in whatever form."""
+
 _DECAY = 0.8
 """Of the averages."""
 

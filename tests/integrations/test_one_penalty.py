@@ -92,3 +92,14 @@ def test_none_stands_for_the_default_penalty(model: Any, tmp_path: Path) -> None
     for penalty in (plain, wrapped):
         assert (penalty.lam, penalty.zeta, penalty.skip_embeddings) == (1.0, 0.2, True)
     assert (plain.estimator, wrapped.estimator) == ("anchored", "shrinkage")
+
+
+def test_data_for_a_covariance_mean_the_papers(tmp_path: Path) -> None:
+    class OtherData(IStarTrainer):
+        def get_shrinkage_dataloader(self) -> Any:
+            """Return other data than the training's."""
+            return self.get_eval_dataloader()
+
+    assert OtherData(model=made(bert), args=arguments(tmp_path)).istar.estimator == "shrinkage"
+    assert lightning.IStarCallback({"dim": DIM}, data=[]).penalty.estimator == "shrinkage"
+    assert lightning.IStarCallback({"dim": DIM}).penalty.estimator == "anchored"

@@ -15,12 +15,6 @@ from isoscore_star.core.score import anchored_score, following_score
 from isoscore_star.core.trust import averaged_sides, is_near
 from isoscore_star.functions import training_score
 
-DECAY = 0.5
-"""Of the running Σ_S: one that lags pulls less, in whatever form."""
-
-STATES = 512
-"""Token states of a batch that are enough for the running Σ_S."""
-
 
 class Anchored(NamedTuple):
     """The score, and of the trust test with this batch both sides (2,) and whether they are near each other."""

@@ -20,32 +20,25 @@ class Average(NamedTuple):
     averaged: Any
 
 
-class BatchCovariance(NamedTuple):
-    """The number of points, and their covariance S, without gradient."""
-
-    count: Any
-    cov: Any
-
-
-def covariance_of(clouds: Sequence[Any], masks: Sequence[Any], dtype: str) -> BatchCovariance:
-    """Compute the covariance of a batch."""
+def covariance_of(clouds: Sequence[Any], masks: Sequence[Any], dtype: str) -> Any:
+    """Compute the covariance of a batch, without gradient; zero for fewer than two points."""
     sums = batch_sums(clouds, masks, dtype)
-    return BatchCovariance(sums.count, sums.scatter / larger(sums.count - 1, 1, ops.where) * sums.unit * sums.unit)
+    return sums.scatter / larger(sums.count - 1, 1, ops.where) * sums.unit * sums.unit
 
 
-def covariance_of_sample(cloud: Points, most: int, dtype: str) -> BatchCovariance:
+def covariance_of_sample(cloud: Points, most: int, dtype: str) -> Any:
     """Compute the covariance of about `most` points of a batch."""
     taken = sample_of(cloud.arrays, most, cloud.backend)
     masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
     return covariance_of([taken(array) for array in cloud.arrays], masks, dtype)
 
 
-def with_batch(average: Average, batch: BatchCovariance, decay: float) -> Average:
-    """Take a batch in, unless it has fewer than two points or one that is not finite; the first one is the average."""
-    total = ops.trace(batch.cov)
-    usable = ops.logical_and(batch.count > 1, total - total == 0)
-    step = ops.cast(usable, batch.cov.dtype) * (1 - decay)
+def with_batch(average: Average, batch: Any, decay: float) -> Average:
+    """Take a batch in, unless its variance is zero or not finite; the first one is the average."""
+    total = ops.trace(batch)
+    usable = ops.logical_and(total > 0, total - total == 0)
+    step = ops.cast(usable, batch.dtype) * (1 - decay)
     averaged = average.averaged * (1 - step) + step
     step = step / not_zero(averaged, ops.where)
-    cov = ops.where(usable, batch.cov, average.cov)
+    cov = ops.where(usable, batch, average.cov)
     return Average(average.cov + step * (cov - average.cov), averaged)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from isoscore_star.backends.keras import _compat
-from isoscore_star.backends.keras.modules.anchor import DECAY, STATES, anchored, anchored_or_shrunk, following
+from isoscore_star.backends.keras.modules.anchor import anchored, anchored_or_shrunk, following
 from isoscore_star.backends.keras.modules.average import (
     Average,
     covariance_of,
@@ -20,8 +20,8 @@ from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.registry import get_backend
-from isoscore_star.core.sampling import Fraction, fraction_of_halves
-from isoscore_star.core.trust import SHORT_MEMORY, is_near
+from isoscore_star.core.sampling import STATES, Fraction, fraction_of_halves
+from isoscore_star.core.trust import SHORT_MEMORY, USUAL_MEMORY, is_near
 from isoscore_star.functions import istar_loss
 
 
@@ -141,7 +141,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
         given = None if announced or shrinkage_cov is None else value_checks.shrinkage_target(shrinkage_cov, None)
         self._initial_cov = given
         self._makes_its_own = estimator == "anchored" and not announced and given is None and running_average is None
-        self._decay = DECAY if self._makes_its_own else self.running_average
+        self._decay = USUAL_MEMORY if self._makes_its_own else self.running_average
         self._has_cov = given is not None or self._decay is not None
         self.mixes = estimator == "anchored" or (
             estimator == "shrinkage" and bool(announced or self._has_cov or self._initial_zeta > 0)
@@ -306,7 +306,7 @@ class IStarRegularizer(keras.layers.Layer):  # type: ignore[misc]
             return found.score
         average, batch = self._average(), covariance_of_sample(cloud, STATES, self.shrinkage_cov.dtype)
         # The batch is compared with those before it; where there are none, with itself.
-        cov = ops.where(average.averaged > 0, average.cov, batch.cov)
+        cov = ops.where(average.averaged > 0, average.cov, batch)
         if self._decay <= SHORT_MEMORY:
             if averages:
                 self._assign(with_batch(average, batch, self._decay))

@@ -68,8 +68,8 @@ class IStarLoss(nn.Module):
     log_layers : bool, default False
         Also log each layer's score, at the cost of one product each; see `collect`.
     rank : int, optional
-        Of the anchored estimator: take Σ_S by about its `rank` leading directions, which costs 2·rank/d of the
-        products (64 of 768 directions: a sixth) and an error of the gradient of some hundredths.
+        Of the anchored estimator: take Σ_S by about its `rank` leading directions, for 2·rank/d of the products (64 of
+        768 directions: a sixth). Value and gradient are approximate away from Σ_S: with a target take all.
     check_values : bool, default False
         Check values at each call; see `isoscore_star.istar_loss`.
 

@@ -20,7 +20,8 @@ from isoscore_star.backends.torch.training.preserve import evaluation_mode, pres
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.sampling import sample_of
+from isoscore_star.core.sampling import STATES, sample_of
+from isoscore_star.core.trust import USUAL_MEMORY
 
 POLICIES = ("epoch", "running", "fixed", "identity")
 
@@ -261,13 +262,12 @@ class ShrinkageCovariance(nn.Module):
             its_masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
             cloud = checks.points([taken(state) for state in cloud.arrays], its_masks, BACKEND)
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
-        count, cov = covariance_of(cloud, is_distributed(self.sync))
-        cov = self._shaped(cov).to(dtype)
+        cov = self._shaped(covariance_of(cloud, is_distributed(self.sync))).to(dtype)
         if self.cov is None or self.averaged is None:
             self.cov, self.averaged = cov.new_zeros(cov.shape, dtype=dtype), cov.new_zeros((), dtype=dtype)
         old, averaged = self.cov.to(cov.device), self.averaged.to(cov.device)
-        total = cov.trace()
-        usable = torch.as_tensor(count > 1, device=total.device) & (total > 0) & (total < torch.inf)
+        total = cov.trace()  # zero for fewer than two points
+        usable = (total > 0) & (total < torch.inf)
         step = usable.to(averaged) * (1 - self.decay)
         averaged = averaged * (1 - step) + step
         step = step / torch.where(averaged > 0, averaged, 1)
@@ -317,9 +317,8 @@ class ShrinkageCovariance(nn.Module):
                     setattr(self, name, None)  # saved before it was known
             elif own is None or own.dtype != saved.dtype:
                 # Nothing is loaded into None, and another precision would round.
-                shape = (
-                    (self.dim, self.dim) if name == "cov" else ()
-                )  # another width is a mistake, of which torch tells
+                # Of this module's width: torch tells of another one.
+                shape = (self.dim, self.dim) if name == "cov" else ()
                 setattr(self, name, saved.new_zeros(shape, device=saved.device if own is None else own.device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -336,9 +335,9 @@ def constant_covariance(cov: Any, dim: int) -> Tensor:
 def short_memory(dim: int, sync: bool | str = "auto") -> ShrinkageCovariance:
     """Return the Σ_S of the anchored loss: a running average of the last few batches, from some states of each.
 
-    A Σ_S that lags pulls less, in whatever form.
+    See `isoscore_star.core.trust.USUAL_MEMORY`.
     """
-    return ShrinkageCovariance(dim, "running", decay=0.5, batch_points=512, sync=sync)
+    return ShrinkageCovariance(dim, "running", decay=USUAL_MEMORY, batch_points=STATES, sync=sync)
 
 
 def _points_wanted(name: str, points: Any) -> int:

@@ -40,8 +40,9 @@ class IStarMixin(_Base):
     istar : dict, IStarLoss or CosineRegularizer, optional
         The penalty. A dict holds arguments of `isoscore_star.backends.torch.IStarLoss`, in which `dim` comes from the
         model's configuration and `skip_embeddings` is True, as in the paper. By default λ = 1, and the estimator is the
-        anchored one, with Σ_S of the last batches, unless the dict has another, or the ζ or Σ_S of the paper's: that
-        gets a ``ShrinkageCovariance(dim)``, estimated at the start of every epoch, if it needs one and has none.
+        anchored one, with Σ_S of the last batches, unless the dict has another, or the ζ or Σ_S of the paper's, or
+        `get_shrinkage_dataloader` is overridden. The paper's gets a ``ShrinkageCovariance(dim)``, estimated at the
+        start of every epoch, if it needs one and has none.
     lam_schedule : callable, optional
         Returns λ for an optimizer step (``state.global_step``), such as `isoscore_star.LambdaSchedule`.
     istar_modules : str, nn.Module, or sequence of them, optional
@@ -114,7 +115,9 @@ class IStarMixin(_Base):
         self._istar_warned = False
         unwrapped = self.accelerator.unwrap_model(self.model)
         hooked = self._istar_states().hooks is not None
-        self._istar = make_penalty(istar, "istar", getattr(unwrapped, "config", None), hooked=hooked)
+        own_data = type(self).get_shrinkage_dataloader is not IStarMixin.get_shrinkage_dataloader
+        config = getattr(unwrapped, "config", None)
+        self._istar = make_penalty(istar, "istar", config, hooked=hooked, has_data=own_data)
         self.istar.to(self.args.device)
         self._istar_at_start = copy.deepcopy(self.istar.state_dict())
         methods = (self._istar_batches, self._istar_forward, self._istar_unless_measured)

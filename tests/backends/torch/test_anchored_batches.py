@@ -146,3 +146,16 @@ def test_labels_may_be_lists() -> None:
     penalty = IStarLoss(DIM, estimator="anchored")
     penalty(states(40, 60), groups=[[sequence] * 60 for sequence in range(40)])
     assert np.isfinite(penalty.collect()["isoscore_star"])
+
+
+def test_groups_along_another_axis_stay_whole_in_the_log() -> None:
+    """Eight sequences of many tokens, (tokens, sequences, d): a sample along their axis would take three of them."""
+    rng, traces, inner = torch.Generator().manual_seed(0), 0.0, 0.0
+    penalty = IStarLoss(DIM, shrinkage_cov=torch.eye(DIM), estimator="anchored")
+    for _ in range(5):
+        own = torch.randn(8, DIM, generator=rng) + torch.randn(200, 8, DIM, generator=rng) / 10
+        penalty(own, groups=1)
+        halves = [torch.cov(own[:, half::2].reshape(-1, DIM).T) for half in (0, 1)]
+        a, b = (half / half.trace() * DIM for half in halves)
+        traces, inner = traces + DIM * DIM, inner + (a * b).sum().item()
+    assert penalty.collect()["isoscore_star"] == pytest.approx((traces / inner - 1) / (DIM - 1), abs=1e-5)

@@ -31,6 +31,7 @@ from support_ranks import (  # noqa: E402
     MASK,
     POINTS,
     SAMPLE,
+    SENTENCES,
     SHARDED,
     SHRUNK,
     TOKENS,
@@ -250,6 +251,18 @@ def test_a_shrinkage_covariance_is_that_of_all_ranks(found: list[dict[str, np.nd
         assert np.allclose(found[0][f"covariance/{name}"], cov, rtol=1e-11, atol=1e-12)
     assert [rank["covariance/count"] for rank in found] == [100, 100]
     assert np.allclose(found[1]["covariance/own"], np.cov(states[70:].T), rtol=1e-11, atol=1e-12)
+
+
+def test_a_covariance_that_follows_is_that_of_all_ranks(found: list[dict[str, np.ndarray]]) -> None:
+    """Also where a rank has no sequence of a batch."""
+    cov, weight = np.cov(SENTENCES[0].reshape(-1, 6).T), 0.5
+    for step in (1, 2):
+        own = np.cov(SENTENCES[step].reshape(-1, 6).T)
+        score = (np.trace(own) * np.trace(cov) / np.sum(own * cov) - 1) / 5
+        for rank in found:
+            assert float(rank[f"following/{step}"]) == pytest.approx(1 - score, rel=1e-10)
+        weight = weight * 0.5 + 0.5
+        cov = cov + 0.5 / weight * (own - cov)
 
 
 def mean_cosine(points: Any) -> Any:
