@@ -19,10 +19,11 @@ def covariance_of(cloud: Points, all_ranks: bool = False) -> Tensor:
     with without_autocast(clouds[0].device.type):
         if all_ranks:
             union = cloud_across(clouds, masks, None)
-            cov: Tensor = union.cov * union.unit * union.unit
-            return cov
+            of_all: Tensor = union.cov * union.unit * union.unit
+            return of_all
         count = count_points(clouds, masks, product_dtype(clouds[0]))
         if not sum(len(rows) for rows in clouds):
             return clouds[0].new_zeros((cloud.dim, cloud.dim), dtype=product_dtype(clouds[0]))
         unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
-        return cov * unit * unit
+        own: Tensor = cov * unit * unit
+        return own
