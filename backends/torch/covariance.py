@@ -17,13 +17,14 @@ def covariance_of(cloud: Points, all_ranks: bool = False) -> Tensor:
     """Return the covariance (ddof = 1) of points, of all ranks if wanted; zero for fewer than two."""
     clouds, masks = cloud.clouds, cloud.masks
     with without_autocast(clouds[0].device.type):
+        dtype = product_dtype(clouds[0])
         if all_ranks:
             union = cloud_across(clouds, masks, None)
-            of_all: Tensor = union.cov * union.unit * union.unit
-            return of_all
-        count = count_points(clouds, masks, product_dtype(clouds[0]))
-        if not sum(len(rows) for rows in clouds):
-            return clouds[0].new_zeros((cloud.dim, cloud.dim), dtype=product_dtype(clouds[0]))
-        unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
-        own: Tensor = cov * unit * unit
-        return own
+            unit, cov = union.unit, union.cov
+        elif sum(len(rows) for rows in clouds):
+            count = count_points(clouds, masks, dtype)
+            unit, _, _, _, _, _, cov, *_ = Scatter.forward(None, 1.0, count, False, len(clouds), *clouds, *masks)
+        else:
+            return torch.zeros(cloud.dim, cloud.dim, dtype=dtype, device=clouds[0].device)
+        result: Tensor = cov * unit * unit
+        return result
