@@ -11,14 +11,24 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from paper_checks._claim import Claim, Findings, Run, Table
-from paper_checks._statistics import spread
-from paper_checks.training import MINILM, SMALL_BERT, Method, Recipe, cost, size_of, trained
+from paper_checks._claim import Claim, Findings, Run
+from paper_checks.claims._batch_sizes import (
+    ANCHORED,
+    BATCHES,
+    GOALS,
+    NONE,
+    PAPER,
+    RUNNING,
+    Means,
+    figure_of,
+    scores,
+    tabulate,
+    with_loss,
+    with_seeds,
+)
+from paper_checks.training import MINILM, SMALL_BERT, Recipe, cost, size_of, trained
 
-RUNNING = {"estimator": "anchored", "shrinkage": "running", "batch_states": 512, "decay": 0.5}
-PAPER, ANCHORED, NONE = "ζ = 0.2 (the paper)", "anchored, β = 0.5, 512 states", "none"
 METHODS: dict[str, dict[str, Any]] = {
     PAPER: {"zeta": 0.2},
     "ζ = 0.8": {"zeta": 0.8},
@@ -41,17 +51,10 @@ SCREENED: dict[str, dict[str, Any]] = {
 ONE_SEED = ((ANCHORED, 64),)
 """Made on two cores, after the others had been made on a GPU."""
 
-GOALS: dict[str, dict[str, float]] = {
-    "λ = -0.1": {"lam": -0.1},
-    "λ = 0.1": {"lam": 0.1},
-    "λ = 1": {"lam": 1.0},
-    "target 0.3": {"lam": 1.0, "target": 0.3},
-}
-BATCHES = (4, 16, 64)
-SEEDS = 3
+SHOWN = (NONE, PAPER, "ζ = 0.8, λ/(1 - ζ)", "U-statistic", "halves", ANCHORED)
+"""In the figure."""
 
-Means = dict[str, dict[int, list[dict[str, Any]]]]
-"""Records by method and batch size, one for each seed."""
+SEEDS = 3
 
 
 def check(run: Run) -> Findings:
@@ -63,17 +66,17 @@ def check(run: Run) -> Findings:
     seeds = range(run.pick(1, SEEDS))
     plain = Recipe(model, task, 0, replace(size_of(run), train=steps * max(batches)), brief=True, steps=steps)
     wanted = {
-        (goal, name, batch): _seeds(
-            _recipe(plain.but(batch=batch), METHODS[name], aim), seeds[:1] if (name, batch) in ONE_SEED else seeds
+        (goal, name, batch): with_seeds(
+            with_loss(plain.but(batch=batch), METHODS[name], aim), seeds[:1] if (name, batch) in ONE_SEED else seeds
         )
         for goal, aim in goals.items()
         for name in names
         for batch in batches
     }
-    wanted |= {("", NONE, batch): _seeds(plain.but(batch=batch), seeds) for batch in batches}
+    wanted |= {("", NONE, batch): with_seeds(plain.but(batch=batch), seeds) for batch in batches}
     if not run.quick:
         wanted |= {
-            (goal, name, batch): [_recipe(plain.but(batch=batch), changes, GOALS[goal])]
+            (goal, name, batch): [with_loss(plain.but(batch=batch), changes, GOALS[goal])]
             for goal in ("λ = 1", "target 0.3")
             for name, changes in SCREENED.items()
             for batch in batches[:1]
@@ -86,47 +89,15 @@ def check(run: Run) -> Findings:
         for place_goal, name, batch in made:
             if place_goal == goal:
                 reached.setdefault(name, {})[batch] = made[goal, name, batch]
-        _report(found, goal, reached, batches)
+        tabulate(found, goal, reached, batches)
+        _expect(found, goal, reached, batches)
     if not run.quick:
-        found.figures[""] = _figure(found.data, batches)
+        found.figures[""] = figure_of(found.data, batches, SHOWN)
     return found
 
 
-def _seeds(recipe: Recipe, seeds: range) -> list[Recipe]:
-    return [recipe.but(seed=seed) for seed in seeds]
-
-
-def _recipe(plain: Recipe, changes: dict[str, Any], aim: dict[str, float]) -> Recipe:
-    own = {name: value for name, value in changes.items() if name != "stronger"}
-    return plain.but(method=Method.istar, **own, **{**aim, "lam": aim["lam"] * changes.get("stronger", 1.0)})
-
-
-def _scores(records: list[dict[str, Any]]) -> list[float]:
-    return [0.0 if record["diverged"] else record["score"] for record in records]
-
-
-def _report(found: Findings, goal: str, reached: Means, batches: tuple[int, ...]) -> None:
-    rows = []
-    for name, by_batch in reached.items():
-        means = [float(np.mean(_scores(records))) for records in by_batch.values()]
-        found.data.setdefault(goal, {})[name] = {
-            str(batch): {"score": _scores(records), "test": [one["test"] for one in records]}
-            for batch, records in by_batch.items()
-        }
-        cells = [spread(_scores(by_batch[batch])) if batch in by_batch else "" for batch in batches]
-        tests = [
-            f"{np.mean([one['test'] for one in by_batch[batch]]):.3f}" if batch in by_batch else "" for batch in batches
-        ]
-        rows.append([name, *cells, f"{max(means) - min(means):.3f}", *tests])
-    metric = next(iter(reached[NONE].values()))[0]["metric"]
-    found.tables.append(
-        Table(
-            f"{goal}: held-out score of all layers together by batch size, the largest difference, and the task",
-            ["loss", *(f"batch {batch}" for batch in batches), "difference", *(f"{metric}, {b}" for b in batches)],
-            rows,
-        )
-    )
-    ours, papers = ([np.mean(_scores(reached[name][batch])) for batch in batches] for name in (ANCHORED, PAPER))
+def _expect(found: Findings, goal: str, reached: Means, batches: tuple[int, ...]) -> None:
+    ours, papers = ([np.mean(scores(reached[name][batch])) for batch in batches] for name in (ANCHORED, PAPER))
     sign = -1 if goal.startswith("λ = -") else 1
     if "target" not in goal:
         found.expect(
@@ -146,22 +117,6 @@ def _report(found: Findings, goal: str, reached: Means, batches: tuple[int, ...]
         holds=gaps[0] <= gaps[1],
         required=False,
     )
-
-
-def _figure(data: dict[str, Any], batches: tuple[int, ...]) -> Any:
-    figure: Any = Figure(figsize=(11, 3.5), layout="constrained")
-    shown = (NONE, PAPER, "ζ = 0.8, λ/(1 - ζ)", "U-statistic", "halves", ANCHORED)
-    for axes, (goal, methods) in zip(figure.subplots(1, len(data)), data.items(), strict=True):
-        for name in shown:
-            scores = [methods[name][str(batch)]["score"] for batch in batches]
-            width = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in scores]
-            axes.errorbar(batches, [np.mean(values) for values in scores], width, marker="o", capsize=3, label=name)
-        axes.set(title=goal, xlabel="sentences in a batch", xscale="log")
-        axes.set_xticks(batches, [str(batch) for batch in batches])
-        axes.minorticks_off()
-    figure.axes[0].set_ylabel("held-out score, all layers")
-    figure.axes[0].legend(fontsize="x-small")
-    return figure
 
 
 CLAIM = Claim(
