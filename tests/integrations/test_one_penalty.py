@@ -24,8 +24,9 @@ __all__ = ["folder", "model"]  # fixtures
 PENALTIES: dict[str, tuple[Callable[[], Any], Any]] = {
     "dict": (lambda: {"dim": DIM, "skip_embeddings": False}, ("running", None, False, "auto")),  # of the anchored loss
     "dict with zeta": (lambda: {"dim": DIM, "zeta": 0.2, "skip_embeddings": False}, ("epoch", None, False, "auto")),
-    "dict of means": (
-        lambda: {"dim": DIM, "reduction": "mean", "skip_embeddings": False},
+    "dict of means": (lambda: {"dim": DIM, "reduction": "mean", "skip_embeddings": False}, None),  # one for each layer
+    "dict of means with zeta": (
+        lambda: {"dim": DIM, "reduction": "mean", "zeta": 0.2, "skip_embeddings": False},
         ("epoch", None, False, "auto"),
     ),
     "dict of layers": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from isoscore_star.backends.torch._compat import transformed
 from isoscore_star.backends.torch.backend import BACKEND
 from isoscore_star.backends.torch.low_rank import LeadingDirections
 from isoscore_star.backends.torch.modules.anchor import Scored, TrustTest, anchored_or_shrunk, fraction_of_sample
+from isoscore_star.backends.torch.modules.by_layer import LayerLosses, groups_by_layer
 from isoscore_star.backends.torch.modules.shrinkage_covariance import (
     ShrinkageCovariance,
     constant_covariance,
@@ -51,7 +53,7 @@ class IStarLoss(nn.Module):
         gradient has the right size for any batch, for half the products; see Notes.
     reduction : {"union", "mean", "none"}, default "union"
         For several layers: the loss of the union of their states (as in the paper), the mean of the layers' losses, or
-        all of these, shape (layers,).
+        all of these, shape (layers,). The anchored estimator then has a running Σ_S for each layer.
     skip_embeddings : bool, default False
         Without `layers`, leave out the first entry of `hidden_states`, the embedding layer of transformers (as in the
         paper).
@@ -84,6 +86,8 @@ class IStarLoss(nn.Module):
 
     trust : TrustTest or None
         Of the anchored estimator: whether Σ_S is still near (``trust.trusted``).
+    by_layer : LayerLosses or None
+        Of the anchored estimator with a reduction other than the union: an `IStarLoss` for each layer.
 
     Raises
     ------
@@ -159,17 +163,18 @@ class IStarLoss(nn.Module):
         self.log_layers = log_layers
         self.check_values = check_values
         self._require_direction()
-        self._require_union()
         self.register_buffer("shrinkage_cov", None)
         self.shrinkage: ShrinkageCovariance | None = None
+        self.by_layer = self._losses_by_layer(rank)
+        self._require_own_covariances(shrinkage_cov)
         if isinstance(shrinkage_cov, ShrinkageCovariance):
             self._require_same_states(shrinkage_cov)
             self.shrinkage = shrinkage_cov
         elif shrinkage_cov is not None:
             self.set_shrinkage_cov(shrinkage_cov)
-        elif self.estimator == "anchored":
+        elif self._anchors_union:
             self.shrinkage = short_memory(self.dim, self.sync)
-        self.trust = TrustTest() if self.estimator == "anchored" else None
+        self.trust = TrustTest() if self._anchors_union else None
         self.directions = self._leading_directions(rank)
         self._told = False
         self.log = TrainingLog(watched="isoscore_star")
@@ -185,6 +190,7 @@ class IStarLoss(nn.Module):
             NumPy or torch. It keeps its floating-point dtype (half precision becomes float32), and moves to the device
             of the one that it replaces.
         """
+        self._require_own_covariances(cov)
         if self.shrinkage is not None:
             self.shrinkage.set(cov)
             return
@@ -238,6 +244,9 @@ class IStarLoss(nn.Module):
             losses = torch.stack([self._penalty(score) for score in layer_scores])
             logged, loss = torch.stack(layer_scores).mean(), losses.mean()
             result = loss if self.reduction == "mean" else losses
+            if self.by_layer is not None:  # their logs have the true scores
+                self.log.record({"istar_loss": loss})
+                return result
         names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
         by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
         self.log.record({"isoscore_star": logged, "istar_loss": loss, **by_layer})
@@ -258,7 +267,8 @@ class IStarLoss(nn.Module):
         -----
         Warns once (logger ``"isoscore_star"``) if the score falls below a tenth of its first value.
         """
-        return self.log.collect()
+        own = self.log.collect()
+        return own if self.by_layer is None else own | self.by_layer.collect()
 
     def extra_repr(self) -> str:
         """Show the parameters."""
@@ -277,7 +287,8 @@ class IStarLoss(nn.Module):
                 "it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
                 "Call set_shrinkage_cov, or set the loss's shrinkage to None",
             )
-        if self.estimator == "unbiased" or (self.zeta == 0 and self.shrinkage is not None and self.trust is None):
+        unused = self.zeta == 0 and self.shrinkage is not None and self.trust is None
+        if unused or self.estimator == "unbiased" or self.by_layer is not None:
             return None
         cov = self.shrinkage_cov if self.shrinkage is None else self.shrinkage.current()
         return cov if self.trust is None else parameters.anchor(cov)
@@ -318,12 +329,15 @@ class IStarLoss(nn.Module):
         return shrinkage is not None and shrinkage.policy == "running" and shrinkage.decay <= SHORT_MEMORY
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
-        layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
+        if self.by_layer is not None:
+            settings = {"zeta": self.zeta, "sync": self.sync, "check_values": self.check_values}
+            return self.by_layer.scores(chosen, groups_by_layer(groups, chosen), **settings)
+        layers = zip(chosen.states, chosen.masks, groups_by_layer(groups, chosen), strict=True)
         return [self._score([state], [mask], cov, own).score for state, mask, own in layers]
 
     def _layers_for_log(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Any]:
         if self.trust is not None:
-            layers = zip(chosen.states, chosen.masks, _by_layer(groups, chosen), strict=True)
+            layers = zip(chosen.states, chosen.masks, groups_by_layer(groups, chosen), strict=True)
             return [self._for_log(state.new_zeros(()), [state], [mask], own) for state, mask, own in layers]
         with torch.no_grad():
             return self._scores_by_layer(chosen, cov, groups)
@@ -385,12 +399,22 @@ class IStarLoss(nn.Module):
             )
         return LeadingDirections(self.dim, parameters.rank("rank", rank, self.dim))
 
-    def _require_union(self) -> None:
-        if self.estimator == "anchored" and self.reduction != "union":
+    @property
+    def _anchors_union(self) -> bool:
+        return self.estimator == "anchored" and self.reduction == "union"
+
+    def _losses_by_layer(self, rank: int | None) -> LayerLosses | None:
+        if self.estimator != "anchored" or self.reduction == "union":
+            return None
+        make = functools.partial(IStarLoss, self.dim, estimator="anchored", rank=rank)
+        return LayerLosses(make, self.layers)
+
+    def _require_own_covariances(self, shrinkage_cov: Any) -> None:
+        if shrinkage_cov is not None and self.by_layer is not None:
             raise InvalidValueError(
-                "reduction",
-                f"the anchored estimator compares the union of the layers with one covariance; got {self.reduction!r}. "
-                'Take reduction="union", or an IStarLoss(layers=[i]) for each layer',
+                "shrinkage_cov",
+                f"the anchored estimator with reduction={self.reduction!r} has a running covariance for each layer; "
+                'got one for all. Leave it out, or take reduction="union"',
             )
 
     def _require_same_states(self, shrinkage: ShrinkageCovariance) -> None:
@@ -407,12 +431,6 @@ class IStarLoss(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         load_optional_buffer(self, "shrinkage_cov", state_dict, prefix, (self.dim, self.dim))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _by_layer(groups: Any, chosen: Layers) -> list[Any]:
-    """Return the groups of each layer: labels of its own, or those of all."""
-    own = isinstance(groups, list) and len(groups) == len(chosen.states)
-    return groups if own else [groups] * len(chosen.states)
 
 
 def _optional_score(name: str, value: float | None) -> float | None:

@@ -57,9 +57,7 @@ def make_penalty(given: Any, option: str, config: Any = None, *, hooked: bool = 
 
 def _usual(given: Mapping[str, Any], has_data: bool) -> dict[str, Any]:
     """Return the estimator that does the same at every batch size, where nothing says otherwise."""
-    says = (
-        has_data or given.get("reduction", "union") != "union" or {"estimator", "zeta", "shrinkage_cov"} & given.keys()
-    )
+    says = has_data or {"estimator", "zeta", "shrinkage_cov"} & given.keys()
     return {} if says else {"estimator": "anchored"}
 
 
