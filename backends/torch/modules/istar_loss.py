@@ -22,7 +22,7 @@ from isoscore_star.backends.torch.modules.shrinkage_covariance import (
 from isoscore_star.backends.torch.training.layers import Layers, checked_layers, select_layers
 from isoscore_star.backends.torch.training.log import LOGGER, TrainingLog, load_optional_buffer
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core import checks, formulas, parameters
+from isoscore_star.core import checks, formulas, parameters, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.groups import groups_of
@@ -228,6 +228,8 @@ class IStarLoss(nn.Module):
             checks.width("hidden_states", state, self.dim)
         learns_later = self.trust is not None and self.shrinkage is not None and self.shrinkage.cov is not None
         if self.shrinkage is not None and self.training and not learns_later:
+            if self.check_values:
+                value_checks.mask_values(chosen.masks, BACKEND)
             self.shrinkage.update(chosen.states, chosen.masks)
         cov = self._covariance()
         logged: Any

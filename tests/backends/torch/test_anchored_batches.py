@@ -142,6 +142,14 @@ def test_what_is_wrong_is_named(mask: Any, groups: Any, message: str) -> None:
         IStarLoss(DIM, estimator="anchored")(states(4, 6), mask, groups)
 
 
+@pytest.mark.parametrize("made", ["anchored", "shrinkage"])
+def test_a_mask_that_is_refused_teaches_nothing(made: str) -> None:
+    penalty = IStarLoss(DIM, shrinkage_cov=ShrinkageCovariance(DIM, "running"), estimator=made, check_values=True)
+    with pytest.raises(iso.InvalidValueError, match="mask: expected only zeros and ones"):
+        penalty(states(4, 6), torch.full((4, 6), 0.5))
+    assert penalty.shrinkage.cov is None
+
+
 def test_labels_may_be_lists() -> None:
     penalty = IStarLoss(DIM, estimator="anchored")
     penalty(states(40, 60), groups=[[sequence] * 60 for sequence in range(40)])
