@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isoscore_star.backends.torch._compat import concrete, surely_fewer, transformed, without_autocast
 from isoscore_star.backends.torch.anchored import Anchored
+from isoscore_star.backends.torch.blocks import joined
 from isoscore_star.backends.torch.distributed import (
     all_sum,
     anchored_across,
@@ -77,7 +78,7 @@ class TorchBackend(Backend):
     ) -> Invariants:
         """Compute by the form with the smaller product; across ranks by the scatter form, whose parts add up."""
         rows, dim = sum(len(cloud) for cloud in clouds), clouds[0].shape[1]
-        masks = _distinct(masks)
+        clouds, masks = joined(clouds, _distinct(masks))
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov, product_dtype(clouds[0]))
             if across is not None:
@@ -99,7 +100,8 @@ class TorchBackend(Backend):
         *,
         across: Any = None,
     ) -> Pair:
-        halves = _distinct(clouds), _distinct(masks), _distinct(other_clouds), _distinct(other_masks)
+        first = joined(_distinct(clouds), _distinct(masks))
+        halves = *first, *joined(_distinct(other_clouds), _distinct(other_masks))
         with without_autocast(clouds[0].device.type):
             return pair_of(*halves) if across is None else pair_across(*halves, across)
 
@@ -113,7 +115,7 @@ class TorchBackend(Backend):
         directions: LeadingDirections | None = None,
     ) -> Invariants:
         """Compute without ‖S‖², by one product, or with the leading directions of Σ_S alone; F is zero."""
-        masks = _distinct(masks)
+        clouds, masks = joined(clouds, _distinct(masks))
         with without_autocast(clouds[0].device.type):
             target = target_of(shrinkage_cov.detach(), product_dtype(clouds[0]))
             assert target is not None

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from isoscore_star.backends.torch.points import on_cpu
 
-_ENTRIES = {"cpu": 2**18, "device": 2**24}
+_ENTRIES = {"cpu": 2**18, "device": 2**25}
 """Entries of a block that make its product efficient."""
+
+_JOINED = 2**26
+"""Entries up to which clouds are put together: in half precision a copy of 128 MB, kept for the backward pass."""
 
 
 class Block(NamedTuple):
@@ -60,6 +63,17 @@ def _block(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], places: lis
     kept = [masks[index] for index, _ in places]
     keep = all_kept(parts, [None if mask is None else mask[part] for mask, (_, part) in zip(kept, places, strict=True)])
     return Block(places, put_together(parts), keep)
+
+
+def joined(
+    clouds: Sequence[Tensor], masks: Sequence[Tensor | None]
+) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
+    """Return small clouds as one, where each operation has a launch cost; their gradients are views of one, then."""
+    fast = on_cpu(clouds[0]) or torch.compiler.is_compiling()
+    large = sum(cloud.numel() for cloud in clouds) > _JOINED
+    if fast or large or len(clouds) == 1 or len({cloud.dtype for cloud in clouds}) > 1:
+        return clouds, masks
+    return [put_together(clouds)], [all_kept(clouds, masks)]
 
 
 def put_together(parts: Sequence[Tensor]) -> Tensor:

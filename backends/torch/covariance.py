@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isoscore_star.backends.torch._compat import without_autocast
+from isoscore_star.backends.torch.blocks import joined
 from isoscore_star.backends.torch.distributed import cloud_across
 from isoscore_star.backends.torch.points import count_points, product_dtype
 from isoscore_star.backends.torch.scatter import Scatter
@@ -15,7 +16,7 @@ from isoscore_star.core.checks import Points
 @torch.no_grad()
 def covariance_of(cloud: Points, all_ranks: bool = False) -> Tensor:
     """Return the covariance (ddof = 1) of points, of all ranks if wanted; zero for fewer than two."""
-    clouds, masks = cloud.clouds, cloud.masks
+    clouds, masks = joined(cloud.clouds, cloud.masks)
     with without_autocast(clouds[0].device.type):
         dtype = product_dtype(clouds[0])
         if all_ranks:

@@ -30,6 +30,15 @@ def sample_of(states: Sequence[Array], most: int, backend: Backend) -> Callable[
     return partial(backend.some_along, axis=axis, most=most, total=total)
 
 
+def sampled(cloud: Points, taken: Callable[[Array], Array]) -> Points:
+    """Return what is taken of a cloud; one mask of several layers stays one, which backends count once."""
+    masks: list[Array | None] = []
+    for index, mask in enumerate(cloud.given_masks):
+        same = index and mask is cloud.given_masks[index - 1]
+        masks.append(masks[-1] if same else None if mask is None else taken(mask))
+    return checks.points([taken(array) for array in cloud.arrays], masks, cloud.backend)
+
+
 def fraction_of_halves(
     states: Sequence[Array], masks: Sequence[Any], groups: Any, backend: Backend, across: Any = None
 ) -> Fraction:
@@ -39,8 +48,7 @@ def fraction_of_halves(
     """
     whole = checks.points(list(states), list(masks), backend)
     taken = _whole if _is_other_axis(groups, whole) else sample_of(whole.arrays, STATES, backend)
-    sampled = [None if mask is None else taken(mask) for mask in whole.given_masks]
-    cloud = checks.points([taken(array) for array in whole.arrays], sampled, backend)
+    cloud = sampled(whole, taken)
     halves = halves_of(cloud, _groups_of_sample(whole, cloud, groups, taken), across)
     first, second = halves.first, halves.second
     pair = backend.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)

@@ -1,13 +1,14 @@
 """Claim 18: what claim 17 chose by SST-2 holds on another task, with five seeds.
 
 This library's own claim. The losses of claim 17 were screened on one task; the two that matter, the paper's and the
-anchored one, are compared here on CoLA, whose sentences are shorter and of another kind, in batches of 4 and of 32, with
-seeds that had no part in the choice. Differences are paired by seed, with Student's intervals.
+anchored one, are compared here on CoLA, whose sentences are shorter and of another kind, in batches of 4 and of 32,
+with seeds that had no part in the choice. Differences are paired by seed, with Student's intervals.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from paper_checks.claims._batch_sizes import (
 )
 from paper_checks.training import MINILM, SMALL_BERT, Recipe, cost, size_of, trained
 
-METHODS = {PAPER: {"zeta": 0.2}, ANCHORED: RUNNING}
+METHODS: dict[str, dict[str, Any]] = {PAPER: {"zeta": 0.2}, ANCHORED: RUNNING}
 TARGET = "target 0.3"
 AIMS = ("λ = 1", TARGET)
 BATCHES = (4, 32)

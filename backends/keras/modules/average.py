@@ -9,7 +9,7 @@ from keras import ops
 
 from isoscore_star.backends.keras.moments import batch_sums
 from isoscore_star.core.checks import Points
-from isoscore_star.core.sampling import sample_of
+from isoscore_star.core.sampling import sample_of, sampled
 from isoscore_star.core.scaling import larger, not_zero
 
 
@@ -28,9 +28,8 @@ def covariance_of(clouds: Sequence[Any], masks: Sequence[Any], dtype: str) -> An
 
 def covariance_of_sample(cloud: Points, most: int, dtype: str) -> Any:
     """Compute the covariance of about `most` points of a batch."""
-    taken = sample_of(cloud.arrays, most, cloud.backend)
-    masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
-    return covariance_of([taken(array) for array in cloud.arrays], masks, dtype)
+    sample = sampled(cloud, sample_of(cloud.arrays, most, cloud.backend))
+    return covariance_of(sample.arrays, sample.given_masks, dtype)
 
 
 def with_batch(average: Average, batch: Any, decay: float) -> Average:

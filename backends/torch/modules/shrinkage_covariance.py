@@ -20,7 +20,7 @@ from isoscore_star.backends.torch.training.preserve import evaluation_mode, pres
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.sampling import STATES, sample_of
+from isoscore_star.core.sampling import STATES, sample_of, sampled
 from isoscore_star.core.trust import USUAL_MEMORY
 
 POLICIES = ("epoch", "running", "fixed", "identity")
@@ -258,9 +258,7 @@ class ShrinkageCovariance(nn.Module):
             return
         cloud = checks.points(list(layers), list(masks), BACKEND)
         if self.batch_points is not None:
-            taken = sample_of(cloud.arrays, self.batch_points, BACKEND)
-            its_masks = [None if mask is None else taken(mask) for mask in cloud.given_masks]
-            cloud = checks.points([taken(state) for state in cloud.arrays], its_masks, BACKEND)
+            cloud = sampled(cloud, sample_of(cloud.arrays, self.batch_points, BACKEND))
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         cov = self._shaped(covariance_of(cloud, is_distributed(self.sync))).to(dtype)
         if self.cov is None or self.averaged is None:

@@ -59,10 +59,14 @@ ARGUMENTS = [
 ]
 
 
+@pytest.mark.parametrize("most", [0, 2**26])  # entries that are put together
 @pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("masked", ["none", "own", "some"])
-def test_as_the_clouds_stacked(as_on_a_gpu: None, given: Any, lengths: tuple[int, ...], masked: str) -> None:
+def test_as_the_clouds_stacked(
+    as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch, given: Any, lengths: tuple[int, ...], masked: str, most: int
+) -> None:
+    monkeypatch.setattr(blocks, "_JOINED", most)
     clouds = _clouds(lengths)
     generator = torch.Generator().manual_seed(2)
     masks: Any = [torch.rand(rows, generator=generator) < 0.7 for rows in lengths]
@@ -127,6 +131,7 @@ def test_few_blocks_at_a_time(
 ) -> None:
     rows, dim = 4000, 128  # of fewer dimensions float32 blocks are computed in float64
     monkeypatch.setitem(blocks._ENTRIES, "device", rows * dim)
+    monkeypatch.setattr(blocks, "_JOINED", 0)  # as if the clouds were large
     clouds = [
         torch.randn(rows // 4 if joined else 3 * rows, dim, requires_grad=True) for _ in range(12 if joined else 1)
     ]
@@ -149,9 +154,16 @@ def test_empty_clouds_cost_no_copy_of_their_neighbours(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("given", ARGUMENTS, ids=["zeta 0", "zeta 0.3", "unbiased", "anchored"])
-def test_gradients_share_no_memory(as_on_a_gpu: None, given: Any) -> None:
+@pytest.mark.parametrize("most", [0, 2**26])
+def test_a_gradient_that_is_changed_in_place_changes_no_other(
+    as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch, given: Any, most: int
+) -> None:
+    monkeypatch.setattr(blocks, "_JOINED", most)
     _, gradients = _value_and_gradients(_clouds((6, 5, 20, 7)), None, **given)
-    assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == 4
+    before = [gradient.clone() for gradient in gradients]
+    for index, gradient in enumerate(gradients):
+        gradient.zero_()
+        assert all(map(torch.equal, gradients[index + 1 :], before[index + 1 :]))
 
 
 def test_one_mask_for_all_layers_is_as_many_masks(as_on_a_gpu: None) -> None:
