@@ -15,7 +15,7 @@ def chart(
 ) -> Any:
     """Draw mean and standard deviation of each name in each cell, a row for each model; wanted is 1."""
     figure: Any = Figure(figsize=(9, 0.6 + 2.9 * len(models)), layout="constrained")
-    panels = figure.subplots(len(models), 2, sharey="row", squeeze=False)
+    panels = figure.subplots(len(models), 2, squeeze=False)
     for row, model in zip(panels, models, strict=True):
         for axes, place in zip(row, model.places, strict=True):
             for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import isoscore_star as iso
@@ -14,7 +15,10 @@ SENTENCES = (8, 16, 64)
 
 MINILM, STORIES, SMOLLM2 = "MiniLM", "stories260k", "SmolLM2-135M"
 
-_FEW_DIRECTIONS = "its score hangs on few directions, in layer 29 on a few massive tokens (see the note)"
+_WHY_REPORTED = {
+    "layer 10": "few effective dimensions, so that the ratio of a small batch is skewed (see the note)",
+    "layer 29": "a few massive tokens hold the variance, which a batch may lack (see the note)",
+}
 
 
 class Model(NamedTuple):
@@ -34,8 +38,8 @@ class Model(NamedTuple):
         Sentences of all, batches whose score is measured, and batches whose gradient is.
     seed : tuple of int
         What the seeds of its batches have besides those of the claim, the sentences and the layers.
-    why_reported : str
-        Why nothing hangs on what has to hold of other models; empty if it has to hold.
+    why_reported : mapping of str to str
+        By place, why nothing hangs on what has to hold of other models; empty if it has to hold.
     """
 
     name: str
@@ -47,7 +51,7 @@ class Model(NamedTuple):
     batches: int
     gradients: int
     seed: tuple[int, ...] = ()
-    why_reported: str = ""
+    why_reported: Mapping[str, str] = MappingProxyType({})
 
     def take(self) -> TokenStates:
         """Return the states of all layers of its places."""
@@ -89,7 +93,7 @@ def _models(run: Run) -> list[Model]:
     models = [
         Model(MINILM, 384, minilm_states, minilm, 64, run.pick(300, 1600), *batches),
         Model(STORIES, 64, stories_states, stories, 16, run.pick(200, 1600), *batches, seed=(1,)),
-        Model(SMOLLM2, 576, smollm2_states, smollm2, 64, 800, *batches, seed=(2,), why_reported=_FEW_DIRECTIONS),
+        Model(SMOLLM2, 576, smollm2_states, smollm2, 64, 800, *batches, seed=(2,), why_reported=_WHY_REPORTED),
     ]
     return models[:2] if run.quick else models
 
@@ -105,7 +109,7 @@ def _of_massive_tokens(model: Model, states: TokenStates) -> str:
         held.append(
             f"in {place} the {longest.count} longest of {len(points):,} states hold {longest.trace_share:.0%} of the "
             f"variance and {longest.square_share:.0%} of ‖S‖², and the score is {measured.unbiased_score:.3f} ± "
-            f"{measured.standard_error:.3f}"
+            f"{measured.standard_error:.3f}, of {measured.effective_dimensions:.0f} effective dimensions"
         )
     return (
         f"{model.name} is measured without the first token of each sentence, since massive activations sit there. "

@@ -82,7 +82,8 @@ def _expect(found: Findings, model: Model, place: str, shares: dict[str, np.ndar
     means = {name: float(values.mean()) for name, values in shares.items()}
     errors = {name: 2 * float(values.std(ddof=1)) / np.sqrt(model.batches) for name, values in shares.items()}
     what, halves = f"{model.name}, {place}: 16 sentences", means["halves"]
-    reported = f"; reported: {model.why_reported}" if model.why_reported else ""
+    why = model.why_reported.get(place, "")
+    reported = f"; reported: {why}" if why else ""
     found.expect(
         f"{what}, two halves",
         expected="the score of all sentences",
