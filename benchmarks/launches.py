@@ -25,11 +25,11 @@ PENALTIES: dict[str, dict[str, Any]] = {
 }
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Count operations other than views and allocations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,8 +56,8 @@ def report() -> str:
         [
             "# Launches of a training step",
             "",
-            f"Made by `benchmarks/launches.py`, Python {platform.python_version()}, torch {torch.__version__}: operations",
-            f"of the loss of {LAYERS} layers of {SHAPE[0]} sequences of {SHAPE[1]} tokens, masked, on a device whose",
+            f"Made by `benchmarks/launches.py`, Python {platform.python_version()}, torch {torch.__version__}:",
+            f"operations of the loss of {LAYERS} layers of {SHAPE[0]} sequences of {SHAPE[1]} tokens, masked, on a device whose",
             "values the host does not know.",
             "",
             "| loss | forward | backward |",

@@ -39,6 +39,11 @@ class TaskSplits(NamedTuple):
     source: str
 
 
+def data_folder() -> Path:
+    """Return the folder of files that the environment names, or the default one."""
+    return Path(os.environ.get("ISOSCORE_DATA", _FOLDER))
+
+
 @functools.cache
 def load_splits(task: str) -> TaskSplits:
     """Load a task.
@@ -51,7 +56,7 @@ def load_splits(task: str) -> TaskSplits:
     NoDataError
         If it is neither in the folder nor to be had through ``datasets``.
     """
-    files, folder = _FILES.get(task), Path(os.environ.get("ISOSCORE_DATA", _FOLDER))
+    files, folder = _FILES.get(task), data_folder()
     try:
         if files is not None and all((folder / file).is_file() for file in files if file):
             return _from_files(task, folder, *files)
