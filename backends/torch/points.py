@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -58,12 +57,15 @@ def widest(device: torch.device) -> torch.dtype:
 
 def count_points(clouds: Sequence[Tensor], masks: Sequence[Tensor | None], dtype: torch.dtype) -> Any:
     """Return m: an int without masks, else a tensor."""
-    total: Any = None
-    for _, run in itertools.groupby(zip(clouds, masks, strict=True), lambda pair: id(pair[1])):
-        layers = list(run)  # which often share one mask
-        mask = layers[0][1]
-        own = sum(len(cloud) for cloud, _ in layers) if mask is None else mask.sum(dtype=dtype) * len(layers)
-        total = own if total is None else total + own
+    total: Any = 0
+    for index, (cloud, mask) in enumerate(zip(clouds, masks, strict=True)):
+        if mask is None:
+            total = total + len(cloud)
+        elif index == 0 or mask is not masks[index - 1]:  # layers often share one mask
+            own = mask.sum(dtype=dtype)
+            total = total + own
+        else:
+            total = total + own
     if torch.compiler.is_compiling():  # to a number the compiled code would be specialised
         return clouds[0].new_full((), total, dtype=dtype) if not isinstance(total, Tensor) else total
     return total
