@@ -35,7 +35,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Backend, Invariants, Pair
+from isoscore_star.core.protocol import NO_GROUP, Backend, Invariants, Pair
 from isoscore_star.core.scaling import mean_variance, scaled_target, sums_in_unit, with_target
 
 Array = jax.Array
@@ -129,6 +129,19 @@ class JaxBackend(Backend):
         if len(range(start, array.shape[axis], 2)) % shards:
             array = jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
         return jax.lax.slice_in_dim(array, min(start, array.shape[axis]), None, stride=2, axis=axis)
+
+    def distinct(self, numbers: Sequence[Any], masks: Sequence[Any], like: Array) -> Array:
+        def of_parts(numbers: list[Any], masks: list[Any]) -> Array:
+            parts = [jnp.asarray(own).astype(int) for own in numbers]
+            parts = [
+                part if keep is None else jnp.where(keep, part, NO_GROUP)
+                for part, keep in zip(parts, masks, strict=True)
+            ]
+            ordered = jnp.sort(jnp.concatenate([jnp.full(1, NO_GROUP), *parts]))
+            return jnp.sum(ordered[1:] != ordered[:-1])
+
+        found: Array = _inferring_shardings(of_parts, like)(list(numbers), list(masks))
+        return found
 
     def covariance_sums(self, cov: Array) -> tuple[Array, Array]:
         variances = _diagonal(cov) if cov.ndim == 2 else cov

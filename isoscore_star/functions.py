@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
-from isoscore_star.core.groups import groups_of, halves_of
+from isoscore_star.core.groups import groups_of, groups_suffice, halves_of
 from isoscore_star.core.protocol import Array, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
@@ -409,7 +409,8 @@ def _unbiased_score(
     if check_values:
         value_checks.measured_halves(cloud, mask, found, halves, pair, across)
     floored = floored or backend.concrete(pair.inner) is None
-    return halves_score(pair, dim, backend.where, groups=halves.count, floored=floored)
+    enough = groups_suffice(halves, found, across)
+    return halves_score(pair, dim, backend.where, enough=enough, floored=floored)
 
 
 def _anchored_score(cloud: Points, shrinkage_cov: Any, mask: Any, across: Any, *, check_values: bool) -> Array:

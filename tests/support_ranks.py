@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ CLOUDS: dict[str, tuple[np.ndarray, int, dict[str, Any]]] = {
 }
 
 CUTS = (19, 1, 20, 32)
+MET = ((0, 4, 25), (0, 4, 25, 31))
+"""Sequences with tokens: one in the odd half, or two."""
 """Sequences of the first rank: odd, a single one, even, and all, so that the second sees none."""
 
 EXTREMES = {"far": POINTS + 1e8, "large": (POINTS - 4) * 1e200, "small": (POINTS - 4) * 1e-200}
@@ -289,6 +291,11 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
             own.update(batch, keep)
         yield f"halves {cut}", own.reduce().isoscore_unbiased()
         yield f"halves {cut}, groups", own.group_count
+        for met in MET:
+            own = StreamingMoments(10, "cpu", fourth_order=True)
+            for batch, keep in sequences(cut, rank, mask_of(met)):
+                own.update(batch, keep)
+            yield f"halves {cut}, {met}", own.reduce().isoscore_unbiased()
     try:
         from isoscore_star.integrations.torchmetrics import IsoScoreStar
     except ModuleNotFoundError:
@@ -308,11 +315,16 @@ def moments(rank: int) -> Iterator[tuple[str, Any]]:
         yield f"metric halves {cut}", metric.compute()
 
 
-def sequences(cut: int, rank: int) -> Iterator[tuple[Any, Any]]:
+def sequences(cut: int, rank: int, mask: np.ndarray = MASK) -> Iterator[tuple[Any, Any]]:
     """Give a rank's sequences in batches, odd ones too."""
     if (cut if rank == 0 else 32 - cut) == 0:
         return iter(())
-    return zip(part_of(TOKENS, cut, rank).split(3 + rank), part_of(MASK, cut, rank).split(3 + rank), strict=True)
+    return zip(part_of(TOKENS, cut, rank).split(3 + rank), part_of(mask, cut, rank).split(3 + rank), strict=True)
+
+
+def mask_of(met: Sequence[int]) -> np.ndarray:
+    """Give the mask of some sequences' tokens."""
+    return np.isin(np.arange(32), met)[:, None] & np.ones(3, bool)
 
 
 class Classifier(torch.nn.Module):

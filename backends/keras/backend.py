@@ -121,6 +121,9 @@ class KerasBackend(Backend):
     def numbers_along(self, array: Any, axis: int) -> Any:
         return self.framework.numbers_along(_value(array), axis)
 
+    def distinct(self, numbers: Sequence[Any], masks: Sequence[Any], like: Any) -> Any:
+        return self.framework.distinct(numbers, masks, _value(like))
+
     def flat(self, labels: Any) -> Any:
         return self.framework.flat(_value(labels))
 

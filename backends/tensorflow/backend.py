@@ -39,7 +39,7 @@ from isoscore_star.backends.tensorflow.union import (
     united,
 )
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.protocol import Backend, Invariants, Pair
+from isoscore_star.core.protocol import NO_GROUP, Backend, Invariants, Pair
 from isoscore_star.core.scaling import Target, mean_variance, scaled_target, sums_in_unit, with_target
 
 Tensor = Any
@@ -129,6 +129,14 @@ class TensorFlowBackend(Backend):
 
     def numbers_along(self, array: Tensor, axis: int) -> Any:
         return axes.numbers_along(array, axis)
+
+    def distinct(self, numbers: Sequence[Any], masks: Sequence[Any], like: Tensor) -> Tensor:
+        parts = [tf.constant([NO_GROUP], tf.int64)]
+        for own, keep in zip(numbers, masks, strict=True):
+            part = tf.cast(own, tf.int64)
+            parts.append(part if keep is None else tf.where(keep, part, parts[0]))
+        ordered = tf.sort(tf.concat(parts, 0))
+        return tf.math.count_nonzero(ordered[1:] != ordered[:-1])
 
     def flat(self, labels: Any) -> Any:
         """Flatten labels, of a ragged tensor its values."""

@@ -32,7 +32,7 @@ from isoscore_star.backends.torch.score import unbiased_in_one_step
 from isoscore_star.backends.torch.target import target_of
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.core.places import token_places, tokens_taken
-from isoscore_star.core.protocol import Backend, Invariants, Pair
+from isoscore_star.core.protocol import NO_GROUP, Backend, Invariants, Pair
 from isoscore_star.core.scaling import sums_in_unit, with_target
 
 
@@ -132,6 +132,19 @@ class TorchBackend(Backend):
 
     def place(self, across: Any) -> tuple[int, int]:
         return place_of(across)
+
+    def numbers_along(self, array: Tensor, axis: int) -> Tensor:
+        """Return each point's index along an axis, made on the device."""
+        numbers = torch.arange(array.shape[axis], device=array.device)
+        return numbers.reshape(-1, *[1] * (array.ndim - 2 - axis)).expand(array.shape[:-1]).reshape(-1)
+
+    def distinct(self, numbers: Sequence[Any], masks: Sequence[Tensor | None], like: Tensor) -> Tensor:
+        parts = [torch.full((1,), NO_GROUP, device=like.device)]
+        for own, keep in zip(numbers, masks, strict=True):
+            part = torch.as_tensor(own, device=like.device).long()
+            parts.append(part if keep is None else torch.where(keep, part, NO_GROUP))
+        ordered = torch.cat(parts).sort().values
+        return (ordered[1:] != ordered[:-1]).sum()
 
     def in_turn(self, array: Any, axis: int, start: int) -> tuple[Any, Any]:
         """Return views of an even number of slices whose gradients are put together at once."""

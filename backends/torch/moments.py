@@ -18,7 +18,7 @@ from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.groups import Groups, groups_of, halves_of
+from isoscore_star.core.groups import Groups, groups_of, groups_with_points, halves_of
 from isoscore_star.core.merging import Sums, invariants_of_sums, merge, pair_of_sums, swapped
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import with_target
@@ -40,7 +40,7 @@ class StreamingMoments:
         By default that of the first points; required in a distributed run where a rank may see none. On Apple's
         devices, without float64, sums are float32.
     fourth_order : bool, default False
-        Also keep what the unbiased score needs: d + 1 more numbers, and once points come in groups, such as the tokens
+        Also keep what the unbiased score needs: d + 2 more numbers, and once points come in groups, such as the tokens
         of sentences, two halves of the groups, which takes 2·d² memory.
 
     Examples
@@ -203,7 +203,7 @@ class StreamingMoments:
     def reduce(self, group: Any = None) -> StreamingMoments:
         """Replace by the moments of all ranks' points; every rank has to call it.
 
-        It sends d² + 3d + 3 numbers; with the fourth order d + 1 more, and all of them for each half of the groups,
+        It sends d² + 3d + 3 numbers; with the fourth order d + 2 more, and all of them for each half of the groups,
         whose numbers count on from rank to rank. Without torch.distributed it does nothing.
 
         Parameters
@@ -276,8 +276,8 @@ class StreamingMoments:
         Returns
         -------
         Tensor of shape ()
-            0 for fewer than four points or groups, or without variance (in a half). NaN if a point was not finite, and
-            where `isoscore_star.isoscore_unbiased` raises.
+            0 for fewer than four points, or two groups with points in each half, or without variance (in a half). NaN
+            if a point was not finite, and where `isoscore_star.isoscore_unbiased` raises.
 
         Raises
         ------
@@ -365,7 +365,8 @@ class StreamingMoments:
         first, second = self._split()
         inner = (first.scatter * second.scatter).sum()
         pair = pair_of_sums(first, second, inner, self.dim, sums_of.OPERATIONS, self._precision())
-        score: Tensor = measured_halves_score(pair, self.dim, torch.where, groups=self._groups)
+        enough = (first.met >= 2) & (second.met >= 2)
+        score: Tensor = measured_halves_score(pair, self.dim, torch.where, enough=enough)
         return score
 
     def _precision(self) -> float:
@@ -395,6 +396,7 @@ class StreamingMoments:
         halves = swapped(*self._split(), odd, torch.where)
         for sums, part in zip(halves, halves_of(cloud, groups), strict=False):
             _absorb(sums, part)
+            sums.met = sums.met + groups_with_points(part, groups)
         self._first, self._second = swapped(*halves, odd, torch.where)
         count = groups.count
         if count is None:  # labels that are the numbers

@@ -53,23 +53,22 @@ def length(dim: int, *, fourth_order: bool) -> int:
 def packed(sums: Sums) -> Tensor:
     """Return sums as one vector, which begins with n."""
     parts = [sums.count, sums.unit, sums.anchor, sums.offset, sums.scatter]
-    parts += [] if sums.third is None else [sums.fourth, sums.third]
+    parts += [] if sums.third is None else [sums.fourth, sums.met, sums.third]
     return torch.cat([part.reshape(-1) for part in parts])
 
 
 def unpacked(vector: Tensor, dim: int, *, fourth_order: bool) -> Sums:
     """Return the sums in a packed vector, as views."""
-    count, unit, anchor, offset, scatter, *fourth_and_third = torch.split(vector, _sizes(dim, fourth_order))
+    count, unit, anchor, offset, scatter, *more = torch.split(vector, _sizes(dim, fourth_order))
     sums = Sums(count[0], unit[0], anchor, offset, scatter.view(dim, dim))
     if fourth_order:
-        fourth, sums.third = fourth_and_third
-        sums.fourth = fourth[0]
+        (sums.fourth, sums.met), sums.third = more
     return sums
 
 
 def beside(sums: Sums, like: Tensor) -> Sums:
     """Convert sums to the dtype and device of a tensor."""
-    return Sums(*(None if part is None else part.to(like) for part in vars(sums).values()))
+    return Sums(*(part.to(like) if isinstance(part, Tensor) else part for part in vars(sums).values()))
 
 
 def add_ranks(sums: Sums, group: Any) -> None:
@@ -85,17 +84,17 @@ def add_ranks(sums: Sums, group: Any) -> None:
     offset = total / count.clamp(min=1)
     h = torch.where(own_count > 0, offset - own_offset, 0)
     if sums.third is not None:
-        moved = torch.cat([part.reshape(-1) for part in moved_third_and_fourth(sums, h, ratio, OPERATIONS)])
-        sums.third, fourth = ranks.all_sum(moved, group).tensor_split([len(anchor)])
-        sums.fourth = fourth[0]
+        third, fourth = moved_third_and_fourth(sums, h, ratio, OPERATIONS)
+        moved = torch.cat([third, fourth[None], sums.met[None]])
+        sums.third, (sums.fourth, sums.met) = ranks.all_sum(moved, group).tensor_split([len(anchor)])
     sums.scatter.mul_(ratio * ratio).addr_(own_count * h, h)
     ranks.all_sum(sums.scatter, group)
     sums.count, sums.unit, sums.anchor, sums.offset = count[0], unit, anchor, offset
 
 
 def _sizes(dim: int, fourth_order: bool) -> list[int]:
-    """Return the lengths of n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ and z."""
-    return [1, 1, dim, dim, dim * dim, *([1, dim] if fourth_order else [])]
+    """Return the lengths of n, unit, anchor, offset, scatter and, if kept, Σ‖x‖⁴ with the number of groups, and z."""
+    return [1, 1, dim, dim, dim * dim, *([2, dim] if fourth_order else [])]
 
 
 def _unit_for(length: Tensor) -> Tensor:

@@ -89,6 +89,27 @@ def halves_of(cloud: Points, groups: Groups, across: Any = None, first_number: i
     return Halves(_selected(cloud, odd, wanted=False), _selected(cloud, odd, wanted=True), count)
 
 
+def groups_with_points(half: Points, groups: Groups) -> Any:
+    """Return how many of the groups have an unmasked point in a half, without waiting; None if that is not known."""
+    numbers, masks = _numbers(half, groups), half.masks
+    shared = [i > 0 and numbers[i] is numbers[i - 1] and masks[i] is masks[i - 1] for i in range(len(masks))]
+    own = [(part, mask) for part, mask, same in zip(numbers, masks, shared, strict=True) if not same]
+    return half.backend.distinct([part for part, _ in own], [mask for _, mask in own], half.clouds[0])
+
+
+def groups_suffice(halves: Halves, groups: Groups, across: Any = None) -> Any:
+    """Return whether there are four groups or, of labels that are not read, two in each half.
+
+    True where that is not known, as of such labels on several devices.
+    """
+    if halves.count is not None:
+        return halves.count >= 4
+    if across is not None:
+        return True
+    first, second = (groups_with_points(half, groups) for half in halves[:2])
+    return True if first is None else (first >= 2) & (second >= 2)
+
+
 def _automatic_axis(word: str, axes: Sequence[int]) -> int | None:
     if word != "auto":
         raise InvalidValueError("groups", f"{ALLOWED}; got {word!r}")
@@ -280,4 +301,9 @@ def _numbers(cloud: Points, groups: Groups) -> list[Array]:
     """Return the group's number of each point, flat, for each cloud."""
     if groups.axis is None:
         return groups.numbers or []
-    return [cloud.backend.numbers_along(array, groups.axis) for array in cloud.arrays]
+    numbers: list[Array] = []
+    for index, array in enumerate(cloud.arrays):
+        shape, before = array.shape[:-1], cloud.arrays[index - 1].shape[:-1]
+        same = index and None not in shape and shape == before
+        numbers.append(numbers[-1] if same else cloud.backend.numbers_along(array, groups.axis))
+    return numbers

@@ -32,6 +32,8 @@ class Sums:
         A = Σxxᵀ.
     third, fourth : array of shape (d,) and scalar, or None
         z = Σ‖x‖²x and Σ‖x‖⁴, if the fourth order is kept.
+    met : scalar
+        Number of groups with a point among these, where groups are counted.
     """
 
     count: Any
@@ -41,6 +43,7 @@ class Sums:
     scatter: Any
     third: Any = None
     fourth: Any = None
+    met: Any = 0
 
 
 def added(scatter: Any, own: Any, other: Any, its: Any, u: Any, v: Any) -> Any:
@@ -87,7 +90,7 @@ def merge(ours: Sums, theirs: Sums, operations: Operations) -> None:
     outer = apart * formulas.merged_outer_factor(n1, n2)
     ours.scatter = operations.added(ours.scatter, own * own, theirs.scatter, other * other, outer, apart)
     ours.offset = ours.offset * own + h1
-    ours.count, ours.unit, ours.anchor = count, unit, anchor
+    ours.count, ours.unit, ours.anchor, ours.met = count, unit, anchor, ours.met + theirs.met
 
 
 def moved_third_and_fourth(sums: Sums, h: Any, ratio: Any, operations: Operations) -> tuple[Any, Any]:

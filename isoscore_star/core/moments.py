@@ -221,7 +221,7 @@ class Moments:
         pair = self.pair()
         value_checks.enough_groups(*(int(np.count_nonzero(self._met[half::2])) for half in (0, 1)))
         value_checks.positive_halves(pair.counts, pair.t_a, pair.t_b, pair.inner, pair.precision)
-        return float(halves_score(pair, dim, np.where, groups=None, floored=False))
+        return float(halves_score(pair, dim, np.where, enough=True, floored=False))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Compute the invariants of the points so far."""

@@ -22,6 +22,10 @@ Array = Any
 """An array of the backend's framework."""
 
 
+NO_GROUP = -(2**31)
+"""What `Backend.distinct` takes for the number of masked points, below those of all groups."""
+
+
 class Invariants(NamedTuple):
     """What a score depends on, scale-normalised; see `isoscore_star.core.formulas`.
 
@@ -206,6 +210,13 @@ class Backend(Protocol):
     def numbers_along(self, array: Array, axis: int) -> Any:
         """Return each point's index along an axis of an array that is not flattened yet; flat, may be NumPy's."""
         return np.indices(array.shape[:-1])[axis].reshape(-1)
+
+    def distinct(self, numbers: Sequence[Array], masks: Sequence[Array | None], like: Array) -> Any:
+        """Return how many different numbers the unmasked points have, without waiting; None if that is not known.
+
+        Numbers, integers that may be NumPy's, and masks are flat; `like` is a cloud.
+        """
+        return None
 
     def in_turn(self, array: Array, axis: int, start: Any) -> tuple[Array, Array]:
         """Return every second of the slices along an axis, from `start` modulo two on, and the others."""

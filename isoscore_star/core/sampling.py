@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.checks import Points
-from isoscore_star.core.groups import Groups, groups_of, halves_of, labels_of_clouds
+from isoscore_star.core.groups import Groups, groups_of, groups_suffice, halves_of, labels_of_clouds
 from isoscore_star.core.protocol import Array, Backend
 from isoscore_star.core.scaling import larger
 
@@ -49,13 +49,13 @@ def fraction_of_halves(
     whole = checks.points(list(states), list(masks), backend)
     taken = _whole if _is_other_axis(groups, whole) else sample_of(whole.arrays, STATES, backend)
     cloud = sampled(whole, taken)
-    halves = halves_of(cloud, _groups_of_sample(whole, cloud, groups, taken), across)
+    found = _groups_of_sample(whole, cloud, groups, taken)
+    halves = halves_of(cloud, found, across)
     first, second = halves.first, halves.second
     pair = backend.pair(first.clouds, first.masks, second.clouds, second.masks, across=across)
     numerator, denominator = formulas.score_fraction(pair.t_a, pair.t_b, pair.inner, cloud.dim)
-    if halves.count is None:
-        return Fraction(numerator, denominator)
-    return Fraction(*(_only_if(halves.count >= 4, part, backend) for part in (numerator, denominator)))
+    enough = groups_suffice(halves, found, across)
+    return Fraction(*(_only_if(enough, part, backend) for part in (numerator, denominator)))
 
 
 def _is_other_axis(groups: Any, cloud: Points) -> bool:

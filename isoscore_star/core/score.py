@@ -134,18 +134,17 @@ def _unbiased_squares(invariants: Invariants) -> tuple[Any, Any]:
     return formulas.unbiased_squares(invariants.t, invariants.f, q, invariants.count)
 
 
-def halves_score(pair: Pair, dim: int, where: Where, *, groups: Any, floored: bool) -> Array:
-    """Return s(A, B) of two halves, or 0 with zero gradient below four groups; None for a number that is not known."""
-    enough = True if groups is None else groups >= 4
+def halves_score(pair: Pair, dim: int, where: Where, *, enough: Any, floored: bool) -> Array:
+    """Return s(A, B) of two halves, or 0 with zero gradient unless there are `enough` groups."""
     return _pair_score(pair.t_a, pair.t_b, pair.inner, dim, where, enough, floored)
 
 
-def measured_halves_score(pair: Pair, dim: int, where: Where, *, groups: Any) -> Array:
-    """Return s(A, B) without raising: 0 below four groups or without spread in a half, NaN where it is undefined."""
-    score = halves_score(pair, dim, where, groups=groups, floored=False)
+def measured_halves_score(pair: Pair, dim: int, where: Where, *, enough: Any) -> Array:
+    """Return s(A, B) without raising: 0 below `enough` groups or without spread in a half, NaN where undefined."""
+    score = halves_score(pair, dim, where, enough=enough, floored=False)
     product, inner = pair.t_a * pair.t_b, cast(Any, pair.inner)
     rounding = rounding_of_margin(larger(*pair.counts, where), pair.precision)
-    return where((groups >= 4) & (product != 0) & (inner <= product * rounding), float("nan"), score)
+    return where(enough & (product != 0) & (inner <= product * rounding), float("nan"), score)
 
 
 def anchored_score(invariants: Invariants, dim: int, where: Where) -> Array:

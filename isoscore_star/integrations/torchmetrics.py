@@ -44,9 +44,9 @@ class IsoScoreStar(Metric):
 
     Notes
     -----
-    The result is 0 before there are two points (four, or four groups, for the unbiased estimator) or any variance, and
-    NaN if a point was not finite, or some updates had groups and others not. Groups are numbered on from update to
-    update and from process to process.
+    The result is 0 before there are two points (for the unbiased estimator four, or two groups with points in each
+    half) or any variance, and NaN if a point was not finite, or some updates had groups and others not. Groups are
+    numbered on from update to update and from process to process.
 
     The state stays in float64, also after ``set_dtype`` or a conversion of the module that holds the metric, and on the
     CPU if that module moves to MPS, which has no float64. In a ``MetricCollection`` all metrics get the same points:

@@ -85,6 +85,24 @@ def test_groups_by_labels_and_other_axes(backend: Adapter, rng: np.random.Genera
     assert abs(got - expected) <= 1e-12
 
 
+@pytest.mark.parametrize("met", [(0, 1, 2), (0, 2, 3, 4), (0, 1, 3, 4)])
+def test_labels_that_are_not_read(
+    differentiable: Adapter, rng: np.random.Generator, met: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is not known either, but training needs two groups with points in each half all the same."""
+    if differentiable.name == "autograd":
+        pytest.skip("its labels are NumPy's")
+    monkeypatch.setattr(iso.get_backend(differentiable.name), "waits_for", lambda labels: True)
+    states, numbers = states_of(rng, (5, 20, 12)), np.repeat(np.arange(5), 20).reshape(5, 20)
+    mask = np.isin(numbers, met)
+    X, groups = differentiable.native(states), differentiable.native(numbers)
+    train = loss(mask=mask, groups=groups)
+    enough = met == (0, 1, 3, 4)
+    expected = 1 - reference.isoscore_halves(*halves_of(states, mask)) if enough else 1
+    assert abs(differentiable.value(train, X) - expected) <= 1e-12
+    assert differentiable.gradient(train, X).any() == enough
+
+
 def test_union_of_layers_of_different_lengths(backend: Adapter, rng: np.random.Generator) -> None:
     layers = [states_of(rng, (5, tokens, 12)) for tokens in (20, 7, 11)]
     halves = [np.concatenate([layer[half::2].reshape(-1, 12) for layer in layers]) for half in (0, 1)]

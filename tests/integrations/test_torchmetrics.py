@@ -120,6 +120,18 @@ def test_groups_of_the_metric_and_of_a_batch() -> None:
         IsoScoreStar(DIM, estimator="anchored")
 
 
+@pytest.mark.parametrize("cut", [0, 3, 8])
+@pytest.mark.parametrize("enough", [False, True])
+def test_sequences_without_a_token_are_no_groups(cut: int, enough: bool) -> None:
+    mask = np.zeros((8, 3), bool)
+    mask[[0, 2, 5, 7] if enough else [0, 2, 5]] = True
+    last, first = (IsoScoreStar(DIM, estimator="unbiased") for _ in range(2))
+    first.update(torch.tensor(TOKENS[:cut]), torch.tensor(mask[:cut]))
+    last.update(torch.tensor(TOKENS[cut:8]), torch.tensor(mask[cut:]))
+    last.merge_state(first)
+    assert float(last.compute()) == pytest.approx(halves(TOKENS[:8], mask) if enough else 0, abs=1e-11)
+
+
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])
 def test_what_carries_no_information_scores_zero(estimator: str) -> None:
     metric = IsoScoreStar(DIM, estimator=estimator)

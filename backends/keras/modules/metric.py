@@ -16,7 +16,7 @@ from isoscore_star.core.accumulator import target_of
 from isoscore_star.core.array_likes import as_numpy
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
-from isoscore_star.core.groups import Groups, groups_of, halves_of
+from isoscore_star.core.groups import Groups, groups_of, groups_with_points, halves_of
 from isoscore_star.core.merging import Sums, invariants_of_sums, merge, pair_of_sums, swapped
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import Target, with_target
@@ -56,9 +56,9 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     Notes
     -----
-    The result is 0 for fewer than two points (four, or four groups, for the unbiased estimator) or without variance,
-    and NaN if some updates had groups and others not. Groups are numbered on from update to update. Replicas of a
-    ``tf.distribute`` strategy are refused, since Keras would add up their states.
+    The result is 0 for fewer than two points (for the unbiased estimator four, or two groups with points in each half)
+    or without variance, and NaN if some updates had groups and others not. Groups are numbered on from update to
+    update. Replicas of a ``tf.distribute`` strategy are refused, since Keras would add up their states.
 
     Examples
     --------
@@ -174,6 +174,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         shapes |= {"scatter": (dim, dim), "scatter_rest": (dim, dim)}
         if self.estimator == "unbiased":
             shapes |= {"third": (dim,), "fourth": ()}
+        if self._in_halves:
+            shapes |= {"met": ()}
         self._states = {half: self._add_state(half, shapes) for half in self._prefixes}
         if self._in_halves:
             self._groups, self._independent = self._add_state("", {"groups": (), "independent": ()}).values()
@@ -192,8 +194,11 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
     def _prefixes(self) -> tuple[str, ...]:
         return (_FIRST, _SECOND) if self._in_halves else (_FIRST,)
 
-    def _batch(self, cloud: Points) -> Sums:
-        return batch_sums(cloud.clouds, cloud.masks, self.dtype, fourth_order=self.estimator == "unbiased")
+    def _batch(self, cloud: Points, groups: Groups | None = None) -> Sums:
+        sums = batch_sums(cloud.clouds, cloud.masks, self.dtype, fourth_order=self.estimator == "unbiased")
+        if groups is not None:
+            sums.met = ops.cast(groups_with_points(cloud, groups), self.dtype)
+        return sums
 
     def _take(self, half: str, batch: Sums) -> None:
         sums = self._sums(half)
@@ -202,8 +207,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
 
     def _take_halves(self, cloud: Points, groups: Groups) -> None:
         so_far, count = ops.cast(self._groups, self.dtype), groups.count
-        halves = halves_of(cloud, groups)
-        batches = swapped(self._batch(halves.first), self._batch(halves.second), so_far % 2 != 0, ops.where)
+        halves = [self._batch(half, groups) for half in halves_of(cloud, groups)[:2]]
+        batches = swapped(halves[0], halves[1], so_far % 2 != 0, ops.where)
         for half, batch in zip(self._prefixes, batches, strict=True):
             self._take(half, batch)
         if count is None:  # labels without values yet are the numbers
@@ -216,7 +221,8 @@ class IsoScoreStar(keras.metrics.Metric):  # type: ignore[misc]
         second, groups = self._sums(_SECOND), ops.cast(self._groups, self.dtype)
         inner = ops.sum(first.scatter.total * second.scatter.total)
         pair = pair_of_sums(first, second, inner, dim, OPERATIONS, self._precision)
-        halves = measured_halves_score(pair, dim, ops.where, groups=groups)
+        enough = ops.logical_and(first.met >= 2, second.met >= 2)
+        halves = measured_halves_score(pair, dim, ops.where, enough=enough)
         halves = ops.where(ops.cast(self._independent, self.dtype) > 0, float("nan"), halves)
         merge(first, plain(second), OPERATIONS)
         independent = measured_unbiased_score(self._invariants(first, dim)[0], dim, ops.where)

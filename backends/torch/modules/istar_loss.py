@@ -208,8 +208,8 @@ class IStarLoss(nn.Module):
             1 for tokens, 0 for padding; for all layers, or a sequence with one for each entry.
         groups : "auto", int, array of labels, or None, default "auto"
             Which states were sampled together, for the unbiased estimator; see `isoscore_star.isoscore_unbiased`. With
-            fewer than four groups its gradient is zero, of which the log tells once. Labels for all layers, or a list
-            with an array for each entry.
+            fewer than four groups its gradient is zero, of which the log tells once, unless the labels are on a device,
+            which is not waited for. Labels for all layers, or a list with an array for each entry.
 
         Returns
         -------
@@ -359,7 +359,7 @@ class IStarLoss(nn.Module):
             shrinkage.update(chosen.states, chosen.masks)
 
     def _tell_of_few_groups(self, cloud: Points, groups: Any, across: Any) -> None:
-        found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups)
+        found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups, waiting=False)
         if found is None or not isinstance(found.count, int):
             return
         count = found.count if across is None else found.count * BACKEND.place(across)[1]

@@ -21,6 +21,7 @@ class Call(NamedTuple):
     examples: int | None = None
     later: tuple[int, ...] = ()  # first states of a decoder after an encoder, or of a second tower
     groups: Any = 0  # which states an example gave; see `groups_of_calls`
+    positions: Tensor | None = None  # of the tokens, where they tell which sequences a row holds
 
 
 def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any = None) -> Call:
@@ -46,7 +47,8 @@ def joined(given: Sequence[Call | IsoScoreError], penalty: Any, accelerator: Any
     for place in first.later if penalty.skip_embeddings and penalty.layers is None else ():
         for call in calls:
             call.states[place] = None
-    groups = groups_of_calls([call.states for call in calls], _rows_of_example(first))
+    positions = [call.positions for call in calls]
+    groups = groups_of_calls([call.states for call in calls], _rows_of_example(first), positions)
     states, masks = union_of_calls([(call.states, call.masks) for call in calls])
     return first._replace(states=states, masks=masks, groups=groups)
 

@@ -73,6 +73,12 @@ class IStarMixin(_Base):
     The attention mask is the one that the model is called with. The states of an encoder-decoder are those of both:
     `layers` counts the encoder's entries first, then the decoder's, whose mask is `decoder_attention_mask` or else
     the positions with a label (not -100). The same holds for two towers, as of CLIP, whose image tower has no mask.
+
+    For scores of groups, an example of the batch is one, with all its rows and calls; of a packed batch, such as
+    ``DataCollatorWithFlattening`` gives, each sequence in a row: without an attention mask one begins wherever
+    ``position_ids`` do not go up by one. On an accelerator a batch of too few packed sequences trains nothing, too,
+    but no log line tells.
+
     Evaluation losses, predictions and `compute_metrics` are as without I-STAR. A log line with ``loss``, which includes
     the penalty, also has ``isoscore_star`` and ``istar_loss``, the means since the last line; an evaluation has
     ``eval_isoscore_star``, the score (ζ = 0) of all its states together.

@@ -75,10 +75,12 @@ class ModelStates:
     def call(self, outputs: Any, arguments: Mapping[str, Any]) -> Call:
         """Return states and masks of a call."""
         examples = next((len(value) for value in arguments.values() if isinstance(value, Tensor) and value.ndim), None)
+        # As in transformers, where attention stays within the sequences of a packed row if there is no mask.
+        positions = arguments.get("position_ids") if arguments.get("attention_mask") is None else None
         if self.hooks is not None:
             states: list[Tensor | None] = list(self.hooks.take())
             masks = self.masks(states, arguments, outputs, names=self.hooks.taken)
-            return Call(states, masks, examples)
+            return Call(states, masks, examples, positions=positions)
         stacks = _stacks(outputs) if isinstance(outputs, Mapping) else {}
         if not stacks:
             raise InvalidValueError(
@@ -89,7 +91,8 @@ class ModelStates:
         states = [state for stack in stacks.values() for state in stack]
         names = [name for name, stack in stacks.items() for _ in stack]
         later = tuple(index for index in range(1, len(names)) if names[index] != names[index - 1])
-        return Call(states, self.masks(states, arguments, outputs, names=names), examples, later)
+        masks = self.masks(states, arguments, outputs, names=names)
+        return Call(states, masks, examples, later, positions=positions)
 
 
 def _stacks(outputs: Mapping[str, Any]) -> dict[str, list[Tensor | None]]:

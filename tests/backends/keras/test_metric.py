@@ -193,6 +193,11 @@ def test_traced_labels_and_sizes(rng: np.random.Generator) -> None:
         states[0::2].reshape(-1, 6), np.concatenate([states[1::2].reshape(-1, 6), points[:9]])
     )
     assert number(metric.result()) == pytest.approx(expected, abs=1e-12)
+    metric.reset_state()
+    some = labels % 2 == 0
+    some[9] = True  # one group in the odd half
+    update(points[some], labels[some])
+    assert number(metric.result()) == 0
 
 
 def test_saved_weights_count_on(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -223,6 +228,18 @@ def test_halves_without_a_score(rng: np.random.Generator) -> None:
     apart[0::2, :, :3] = 0.0
     apart[1::2, :, 3:] = 0.0
     assert np.isnan(score(apart))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_sequences_without_a_token_are_no_groups(rng: np.random.Generator, labelled: bool) -> None:
+    states, mask = rng.normal(size=(9, 4, 6)), np.zeros((9, 4), bool)
+    mask[[0, 2, 5], 1:] = True  # one of those in the odd half, to which the second update adds another one
+    metric = IsoScoreStar(6, estimator="unbiased", dtype="float64")
+    metric.update_state(None, states[:7], mask[:7], np.repeat(np.arange(7), 4).reshape(7, 4) if labelled else "auto")
+    assert number(metric.result()) == 0
+    metric.update_state(None, states[7:], np.ones((2, 4)), np.array([[0] * 4, [1] * 4]) if labelled else "auto")
+    mask[7:] = True
+    assert number(metric.result()) == pytest.approx(halves(states, mask), abs=1e-12)
 
 
 @pytest.mark.parametrize("estimator", ["shrinkage", "unbiased"])

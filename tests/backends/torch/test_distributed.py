@@ -29,6 +29,7 @@ from support_ranks import (  # noqa: E402
     EXTREMES,
     FEW,
     MASK,
+    MET,
     POINTS,
     SAMPLE,
     SENTENCES,
@@ -44,6 +45,7 @@ from support_ranks import (  # noqa: E402
     examples,
     far_points,
     flat_gradient,
+    mask_of,
     part_of,
 )
 
@@ -301,6 +303,10 @@ def test_streaming_halves_of_all_ranks(found: list[dict[str, np.ndarray]], cut: 
         assert rank[f"halves {cut}, groups"] == 32
         if "metric unbiased 20" in rank:  # torchmetrics is installed
             assert float(rank[f"metric halves {cut}"]) == pytest.approx(expected, abs=1e-12)
+    expected = reference.isoscore_halves(*(TOKENS[half::2][mask_of(MET[1])[half::2]] for half in (0, 1)))
+    for rank in found:
+        assert rank[f"halves {cut}, {MET[0]}"] == 0
+        assert float(rank[f"halves {cut}, {MET[1]}"]) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("cut", [20, 0])

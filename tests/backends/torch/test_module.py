@@ -256,6 +256,16 @@ def test_the_training_path_never_waits_for_the_device(
     assert all(layer.grad.shape == layer.shape for layer in layers)
 
 
+@pytest.mark.parametrize("estimator", ["unbiased", "anchored"])
+def test_labels_on_a_device_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, estimator: str) -> None:
+    monkeypatch.setattr(backend.BACKEND, "waits_for", lambda labels: True)
+    monkeypatch.setattr(backend.BACKEND, "to_numpy", _refuse)
+    module, states = IStarLoss(4, estimator=estimator), torch.randn(1, 40, 4, requires_grad=True)
+    for _ in range(2):  # the first one sees to Σ_S
+        module(states, None, torch.arange(40)[None] // 5).backward()
+    assert states.grad.abs().max() > 0
+
+
 def test_compile_of_the_measuring_functions() -> None:
     torch.manual_seed(0)
     with warnings.catch_warnings():

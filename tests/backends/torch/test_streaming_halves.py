@@ -171,6 +171,54 @@ def test_scores_where_there_are_none() -> None:
     assert torch.isnan(score(infinite))
 
 
+EIGHT = STATES[:8]
+MET = {False: [0, 2, 5], True: [0, 2, 5, 7]}  # sequences with a token: one in the odd half, or two
+
+
+def met_alone(enough: bool) -> np.ndarray:
+    mask = np.zeros((8, 7), bool)
+    mask[MET[enough], 2:5] = True
+    return mask
+
+
+def score_of_met(enough: bool) -> float:
+    return reference.isoscore_halves(*halves_of(EIGHT, met_alone(True))) if enough else 0.0
+
+
+@pytest.mark.parametrize("enough", [False, True])
+@pytest.mark.parametrize("kind", ["an axis", "labels", "on a device", "layers", "NumPy's mask"])
+def test_sequences_without_a_token_are_no_groups(kind: str, enough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    states, mask, numbers = torch.tensor(EIGHT), met_alone(enough), np.repeat(np.arange(8), 7).reshape(8, 7)
+    moments = StreamingMoments(DIM, fourth_order=True)
+    if kind == "layers":  # each token in a layer of its own
+        parts = [mask & (np.arange(7) == place) for place in (2, 3, 4)]
+        moments.update([states] * 3, [torch.tensor(part) for part in parts])
+    elif kind == "NumPy's mask":
+        moments.update(states, mask)
+    elif kind == "an axis":
+        moments.update(states.swapaxes(0, 1), torch.tensor(mask.T), groups=1)
+    else:
+        labels: Any = numbers + 1000  # in the same halves
+        if kind == "on a device":
+            monkeypatch.setattr(BACKEND, "waits_for", lambda labels: True)
+            labels = torch.tensor(labels)
+        moments.update(states, torch.tensor(mask), labels)
+    assert float(moments.isoscore_unbiased()) == pytest.approx(score_of_met(enough), abs=1e-12)
+
+
+@pytest.mark.parametrize("enough", [False, True])
+@pytest.mark.parametrize("sizes", [(1,) * 8, (3, 5), (5, 0, 3)])
+def test_groups_with_tokens_add_up(sizes: Sequence[int], enough: bool) -> None:
+    moments, merged, packed = (StreamingMoments(DIM, fourth_order=True) for _ in range(3))
+    for batch, keep in zip(batches(EIGHT, sizes), batches(met_alone(enough), sizes), strict=True):
+        moments.update(batch, keep)
+        merged.merge(StreamingMoments(DIM, fourth_order=True).update(batch, keep), counting_on=True)
+        packed = StreamingMoments.from_packed(packed.packed(), DIM, fourth_order=True).update(batch, keep)
+    for same in (moments, merged, packed):
+        assert float(same.isoscore_unbiased()) == pytest.approx(score_of_met(enough), abs=1e-12)
+        assert same.group_count == 8
+
+
 def test_groups_in_some_updates_alone() -> None:
     states = torch.tensor(STATES)
     moments = StreamingMoments(DIM, fourth_order=True).update(states[:8]).update(states[8:].reshape(-1, DIM))
