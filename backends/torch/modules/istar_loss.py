@@ -226,10 +226,10 @@ class IStarLoss(nn.Module):
             groups = [groups[index] for index in chosen.indices]
         for state in chosen.states:
             checks.width("hidden_states", state, self.dim)
+        if self.check_values and self.estimator != "unbiased":
+            self._check_values(chosen)  # before anything is learned
         learns_later = self.trust is not None and self.shrinkage is not None and self.shrinkage.cov is not None
         if self.shrinkage is not None and self.training and not learns_later:
-            if self.check_values:
-                value_checks.mask_values(chosen.masks, BACKEND)
             self.shrinkage.update(chosen.states, chosen.masks)
         cov = self._covariance()
         logged: Any
@@ -289,6 +289,7 @@ class IStarLoss(nn.Module):
                 "it was assigned or loaded, but this loss has a ShrinkageCovariance to take it from. "
                 "Call set_shrinkage_cov, or set the loss's shrinkage to None",
             )
+        self._require_own_covariances(self.shrinkage_cov if self.shrinkage is None else self.shrinkage)
         unused = self.zeta == 0 and self.shrinkage is not None and self.trust is None
         if unused or self.estimator == "unbiased" or self.by_layer is not None:
             return None
@@ -301,28 +302,22 @@ class IStarLoss(nn.Module):
         if self.estimator == "unbiased":
             self._tell_of_few_groups(cloud, groups, across)
 
-        def score() -> Tensor:
-            computed: Tensor = training_score(
-                cloud,
-                cov,
-                self.zeta,
-                mask=masks,
-                across=across,
-                estimator=self.estimator,
-                groups=groups,
-                check_values=self.check_values,
+        if self.trust is not None:
+            trust = None if self._follows else self.trust
+            return anchored_or_shrunk(
+                cloud, cov, self.zeta, trust, across, directions=self.directions, observe=self.training
             )
-            return computed
-
-        if self.trust is None:
-            return Scored(score(), None)
-        if self.check_values:
-            with torch.no_grad():
-                score()  # for its checks
-        trust = None if self._follows else self.trust
-        return anchored_or_shrunk(
-            cloud, cov, self.zeta, trust, across, directions=self.directions, observe=self.training
+        score = training_score(
+            cloud,
+            cov,
+            self.zeta,
+            mask=masks,
+            across=across,
+            estimator=self.estimator,
+            groups=groups,
+            check_values=self.check_values,
         )
+        return Scored(score, None)
 
     @property
     def _follows(self) -> bool:
@@ -332,7 +327,7 @@ class IStarLoss(nn.Module):
 
     def _scores_by_layer(self, chosen: Layers, cov: Tensor | None, groups: Any) -> list[Tensor]:
         if self.by_layer is not None:
-            settings = {"zeta": self.zeta, "sync": self.sync, "check_values": self.check_values}
+            settings = {"zeta": self.zeta, "check_values": self.check_values}
             return self.by_layer.scores(chosen, groups_by_layer(groups, chosen), **settings)
         layers = zip(chosen.states, chosen.masks, groups_by_layer(groups, chosen), strict=True)
         return [self._score([state], [mask], cov, own).score for state, mask, own in layers]
@@ -357,6 +352,16 @@ class IStarLoss(nn.Module):
             if not trust.trusted and shrinkage.restart():
                 trust.reset()
             shrinkage.update(chosen.states, chosen.masks)
+
+    @torch.no_grad()
+    def _check_values(self, chosen: Layers) -> None:
+        """Check the values of masks and, for the anchored loss, of points: Σ_S learns from no batch that is refused."""
+        cloud = checks.points(chosen.states, chosen.masks, BACKEND)
+        if not torch.compiler.is_compiling() and not transformed():
+            value_checks.mask_values(chosen.masks, BACKEND)
+        if self.trust is not None:
+            across = "world" if is_distributed(self.sync) else None
+            training_score(cloud, None, 0.0, mask=chosen.masks, across=across, check_values=True)
 
     def _tell_of_few_groups(self, cloud: Points, groups: Any, across: Any) -> None:
         found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups, waiting=False)
@@ -408,7 +413,7 @@ class IStarLoss(nn.Module):
     def _losses_by_layer(self, rank: int | None) -> LayerLosses | None:
         if self.estimator != "anchored" or self.reduction == "union":
             return None
-        make = functools.partial(IStarLoss, self.dim, estimator="anchored", rank=rank)
+        make = functools.partial(IStarLoss, self.dim, estimator="anchored", sync=self.sync, rank=rank)
         return LayerLosses(make, self.layers)
 
     def _require_own_covariances(self, shrinkage_cov: Any) -> None:

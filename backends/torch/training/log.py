@@ -37,6 +37,8 @@ class TrainingLog(nn.Module):
         super().__init__()
         self.watched = watched
         self.register_buffer("start", None)
+        self.label = watched
+        """What a warning calls it."""
         self._warned = False
         self._sums: dict[str, Tensor] = {}
 
@@ -84,7 +86,7 @@ class TrainingLog(nn.Module):
             LOGGER.warning(
                 "%s fell from %.3g at the start to %.3g: the states are collapsing into few directions. Take a smaller "
                 "|lam|, a schedule, a floor, or a target (see IStarLoss)",
-                self.watched,
+                self.label,
                 start,
                 now,
             )

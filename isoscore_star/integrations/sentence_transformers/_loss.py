@@ -41,7 +41,8 @@ class IStarLoss(nn.Module):
         See `isoscore_star.backends.torch.StateMasks`, also for masks of another shape than the states.
     penalty : dict, IStarLoss or CosineRegularizer of `isoscore_star.backends.torch`, optional
         The penalty itself, as in the other integrations; the arguments from `lam` to `check_values` are ignored then.
-        A dict holds arguments of `IStarLoss`, in which `skip_embeddings` is True by default.
+        A dict holds arguments of `IStarLoss`, in which `skip_embeddings` is True by default, and without ζ and Σ_S the
+        estimator is the anchored one.
 
     Attributes
     ----------

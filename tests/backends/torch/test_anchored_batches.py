@@ -150,6 +150,31 @@ def test_a_mask_that_is_refused_teaches_nothing(made: str) -> None:
     assert penalty.shrinkage.cov is None
 
 
+@pytest.mark.parametrize("bad", [torch.full((4, 6, DIM), torch.nan), torch.ones(4, 6, DIM)])
+def test_a_first_batch_that_is_refused_is_the_points(bad: Any) -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", check_values=True)
+    with pytest.raises(iso.IsoScoreError) as caught:
+        penalty(bad)
+    assert caught.value.argument == "X"
+    assert penalty(states(4, 6)).isfinite()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own deprecations, when its compiler is first loaded
+@pytest.mark.parametrize("made", ["anchored", "shrinkage"])
+def test_checks_of_values_compile_and_map(made: str) -> None:
+    arguments: dict[str, Any] = {"estimator": made, "check_values": True}
+    penalty = IStarLoss(DIM, shrinkage_cov=ShrinkageCovariance(DIM, "running", decay=0.5), **arguments)
+    penalty(states(4, 6), torch.ones(4, 6))
+    penalty.eval()
+    batches = torch.stack([states(4, 6, seed=seed).detach() for seed in (1, 2)])
+    each = torch.func.vmap(penalty)(batches, torch.ones(2, 4, 6))
+    assert torch.allclose(each, torch.stack([copy.deepcopy(penalty)(batch) for batch in batches]), atol=1e-6)
+    whole = torch.compile(penalty, fullgraph=True, backend="aot_eager")
+    wanted = copy.deepcopy(penalty)(states(4, 6, seed=3), torch.ones(4, 6))
+    assert whole(states(4, 6, seed=3), torch.ones(4, 6)).item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
 def test_labels_may_be_lists() -> None:
     penalty = IStarLoss(DIM, estimator="anchored")
     penalty(states(40, 60), groups=[[sequence] * 60 for sequence in range(40)])

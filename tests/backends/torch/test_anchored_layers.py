@@ -72,7 +72,7 @@ def test_settings_may_change_and_evaluation_learns_nothing() -> None:
     penalty.zeta, penalty.lam = 0.7, 3.0
     before = copy.deepcopy(penalty.state_dict())
     loss = penalty(layers(1))
-    assert [own.zeta for own in penalty.by_layer] == [0.7] * LAYERS
+    assert [own.zeta for own in penalty.by_layer.losses] == [0.7] * LAYERS
     assert all(torch.equal(value, before[name]) for name, value in penalty.state_dict().items())
     penalty.lam = 1.0
     assert loss.item() == pytest.approx(3 * penalty(layers(1)).item(), rel=1e-6)
@@ -96,5 +96,59 @@ def test_what_is_wrong_is_named() -> None:
     with pytest.raises(iso.InvalidValueError, match="shrinkage_cov"):
         penalty.set_shrinkage_cov(torch.eye(DIM))
     penalty(layers(0))
-    with pytest.raises(iso.InvalidValueError, match="expected 3 layers, as before"):
+    with pytest.raises(iso.InvalidValueError, match=r"same layers as before.*\[0, 1, 2\]; got \[0, 1\]"):
         penalty(layers(1)[:2])
+    with pytest.raises(iso.InvalidValueError, match=r"got \[1, 2, 3\]"):
+        penalty([None, *layers(1)])
+    penalty.shrinkage_cov = torch.eye(DIM)
+    with pytest.raises(iso.InvalidValueError, match="a running covariance for each layer"):
+        penalty(layers(1))
+
+
+def test_a_first_call_that_fails_decides_nothing() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", reduction="mean").eval()
+    with pytest.raises(iso.InvalidValueError, match="no covariance yet"):
+        penalty(layers(0)[:2])
+    assert penalty.train()(layers(0)).isfinite()
+
+
+def test_what_is_loaded_decides_the_layers() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", reduction="mean")
+    untrained = copy.deepcopy(penalty.state_dict())
+    penalty(layers(0))
+    trained = copy.deepcopy(penalty.state_dict())
+    resting = IStarLoss(DIM, estimator="anchored", reduction="mean").eval()
+    resting.load_state_dict(trained)
+    resting(layers(1))
+    assert all(torch.equal(value, trained[name]) for name, value in resting.state_dict().items())
+    penalty.load_state_dict(untrained)
+    assert penalty.state_dict().keys() == untrained.keys()
+    assert penalty(layers(0)[:2]).isfinite()
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        IStarLoss(DIM, estimator="anchored", reduction="mean", layers=[0, 2]).load_state_dict(trained)
+
+
+def test_a_batch_that_is_refused_teaches_no_layer() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", reduction="mean", check_values=True)
+    with pytest.raises(iso.InvalidValueError, match="mask: expected only zeros and ones"):
+        penalty(layers(0), [MASK, MASK, 0.5 * MASK])
+    assert not penalty.by_layer.losses
+    assert penalty(layers(0), MASK).isfinite()
+
+
+def test_a_rank_alone_exchanges_nothing() -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", reduction="mean", sync=False)
+    penalty(layers(0))
+    assert all(own.sync is False and own.shrinkage.sync is False for own in penalty.by_layer.losses)
+
+
+def test_a_collapse_is_of_a_layer(caplog: pytest.LogCaptureFixture) -> None:
+    penalty = IStarLoss(DIM, estimator="anchored", reduction="mean")
+    penalty(layers(0))
+    penalty.collect()
+    thin = torch.zeros(DIM)
+    thin[0] = 1
+    for step in range(16):
+        penalty([state if place != 1 else state * thin for place, state in enumerate(layers(step))])
+        penalty.collect()
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["isoscore_star/layer_01"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,17 @@ def test_only_checkpoints_hold_a_further_file(tmp_path: Path, caplog: pytest.Log
     assert trainer.state.global_step == 2
 
 
-def test_each_trial_starts_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        lambda: IStarLoss(DIM, 1.0, 0.5, ShrinkageCovariance(DIM, "running")),
+        lambda: {"reduction": "mean"},  # of the anchored loss, whose layers are not known before the first step
+    ],
+)
+def test_each_trial_starts_anew(tmp_path: Path, penalty: Callable[[], Any]) -> None:
     args = arguments(tmp_path, max_steps=2)
-    shrinkage = ShrinkageCovariance(DIM, "running")
     rows = data(made(bert))
-    trainer = IStarTrainer(
-        model_init=lambda: made(bert), args=args, train_dataset=rows, istar=IStarLoss(DIM, 1.0, 0.5, shrinkage)
-    )
+    trainer = IStarTrainer(model_init=lambda: made(bert), args=args, train_dataset=rows, istar=penalty())
     runs = []
     for _ in range(2):
         trainer.train()
