@@ -67,6 +67,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/training_step.py --write benchmarks/TRAINING_STEP.md
 	$(BIN)/python benchmarks/estimators.py --write benchmarks/ESTIMATORS.md
 	$(BIN)/python benchmarks/launches.py --write benchmarks/LAUNCHES.md
+	$(BIN)/python benchmarks/transforms.py --write benchmarks/TRANSFORMS.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test

@@ -1,9 +1,9 @@
 """Centring, removal of the leading directions and partial whitening of embeddings, as one transformer of scikit-learn.
 
 x ↦ (x − μ)·W with W = Σⱼ wⱼ·uⱼuⱼᵀ over the eigenvectors uⱼ of the covariance. The leading `remove` directions have
-wⱼ = 0; the others wⱼ = (λⱼ/λ̄)^(−power/2) with eigenvalues shrunk towards their mean λ̄. So these are cases of it: centring
-(no direction removed, power 0), "all but the top" (Mu & Viswanath, ICLR 2018: some removed, power 0), whitening (power 1,
-in the coordinates of the points: ZCA) and everything between.
+wⱼ = 0; the others wⱼ = (λⱼ/λ̄)^(−power/2) with eigenvalues shrunk towards their mean λ̄. So these are cases of it:
+centring (no direction removed, power 0), "all but the top" (Mu & Viswanath, ICLR 2018: some removed, power 0),
+whitening (power 1, in the coordinates of the points: ZCA) and everything between.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 FloatArray = NDArray[np.float64]
+
+_DTYPES = (np.float64, np.float32)
 
 
 class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -61,8 +63,8 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
     Notes
     -----
     Directions without variance stay removed at any power, unless `shrinkage` is above 0. Lengths are in units of the
-    mean variance of the directions that stay, so that they keep their size. Whitening helps some tasks and harms others:
-    measure yours (docs/transforms.md).
+    mean variance of the directions that stay, so that they keep their size. Whitening can harm: measure your task
+    (docs/transforms.md).
 
     Wrong points raise scikit-learn's errors, wrong parameters `InvalidValueError` or `InvalidTypeError`.
 
@@ -77,7 +79,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
     >>> for arguments in ({"remove": 2}, {"power": 0.5}, {"power": 1.0}):
     ...     print(round(iso.isoscore(SpectralTransform(**arguments).fit_transform(embeddings)), 2))
     0.71
-    0.57
+    0.37
     1.0
     """
 
@@ -105,7 +107,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             self.n_features_in_ = arguments.dimensions(X.dim, "X")
             self._take(Moments().merge(X))
             return self
-        points = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
+        points = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2, ensure_min_features=2)
         self._take(Moments().update(points, groups=None))
         return self
 
@@ -125,7 +127,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             This object.
         """
         first = not hasattr(self, "moments_")
-        points = validate_data(self, X, dtype=(np.float64, np.float32), reset=first)
+        points = validate_data(self, X, dtype=_DTYPES, ensure_min_features=1 + first, reset=first)
         self._take((Moments() if first else self.moments_).update(points, groups=None))
         return self
 
@@ -143,7 +145,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             New points, in the old coordinates.
         """
         check_is_fitted(self)
-        points = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        points = validate_data(self, X, dtype=_DTYPES, reset=False)
         transformed: NDArray[Any] = (points - self.mean_.astype(points.dtype)) @ self.matrix_.astype(points.dtype)
         return transformed
 
@@ -162,11 +164,11 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
 
         Returns
         -------
-        sentence_transformers.models.Dense
+        sentence_transformers.sentence_transformer.modules.Dense
             Before a layer that normalises embeddings, if there is one.
         """
         import torch
-        from sentence_transformers.models import Dense
+        from sentence_transformers.sentence_transformer.modules import Dense
 
         layer = self.to_torch()
         return Dense(
