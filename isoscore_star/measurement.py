@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,7 +47,7 @@ class OutlierDimension(NamedTuple):
     variance_share: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measurement:
     """Result of `measure`.
 
@@ -256,6 +256,14 @@ class Measurement:
             doubts.of_longest(self.longest_points),
         )
         return tuple(filter(None, found))
+
+    def __repr__(self) -> str:
+        shown = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        if self.group_count is not None:
+            shown["group_count"] = self.group_count
+        if self.warnings:  # without which the numbers would seem surer than they are
+            shown["warnings"] = self.warnings
+        return f"Measurement({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, for JSON."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import DegenerateDataError, MissingDependencyError, Moments, arguments
+from isoscore_star import DegenerateDataError, InvalidValueError, MissingDependencyError, Moments, arguments
 
 try:
     from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -104,6 +104,8 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             This object.
         """
         if isinstance(X, Moments):
+            if X.count < 2:
+                raise DegenerateDataError("X", f"a covariance needs at least 2 points; got Moments of {X.count}")
             self.n_features_in_ = arguments.dimensions(X.dim, "X")
             self._take(Moments().merge(X))
             return self
@@ -150,9 +152,10 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         return transformed
 
     def to_torch(self) -> torch.nn.Linear:
-        """Return the same as a linear layer, float32."""
+        """Return the same as a linear layer, float32, that is not trained."""
         import torch
 
+        check_is_fitted(self)
         layer = torch.nn.Linear(self.n_features_in_, self.n_features_in_)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(self.matrix_.T))
@@ -160,12 +163,12 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         return layer.requires_grad_(False)
 
     def to_sentence_transformers(self) -> Any:
-        """Return the same as a module to append to a `SentenceTransformer`, which saves and loads it.
+        """Return the same as a module of a `SentenceTransformer`, which saves and loads it.
 
         Returns
         -------
         sentence_transformers.sentence_transformer.modules.Dense
-            Before a layer that normalises embeddings, if there is one.
+            To append or, where the model ends in `Normalize`, to insert before that.
         """
         import torch
         from sentence_transformers.sentence_transformer.modules import Dense
@@ -197,17 +200,22 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
     @property
     def matrix_(self) -> FloatArray:
         """W of the equation in this module."""
-        dim = self.n_features_in_
-        remove = arguments.integer("remove", self.remove, 0)
-        if remove >= dim:
-            raise DegenerateDataError("remove", f"of {dim} directions one has to stay; got {remove}")
-        power = arguments.number("power", self.power, 0.0, 1.0)
-        weights = self.spectrum_.weights(remove, power, arguments.number("shrinkage", self.shrinkage, 0.0, 1.0))
+        check_is_fitted(self)
+        remove, power, shrinkage = self._parameters()
+        weights = self.spectrum_.weights(remove, power, shrinkage)
         directions = self.spectrum_.directions[:, remove:]
         return (directions * weights) @ directions.T
 
     def _take(self, moments: Moments) -> None:
+        self._parameters()
         self.moments_, self.spectrum_ = moments, _Spectrum(moments)
+
+    def _parameters(self) -> tuple[int, float, float]:
+        remove = arguments.integer("remove", self.remove, 0)
+        if remove >= self.n_features_in_:
+            raise InvalidValueError("remove", f"of {self.n_features_in_} directions one has to stay; got {remove}")
+        power = arguments.number("power", self.power, 0.0, 1.0)
+        return remove, power, arguments.number("shrinkage", self.shrinkage, 0.0, 1.0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, claims: Sequence[Claim] | None 
     parser.add_argument("--quick", action="store_true", help="smaller samples, for CI")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a claim, by name or number")
     parser.add_argument("--output", type=Path, default=Path("paper_results"), help="folder (default: %(default)s)")
-    training = parser.add_argument_group("claims of the regularizer (8 to 14 and 17)")
+    training = parser.add_argument_group("claims of the regularizer (8 to 14, 17 and 18)")
     training.add_argument("--model", action="append", default=[], metavar="NAME", help="of the hub, or a folder")
     training.add_argument("--task", action="append", default=[], metavar="NAME", help="a GLUE task; sst2 by default")
     training.add_argument("--paper-size", action="store_true", help="all data, as the paper; for a GPU")

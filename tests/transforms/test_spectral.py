@@ -13,6 +13,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -137,7 +138,7 @@ def test_appended_to_a_sentence_transformer(tmp_path: Any) -> None:
 )
 def test_wrong_parameters(arguments: dict[str, Any], message: str, rng: np.random.Generator) -> None:
     with pytest.raises(iso.IsoScoreError, match=message):
-        SpectralTransform(**arguments).fit(points(rng)).transform(points(rng))
+        SpectralTransform(**arguments).fit(points(rng))
 
 
 def test_nothing_left(rng: np.random.Generator) -> None:
@@ -146,3 +147,8 @@ def test_nothing_left(rng: np.random.Generator) -> None:
         SpectralTransform(remove=1).fit_transform(line)
     with pytest.raises(iso.DegenerateDataError):
         SpectralTransform().fit_transform(np.ones((5, 3)))
+    with pytest.raises(iso.DegenerateDataError, match="got Moments of 0"):
+        SpectralTransform().fit(iso.Moments())
+    for unfitted in (SpectralTransform.to_torch, SpectralTransform.to_sentence_transformers):
+        with pytest.raises(NotFittedError):
+            unfitted(SpectralTransform())
