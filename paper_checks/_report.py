@@ -37,8 +37,8 @@ def write_results(output: Path) -> Path:
         "",
         *_environments(records),
         "",
-        "Times are of what was made anew: claims 8 to 14, 17 and 18 take runs that may have been there already, and say",
-        "below what training stands behind them.",
+        "Times are of what was made anew: claims 8 to 14, 17 and 18 take runs that may have been there already, and",
+        "say below what training stands behind them.",
         "",
         *_table(_COLUMNS, [row for record in records for row in _bold_head(_rows(record))]),
     ]

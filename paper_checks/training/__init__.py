@@ -1,4 +1,4 @@
-"""Fine-tuning runs that claims 8 to 14, 17 and 18 share: what each is told, how it is made, and what is measured of it."""
+"""Fine-tuning runs that claims 8 to 14, 17 and 18 share: what each is told, how it is made, what is measured of it."""
 
 from paper_checks.training._models import MINILM, SMALL_BERT, SMALL_GPT2, learning_rate
 from paper_checks.training._pool import cost, trained

@@ -26,6 +26,7 @@ from isoscore_star.core import checks, formulas, parameters, value_checks
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.groups import groups_of
+from isoscore_star.core.sampling import Fraction
 from isoscore_star.core.trust import SHORT_MEMORY
 from isoscore_star.functions import training_score
 
@@ -238,7 +239,7 @@ class IStarLoss(nn.Module):
             result = loss = self._penalty(score)
             layer_scores = self._layers_for_log(chosen, cov, groups) if self.log_layers else []
             if self.trust is None:
-                logged = score
+                logged = score if logged is None else logged
             elif logged is None or not learns_later:  # the first Σ_S is of the batch itself
                 logged = self._for_log(score, chosen.states, chosen.masks, groups)
         else:
@@ -299,9 +300,7 @@ class IStarLoss(nn.Module):
     def _score(self, states: list[Tensor], masks: list[Any], cov: Tensor | None, groups: Any) -> Scored:
         cloud = checks.points(states, masks, BACKEND)
         across = "world" if is_distributed(self.sync) else None
-        if self.estimator == "unbiased":
-            self._tell_of_few_groups(cloud, groups, across)
-
+        few = self.estimator == "unbiased" and self._has_few_groups(cloud, groups, across)
         if self.trust is not None:
             trust = None if self._follows else self.trust
             return anchored_or_shrunk(
@@ -317,7 +316,8 @@ class IStarLoss(nn.Module):
             groups=groups,
             check_values=self.check_values,
         )
-        return Scored(score, None)
+        nothing = torch.zeros_like(score, requires_grad=False)
+        return Scored(score, Fraction(nothing, nothing) if few else None)  # a score of zero is none to log
 
     @property
     def _follows(self) -> bool:
@@ -363,18 +363,20 @@ class IStarLoss(nn.Module):
             across = "world" if is_distributed(self.sync) else None
             training_score(cloud, None, 0.0, mask=chosen.masks, across=across, check_values=True)
 
-    def _tell_of_few_groups(self, cloud: Points, groups: Any, across: Any) -> None:
-        found = None if self._told or torch.compiler.is_compiling() else groups_of(cloud, groups, waiting=False)
+    def _has_few_groups(self, cloud: Points, groups: Any, across: Any) -> bool:
+        """Return whether the host knows of fewer than four groups, of which the log tells once."""
+        found = None if torch.compiler.is_compiling() else groups_of(cloud, groups, waiting=False)
         if found is None or not isinstance(found.count, int):
-            return
+            return False
         count = found.count if across is None else found.count * BACKEND.place(across)[1]
-        if count < 4:
+        if count < 4 and not self._told:
             self._told = True
             LOGGER.warning(
                 "The unbiased score of tokens needs at least 4 sequences in a batch (2 for each half); this one has "
                 "%d, so the penalty has no gradient. Take a larger batch, or estimator='anchored', which takes any",
                 count,
             )
+        return count < 4
 
     def _penalty(self, score: Tensor) -> Tensor:
         self.lam = parameters.number("lam", self.lam)  # may have been assigned
