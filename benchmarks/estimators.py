@@ -1,8 +1,8 @@
 """What each estimator of the loss costs, as a multiple of one bare product of the points' shape.
 
-Run ``python benchmarks/estimators.py [--quick] [--write FILE]``. Forward and backward of `istar_loss` and `IStarLoss`
-on sequences of 8 tokens, float32, d = 768, timed in turn in the same run; medians, and quartiles of the rounds'
-ratios. The bare product is X·C, (m, d) by (d, d), forward alone.
+Run ``python benchmarks/estimators.py [--quick] [--threads N] [--write FILE]``. Forward and backward of `istar_loss` and
+`IStarLoss` on sequences of 8 tokens, float32, d = 768, timed in turn in the same run; medians, and quartiles of the
+rounds' ratios. The bare product is X·C, (m, d) by (d, d), forward alone.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def jobs(points: int, device: str = "cpu") -> dict[str, Job]:
     }
 
 
-def report(rounds: int, sizes: tuple[int, ...]) -> str:
-    torch.set_num_threads(THREADS)
+def report(rounds: int, sizes: tuple[int, ...], threads: int) -> str:
+    torch.set_num_threads(threads)
     return "\n".join(
         [
             "# Estimators of the loss",
             "",
             f"Made by `benchmarks/estimators.py` on {os.cpu_count()} cores ({platform.machine()}), Python "
-            f"{platform.python_version()}, torch {torch.__version__}, {THREADS} threads.",
+            f"{platform.python_version()}, torch {torch.__version__}, threads: {threads}.",
             f"Forward and backward, float32, d = {DIM}; ms, and as a multiple of one product X·C (half of the rounds).",
             "",
             *table(rounds, sizes),
@@ -113,9 +113,10 @@ def table(rounds: int, sizes: tuple[int, ...], device: str = "cpu", wait: Job = 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds of the small sizes")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of torch (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="write the table to this file too")
     options = parser.parse_args()
-    text = report(2, POINTS[:2]) if options.quick else report(15, POINTS)
+    text = report(*((2, POINTS[:2]) if options.quick else (15, POINTS)), options.threads)
     print(text)
     if options.write:
         options.write.write_text(text)
