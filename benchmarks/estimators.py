@@ -116,7 +116,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=THREADS, help="of torch (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="write the table to this file too")
     options = parser.parse_args()
-    text = report(*((2, POINTS[:2]) if options.quick else (15, POINTS)), options.threads)
+    rounds, sizes = (2, POINTS[:2]) if options.quick else (15, POINTS)
+    text = report(rounds, sizes, options.threads)
     print(text)
     if options.write:
         options.write.write_text(text)
