@@ -1,0 +1,128 @@
+"""``isoscore-star transform``: centre embeddings, remove their leading directions, whiten them in part or in full."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from isoscore_star import DegenerateDataError, InvalidValueError, Moments
+from isoscore_star.atomic_files import replacing, writing_to
+from isoscore_star.cli.errors import OptionError, checking_options
+from isoscore_star.cli.options import AsJson, Columns, Key, Mask
+from isoscore_star.cli.printable import note, printable
+from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
+
+
+def transform(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npy", help="Where the new points go.")],
+    remove: Annotated[int, typer.Option(help="Leading directions that are removed.")] = 0,
+    power: Annotated[float, typer.Option(help="From 0, the spectrum as it is, to 1, whitened.")] = 0.0,
+    shrinkage: Annotated[
+        float, typer.Option(help="From 0 to 1: how far eigenvalues are drawn to their mean before that.")
+    ] = 0.0,
+    fit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Points to fit to instead, such as the training data.", exists=True),
+    ] = None,
+    mask: Mask = None,
+    key: Key = None,
+    columns: Columns = None,
+    as_json: AsJson = False,
+) -> None:
+    """Centre the points in a file, remove their leading directions, whiten them (docs/transforms.md says what it does).
+
+    Points that a mask leaves out are transformed, too, but neither fitted to nor counted.
+    """
+    from isoscore_star.transforms import SpectralTransform
+
+    if output.suffix != ".npy":
+        raise OptionError("output", f"expected a file that ends in .npy; got {output}")
+    source = _opened(file, mask if fit is None else None, key, columns)
+    fitted_to = source if fit is None else _opened(fit, mask, key, columns)
+    dim = int(source.source.shape[-1] or 0)
+    with _progress([fitted_to, source]) as advance:
+        before = _moments(fitted_to, advance)
+        if before.dim != dim:
+            raise OptionError("fit", f"expected points of {dim} dimensions, as in {file}; got {before.dim}")
+        spectral = SpectralTransform(remove, power, shrinkage)
+        with checking_options():
+            spectral.fit(before)
+        after = _write(source, output, spectral, advance)
+    found = {"output": str(output), "count": after.count, "dim": dim, "fitted_to": before.count}
+    found |= {} if fit is not None else {"score_before": before.isoscore()}
+    found |= {"score_after": after.isoscore()} if after.count > 1 else {}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    scores = " -> ".join(f"{found[name]:.4g}" for name in ("score_before", "score_after") if name in found)
+    print(printable(f"{output}: {after.count:,} points of {dim} dimensions, IsoScore {scores or 'unknown'}"))
+
+
+def _opened(file: Path, mask: str | None, key: list[str] | None, columns: list[str] | None) -> Cloud:
+    clouds = open_clouds([file], key or (), mask, columns=columns or ())
+    if len(clouds) > 1:
+        names = ", ".join(cloud.label for cloud in clouds)
+        raise OptionError("key", f"{file} holds several arrays ({names}). Name one")
+    for text in clouds[0].source.notes:
+        note(f"{clouds[0].source.name}: {text}")
+    return clouds[0]
+
+
+def _moments(cloud: Cloud, advance: Callable[[int], None]) -> Moments:
+    streamed = StreamedCloud(int(cloud.source.shape[-1] or 0), np.random.default_rng(0))
+    streamed.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance)
+    return streamed.moments
+
+
+def _write(cloud: Cloud, output: Path, spectral: Any, advance: Callable[[int], None]) -> Moments:
+    """Write the transformed points block by block, and return the moments of those that count."""
+    source, mask = cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1)
+    leading, dim = source.shape[:-1], spectral.n_features_in_
+    known = (sum(map(len, source.blocks())),) if None in leading else tuple(int(size or 0) for size in leading)
+    after, written, start = Moments(), None, 0
+    with writing_to(output.parent), replacing(output) as partial:
+        for block in source.blocks():
+            if written is None:
+                dtype = np.float64 if block.dtype == np.float64 else np.float32
+                written = np.lib.format.open_memmap(partial, "w+", dtype, (*known, dim))
+                rows = written.reshape(-1, dim)
+                mean, matrix = spectral.mean_.astype(dtype), spectral.matrix_.astype(dtype)
+            counted: Any = slice(None) if mask is None else mask[start : start + len(block)]
+            bad = np.asarray(~np.isfinite(block).all(axis=1))
+            if bad[counted].any():
+                bad &= True if mask is None else counted
+                raise InvalidValueError(
+                    source.name,
+                    "every value has to be finite; got NaN or inf, the first in row "
+                    f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
+                )
+            rows[start : start + len(block)] = (block - mean) @ matrix
+            after.update(rows[start : start + len(block)][counted], groups=None)
+            start += len(block)
+            advance(len(block))
+        if written is None:
+            raise DegenerateDataError(source.name, "it holds no point to transform")
+        written.flush()
+        del written, rows
+    return after
+
+
+@contextmanager
+def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and nothing in a pipe."""
+    counts = [cloud.rows for cloud in clouds]
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("transforming", total=None if None in counts else sum(filter(None, counts)))
+        yield lambda count: bar.advance(task, count)
