@@ -107,6 +107,8 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             if X.count < 2:
                 raise DegenerateDataError("X", f"a covariance needs at least 2 points; got Moments of {X.count}")
             self.n_features_in_ = arguments.dimensions(X.dim, "X")
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
             self._take(Moments().merge(X))
             return self
         points = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2, ensure_min_features=2)
@@ -130,6 +132,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         first = not hasattr(self, "moments_")
         points = validate_data(self, X, dtype=_DTYPES, ensure_min_features=1 + first, reset=first)
+        self._parameters()
         self._take((Moments() if first else self.moments_).update(points, groups=None))
         return self
 
@@ -148,8 +151,12 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         check_is_fitted(self)
         points = validate_data(self, X, dtype=_DTYPES, reset=False)
-        transformed: NDArray[Any] = (points - self.mean_.astype(points.dtype)) @ self.matrix_.astype(points.dtype)
-        return transformed
+        return self.moved(points, points.dtype)
+
+    def moved(self, points: NDArray[Any], dtype: Any) -> NDArray[Any]:
+        """Return (x − μ)·W of checked points in a dtype; the mean, which may be far, is subtracted in float64."""
+        result: NDArray[Any] = (points - self.mean_).astype(dtype) @ self.matrix_.astype(dtype)
+        return result
 
     def to_torch(self) -> torch.nn.Linear:
         """Return the same as a linear layer, float32, that is not trained."""

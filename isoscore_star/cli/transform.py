@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from isoscore_star import DegenerateDataError, InvalidValueError, Moments
 from isoscore_star.atomic_files import replacing, writing_to
-from isoscore_star.cli.errors import OptionError, checking_options
+from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.options import AsJson, Columns, Key, Mask
 from isoscore_star.cli.printable import note, printable
-from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
+from isoscore_star.readers import SUFFIXES, ArraySource, Cloud, StreamedCloud, open_clouds
 
 
 def transform(
@@ -43,22 +43,28 @@ def transform(
 ) -> None:
     """Centre the points in a file, remove their leading directions, whiten them (docs/transforms.md says what it does).
 
-    Points that a mask leaves out are transformed, too, but neither fitted to nor counted.
+    Points that a mask leaves out are transformed, too, but neither fitted to nor counted. With --fit it is of that
+    file.
     """
     from isoscore_star.transforms import SpectralTransform
 
-    if output.suffix != ".npy":
+    if output.suffix != ".npy" or output.is_dir():
         raise OptionError("output", f"expected a file that ends in .npy; got {output}")
     source = _opened(file, mask if fit is None else None, key, columns)
     fitted_to = source if fit is None else _opened(fit, mask, key, columns)
     dim = int(source.source.shape[-1] or 0)
     with _progress([fitted_to, source]) as advance:
         before = _moments(fitted_to, advance)
-        if before.dim != dim:
-            raise OptionError("fit", f"expected points of {dim} dimensions, as in {file}; got {before.dim}")
+        if fit is not None:
+            _require_same_dimensions(source.source, fitted_to.source)
         spectral = SpectralTransform(remove, power, shrinkage)
-        with checking_options():
+        try:
             spectral.fit(before)
+            spectral.matrix_  # noqa: B018 (raises without variance, before anything is written)
+        except DegenerateDataError as error:
+            raise error.about(fitted_to.source.name) from error
+        except InvalidValueError as error:
+            raise OptionError(*error.parts) from error
         after = _write(source, output, spectral, advance)
     found = {"output": str(output), "count": after.count, "dim": dim, "fitted_to": before.count}
     found |= {} if fit is not None else {"score_before": before.isoscore()}
@@ -80,6 +86,19 @@ def _opened(file: Path, mask: str | None, key: list[str] | None, columns: list[s
     return clouds[0]
 
 
+def _require_same_dimensions(source: ArraySource, fitted_to: ArraySource) -> None:
+    """Require as many dimensions and, of two tables, the same columns in the same order."""
+    dim, its = source.shape[-1], fitted_to.shape[-1]
+    if dim != its:
+        raise OptionError("fit", f"expected points of {dim} dimensions, as in {source.name}; got {its}")
+    if source.columns and fitted_to.columns and source.columns != fitted_to.columns:
+        raise OptionError(
+            "fit",
+            f"expected the columns of {source.name}, {', '.join(source.columns)}; got {', '.join(fitted_to.columns)}. "
+            "Bring them into one order, or name them with --columns",
+        )
+
+
 def _moments(cloud: Cloud, advance: Callable[[int], None]) -> Moments:
     streamed = StreamedCloud(int(cloud.source.shape[-1] or 0), np.random.default_rng(0))
     streamed.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance)
@@ -91,14 +110,14 @@ def _write(cloud: Cloud, output: Path, spectral: Any, advance: Callable[[int], N
     source, mask = cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1)
     leading, dim = source.shape[:-1], spectral.n_features_in_
     known = (sum(map(len, source.blocks())),) if None in leading else tuple(int(size or 0) for size in leading)
-    after, written, start = Moments(), None, 0
-    with writing_to(output.parent), replacing(output) as partial:
+    after, start = Moments(), 0
+    dtype: np.dtype[Any] | None = None
+    with writing_to(output.parent), replacing(output) as partial, partial.open("wb") as file:
         for block in source.blocks():
-            if written is None:
-                dtype = np.float64 if block.dtype == np.float64 else np.float32
-                written = np.lib.format.open_memmap(partial, "w+", dtype, (*known, dim))
-                rows = written.reshape(-1, dim)
-                mean, matrix = spectral.mean_.astype(dtype), spectral.matrix_.astype(dtype)
+            if dtype is None:
+                dtype = np.dtype(np.float64 if block.dtype == np.float64 else np.float32)
+                header = {"descr": dtype.str, "fortran_order": False, "shape": (*known, dim)}
+                np.lib.format.write_array_header_1_0(file, header)
             counted: Any = slice(None) if mask is None else mask[start : start + len(block)]
             bad = np.asarray(~np.isfinite(block).all(axis=1))
             if bad[counted].any():
@@ -108,14 +127,13 @@ def _write(cloud: Cloud, output: Path, spectral: Any, advance: Callable[[int], N
                     "every value has to be finite; got NaN or inf, the first in row "
                     f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
                 )
-            rows[start : start + len(block)] = (block - mean) @ matrix
-            after.update(rows[start : start + len(block)][counted], groups=None)
+            new = spectral.moved(block, dtype)
+            file.write(new.tobytes())
+            after.update(new[counted], groups=None)
             start += len(block)
             advance(len(block))
-        if written is None:
+        if dtype is None:
             raise DegenerateDataError(source.name, "it holds no point to transform")
-        written.flush()
-        del written, rows
     return after
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,8 @@ class Moments:
         """
         if not isinstance(other, Moments):
             raise InvalidTypeError("other", f"expected Moments; got {type(other).__name__}. Use update for points")
+        if other is self:
+            other = copy.copy(self)
         if other.dim is None:
             return self
         if self.dim not in (None, other.dim):

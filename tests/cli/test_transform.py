@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from full_disk import no_file_above
 from point_files import FORMATS, cloud, save
 
 import isoscore_star as iso
@@ -81,14 +82,19 @@ def test_padding_is_not_fitted_to(transformed):
         (["--output", "new.npy", "--remove", "99"], 2, "--remove: of 5 directions one has to stay"),
         (["--output", "new.npy", "--fit", "wide.npy"], 2, "--fit: expected points of 5 dimensions"),
         (["--output", "no_folder/new.npy"], 1, "--output: cannot write to no_folder"),
+        (["--output", "new.npy", "--fit", "line.npy", "--remove", "1"], 1, "line.npy: no variance is left"),
+        (["--output", "new.npy", "--fit", "empty.npy"], 1, "empty.npy: a covariance needs at least 2 points"),
     ],
 )
 def test_failures_are_one_line_and_leave_no_file(failure, folder, arguments, code, message):
     save("x.npy", cloud(30, 5))
     save("wide.npy", cloud(30, 6))
+    save("line.npy", np.outer(np.arange(9.0), np.ones(5)))
+    save("empty.npy", np.ones((0, 5)))
+    given = sorted(path.name for path in folder.iterdir())
     assert failure("transform", "x.npy", *arguments)[0] == code
     assert message in failure("transform", "x.npy", *arguments)[1]
-    assert sorted(path.name for path in folder.iterdir()) == ["wide.npy", "x.npy"]
+    assert sorted(path.name for path in folder.iterdir()) == given
 
 
 def test_a_value_that_is_not_finite(failure, folder):
@@ -100,6 +106,31 @@ def test_a_value_that_is_not_finite(failure, folder):
     assert code == 1
     assert "x.npy: every value has to be finite; got NaN or inf, the first in row 7" in message
     assert sorted(path.name for path in folder.iterdir()) == ["train.npy", "x.npy"]
+
+
+def test_columns_are_those_that_were_fitted(failure, folder):
+    pd = pytest.importorskip("pandas")
+    pd.DataFrame(cloud(30, 3), columns=list("abc")).to_csv("x.csv", index=False)
+    pd.DataFrame(cloud(30, 3), columns=list("cab")).to_csv("y.csv", index=False)
+    code, message = failure("transform", "x.csv", "--fit", "y.csv", "--output", "new.npy")
+    assert code == 2
+    assert "--fit: expected the columns of x.csv, a, b, c; got c, a, b" in message
+
+
+def test_large_integers_are_centred(transformed):
+    X = (cloud(200, 5) * 10).astype(np.int64) + 2**40
+    save("x.npy", X)
+    _, new = transformed("x.npy", "--power", 1)
+    assert np.abs(new.mean(axis=0)).max() < 1e-4 * new.std()
+
+
+def test_a_full_disk(failure, folder):
+    save("x.npy", cloud(20_000, 8, np.float64))
+    with no_file_above(200 * 1024):
+        code, message = failure("transform", "x.npy", "--output", "new.npy")
+    assert code == 1
+    assert "--output: cannot write to .: File too large" in message
+    assert [path.name for path in folder.iterdir()] == ["x.npy"]
 
 
 def test_one_line_for_people(folder, capsys):

@@ -165,6 +165,10 @@ def test_halves_are_merged_copied_and_saved(rng: np.random.Generator) -> None:
     for moments in (streamed, copy.copy(streamed), pickle.loads(pickle.dumps(streamed))):
         assert abs(moments.isoscore_unbiased() - expected) <= 1e-12
         assert moments.group_count == 11
+    twice = iso.Moments().update(states[:5])
+    assert twice.merge(twice).isoscore_unbiased() == pytest.approx(
+        iso.isoscore_unbiased(np.concatenate([states[:5], states[:5]])), abs=1e-12
+    )
     # Numbers count on in a merge, as in updates.
     assert abs(merged.isoscore_unbiased() - expected) <= 1e-12
     with pytest.raises(iso.InvalidValueError, match="independent"):

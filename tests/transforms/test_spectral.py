@@ -141,6 +141,21 @@ def test_wrong_parameters(arguments: dict[str, Any], message: str, rng: np.rando
         SpectralTransform(**arguments).fit(points(rng))
 
 
+def test_what_is_refused_is_not_fitted_to(rng: np.random.Generator) -> None:
+    X = points(rng)
+    fitted = SpectralTransform().partial_fit(X[:40]).set_params(power=2)
+    with pytest.raises(iso.InvalidValueError):
+        fitted.partial_fit(X[40:])
+    assert fitted.set_params(power=0.0).partial_fit(X[40:]).moments_.count == len(X)
+
+
+def test_names_of_features_are_forgotten(rng: np.random.Generator) -> None:
+    pd = pytest.importorskip("pandas")
+    fitted = SpectralTransform().fit(pd.DataFrame(points(rng), columns=list("abcdef")))
+    fitted.fit(iso.Moments().update(points(rng)[:, :4]))
+    assert list(fitted.get_feature_names_out()) == ["x0", "x1", "x2", "x3"]
+
+
 def test_nothing_left(rng: np.random.Generator) -> None:
     line = np.outer(rng.normal(size=10), np.ones(DIM))
     with pytest.raises(iso.DegenerateDataError, match="no variance is left when the 1 leading"):
