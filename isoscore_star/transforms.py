@@ -109,11 +109,9 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
             self.n_features_in_ = arguments.dimensions(X.dim, "X")
             if hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
-            self._take(Moments().merge(X))
-            return self
+            return self._take(Moments().merge(X))
         points = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2, ensure_min_features=2)
-        self._take(Moments().update(points, groups=None))
-        return self
+        return self._take(Moments().update(points, groups=None))
 
     def partial_fit(self, X: Any, y: Any = None) -> SpectralTransform:
         """Fit to points beside those before.
@@ -132,9 +130,8 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         first = not hasattr(self, "moments_")
         points = validate_data(self, X, dtype=_DTYPES, ensure_min_features=1 + first, reset=first)
-        self._parameters()
-        self._take((Moments() if first else self.moments_).update(points, groups=None))
-        return self
+        self._parameters()  # before the points count
+        return self._take((Moments() if first else self.moments_).update(points, groups=None))
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Transform points.
@@ -151,12 +148,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         check_is_fitted(self)
         points = validate_data(self, X, dtype=_DTYPES, reset=False)
-        return self.moved(points, points.dtype)
-
-    def moved(self, points: NDArray[Any], dtype: Any) -> NDArray[Any]:
-        """Return (x − μ)·W of checked points in a dtype; the mean, which may be far, is subtracted in float64."""
-        result: NDArray[Any] = (points - self.mean_).astype(dtype) @ self.matrix_.astype(dtype)
-        return result
+        return transformed(points, self.mean_, self.matrix_, points.dtype)
 
     def to_torch(self) -> torch.nn.Linear:
         """Return the same as a linear layer, float32, that is not trained."""
@@ -213,9 +205,10 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         directions = self.spectrum_.directions[:, remove:]
         return (directions * weights) @ directions.T
 
-    def _take(self, moments: Moments) -> None:
+    def _take(self, moments: Moments) -> SpectralTransform:
         self._parameters()
         self.moments_, self.spectrum_ = moments, _Spectrum(moments)
+        return self
 
     def _parameters(self) -> tuple[int, float, float]:
         remove = arguments.integer("remove", self.remove, 0)
@@ -228,6 +221,12 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def transformed(points: NDArray[Any], mean: FloatArray, matrix: FloatArray, dtype: Any) -> NDArray[Any]:
+    """Return (x − μ)·W in a dtype; the mean, which may be far from zero, is subtracted in float64."""
+    result: NDArray[Any] = (points - mean).astype(dtype) @ matrix.astype(dtype)
+    return result
 
 
 class _Spectrum:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
@@ -46,7 +47,7 @@ def transform(
     Points that a mask leaves out are transformed, too, but neither fitted to nor counted. With --fit it is of that
     file.
     """
-    from isoscore_star.transforms import SpectralTransform
+    from isoscore_star.transforms import SpectralTransform, transformed
 
     if output.suffix != ".npy" or output.is_dir():
         raise OptionError("output", f"expected a file that ends in .npy; got {output}")
@@ -59,13 +60,12 @@ def transform(
             _require_same_dimensions(source.source, fitted_to.source)
         spectral = SpectralTransform(remove, power, shrinkage)
         try:
-            spectral.fit(before)
-            spectral.matrix_  # noqa: B018 (raises without variance, before anything is written)
+            matrix = spectral.fit(before).matrix_
         except DegenerateDataError as error:
             raise error.about(fitted_to.source.name) from error
         except InvalidValueError as error:
             raise OptionError(*error.parts) from error
-        after = _write(source, output, spectral, advance)
+        after = _write(source, output, lambda block, dtype: transformed(block, before.mean, matrix, dtype), advance)
     found = {"output": str(output), "count": after.count, "dim": dim, "fitted_to": before.count}
     found |= {} if fit is not None else {"score_before": before.isoscore()}
     found |= {"score_after": after.isoscore()} if after.count > 1 else {}
@@ -105,10 +105,12 @@ def _moments(cloud: Cloud, advance: Callable[[int], None]) -> Moments:
     return streamed.moments
 
 
-def _write(cloud: Cloud, output: Path, spectral: Any, advance: Callable[[int], None]) -> Moments:
+def _write(
+    cloud: Cloud, output: Path, transformed: Callable[[NDArray[Any], Any], NDArray[Any]], advance: Callable[[int], None]
+) -> Moments:
     """Write the transformed points block by block, and return the moments of those that count."""
     source, mask = cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1)
-    leading, dim = source.shape[:-1], spectral.n_features_in_
+    leading, dim = source.shape[:-1], int(source.shape[-1] or 0)
     known = (sum(map(len, source.blocks())),) if None in leading else tuple(int(size or 0) for size in leading)
     after, start = Moments(), 0
     dtype: np.dtype[Any] | None = None
@@ -127,7 +129,7 @@ def _write(cloud: Cloud, output: Path, spectral: Any, advance: Callable[[int], N
                     "every value has to be finite; got NaN or inf, the first in row "
                     f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
                 )
-            new = spectral.moved(block, dtype)
+            new = transformed(block, dtype)
             file.write(new.tobytes())
             after.update(new[counted], groups=None)
             start += len(block)

@@ -108,22 +108,28 @@ def test_as_a_layer_of_torch(rng: np.random.Generator) -> None:
     assert np.allclose(layer(torch.from_numpy(X)).numpy(), fitted.transform(X), atol=2e-5 * np.abs(X).max())
 
 
-def test_appended_to_a_sentence_transformer(tmp_path: Any) -> None:
+@pytest.mark.parametrize("normalized", [False, True])
+def test_in_a_sentence_transformer(tmp_path: Any, normalized: bool) -> None:
+    """As docs/transforms.md has it: appended, or inserted before Normalize."""
     pytest.importorskip("sentence_transformers")
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
-    model = SentenceTransformer(modules=[modules.BoW(vocab=WORDS)])
+    model = SentenceTransformer(modules=[modules.BoW(vocab=WORDS), *([modules.Normalize()] if normalized else [])])
     texts = [" ".join(np.random.default_rng(seed).choice(WORDS, 4)) for seed in range(40)]
-    embeddings = model.encode(texts)
+    raw = SentenceTransformer(modules=list(model)[:-1]) if normalized else model
+    embeddings = raw.encode(texts)
     fitted = SpectralTransform(remove=1, power=0.5, shrinkage=0.1).fit(embeddings)
-    model.append(fitted.to_sentence_transformers())
     wanted = fitted.transform(embeddings)
-    assert np.allclose(model.encode(texts), wanted, atol=1e-5 * np.abs(wanted).max())
+    if normalized:
+        model.insert(len(model) - 1, fitted.to_sentence_transformers())
+        wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    else:
+        model.append(fitted.to_sentence_transformers())
     model.save(str(tmp_path / "model"))
-    assert np.allclose(
-        SentenceTransformer(str(tmp_path / "model")).encode(texts), wanted, atol=1e-5 * np.abs(wanted).max()
-    )
+    for made in (model, SentenceTransformer(str(tmp_path / "model"))):
+        # Float32: six products and a constant of entries of up to four, some 30·2⁻²⁴, of lengths of a tenth or more.
+        assert np.allclose(made.encode(texts), wanted, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -316,8 +316,8 @@ class IStarLoss(nn.Module):
             groups=groups,
             check_values=self.check_values,
         )
-        nothing = torch.zeros_like(score, requires_grad=False)
-        return Scored(score, Fraction(nothing, nothing) if few else None)  # a score of zero is none to log
+        # Of too few groups the score is zero, and nothing to log.
+        return Scored(score, Fraction(torch.zeros_like(score), torch.zeros_like(score)) if few else None)
 
     @property
     def _follows(self) -> bool:

@@ -148,6 +148,7 @@ def test_a_collapse_is_of_a_layer(caplog: pytest.LogCaptureFixture) -> None:
     penalty.collect()
     thin = torch.zeros(DIM)
     thin[0] = 1
+    # The average halves what it knew at each step, and is compared with a tenth of the start.
     for step in range(16):
         penalty([state if place != 1 else state * thin for place, state in enumerate(layers(step))])
         penalty.collect()
