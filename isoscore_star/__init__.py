@@ -6,6 +6,7 @@
 
 from isoscore_star import reference
 from isoscore_star._version import __version__
+from isoscore_star.comparison import ComparedLayer, Comparison, compare
 from isoscore_star.core.errors import (
     DegenerateDataError,
     InvalidTypeError,
@@ -24,13 +25,17 @@ from isoscore_star.distributions import (
     participation_ratio,
     score_from_participation_ratio,
 )
+from isoscore_star.explanation import Explanation
 from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
 
 __all__ = [
     "Backend",
+    "ComparedLayer",
+    "Comparison",
     "DegenerateDataError",
+    "Explanation",
     "InvalidTypeError",
     "InvalidValueError",
     "Invariants",
@@ -46,6 +51,7 @@ __all__ = [
     "__version__",
     "available_backends",
     "backend_of",
+    "compare",
     "get_backend",
     "isoscore",
     "isoscore_from_cov",

@@ -63,6 +63,7 @@ def of_stream(stream: Stream, measured: Measurement, taken: SecondPass) -> Side:
         group_count=found.group_count,
         design_effect=found.design_effect,
         longest_points=found.longest,
+        _between=found.between,
         _freedom=found.freedom,
         _has_points=True,
     )

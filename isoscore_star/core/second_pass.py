@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, formulas
+from isoscore_star.core.between import GroupSums
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.longest_points import Longest, LongestPoints
 from isoscore_star.core.messages import shown
@@ -23,7 +24,8 @@ class Found(NamedTuple):
     """What a second pass finds.
 
     `error` is that of the unbiased score, `freedom` the degrees of freedom of the Student t for its interval, None for
-    the normal distribution. `has_points` says whether there were the points that a standard error needs.
+    the normal distribution. `has_points` says whether there were the points that a standard error needs. `between` is
+    the scatter between groups, unless they are too many.
     """
 
     error: float | None = None
@@ -32,6 +34,7 @@ class Found(NamedTuple):
     group_count: int | None = None
     longest: LongestPoints | None = None
     has_points: bool = False
+    between: NDArray[np.float64] | None = None
 
 
 def second_pass(moments: Moments, rows: Any, groups: Any, unbiased: float | None) -> Found:
@@ -69,11 +72,15 @@ class SecondPass:
     def __init__(self, moments: Moments, unbiased: float | None, *, is_whole: bool = True) -> None:
         self._moments, self._unbiased, self._is_whole = moments, unbiased, is_whole
         self._longest = Longest(moments.spread())
-        self._points = self._groups = None
+        self._points: Jackknife | None = None
+        self._groups: GroupedJackknife | None = None
+        self._between: GroupSums | None = None
         self._met, self._counts = np.zeros(moments.group_count or 0, bool), [0, 0]
-        if unbiased is not None and moments.group_count is None:
-            self._points = Jackknife(moments)
-        elif unbiased is not None:
+        if moments.group_count is None:
+            self._points = None if unbiased is None else Jackknife(moments)
+            return
+        self._between = GroupSums.within_memory(moments.spread(), moments.group_count)
+        if unbiased is not None:
             self._groups = GroupedJackknife(moments)
 
     def take(self, rows: NDArray[Any], numbers: Numbers | None) -> None:
@@ -89,6 +96,8 @@ class SecondPass:
         self._met[numbers] = True
         self._counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(self._counts)]
         self._longest.take(rows)
+        if self._between is not None:
+            self._between.take(rows, numbers)
         if self._groups is not None:
             self._groups.take(rows, numbers)
 
@@ -100,7 +109,8 @@ class SecondPass:
             return Found(error, longest=longest, has_points=True)
         if self._counts != [self._moments.half(half).count for half in (0, 1)]:
             raise _other_groups(self._moments)
-        found = Found(group_count=int(self._met.sum()), longest=longest, has_points=True)
+        between = None if self._between is None else self._between.scatter()
+        found = Found(group_count=int(self._met.sum()), longest=longest, has_points=True, between=between)
         of_groups, dim = None if self._groups is None else self._groups.error(), self._moments.dim or 0
         if of_groups is None or self._unbiased is None:
             return found
