@@ -7,7 +7,8 @@ is the sum of squares of the differences of these; for two samples of their own 
 
 from isoscore_star.comparison._compare import compare, compare_layer
 from isoscore_star.comparison._layer import ComparedLayer
+from isoscore_star.comparison._layers import ONE, pairs_of_names
 from isoscore_star.comparison._result import Comparison
 from isoscore_star.comparison._streams import Stream
 
-__all__ = ["ComparedLayer", "Comparison", "Stream", "compare", "compare_layer"]
+__all__ = ["ONE", "ComparedLayer", "Comparison", "Stream", "compare", "compare_layer", "pairs_of_names"]

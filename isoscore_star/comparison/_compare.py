@@ -114,9 +114,7 @@ def compare(
     return Comparison(names[0], names[1], tuple(rows), notes)
 
 
-def compare_layer(
-    name: str, a: Any, b: Any, *, paired: Any = "auto", directions: int | None = None
-) -> ComparedLayer:
+def compare_layer(name: str, a: Any, b: Any, *, paired: Any = "auto", directions: int | None = None) -> ComparedLayer:
     """Compare two clouds, each a `Stream`, a list of Moments, Moments or a `Measurement`; see `compare`.
 
     Examples

@@ -52,31 +52,44 @@ def matched(ours: Layers, its: Layers) -> tuple[list[tuple[str, Cloud, Cloud]], 
     InvalidValueError
         If nothing corresponds.
     """
-    if (ours.by == "") != (its.by == ""):
-        raise InvalidValueError("one of both is a single cloud and the other has layers. Give two clouds, or both by layer")
-    common = [name for name in ours.clouds if name in its.clouds]
-    if "place" in (ours.by, its.by) and len(ours.clouds) != len(its.clouds):
-        raise InvalidValueError(
-            f"layers without names are matched by place, for which there have to be as many; got {len(ours.clouds)} "
-            f"and {len(its.clouds)}. Give dicts with names"
-        )
-    if "place" in (ours.by, its.by):
-        names = ours.clouds if ours.by == "name" else its.clouds
-        both = zip(names, ours.clouds.values(), its.clouds.values(), strict=True)
-        return list(both), ()
-    if not common:
-        raise InvalidValueError(
-            f"no layer has the same name in both: {_some(ours.clouds)} in A, {_some(its.clouds)} in B. Rename them"
-        )
-    notes = [
-        f"only {which} has {_some(alone)}"
-        for which, alone in (
-            ("A", [name for name in ours.clouds if name not in its.clouds]),
-            ("B", [name for name in its.clouds if name not in ours.clouds]),
-        )
-        if alone
-    ]
-    return [(name, ours.clouds[name], its.clouds[name]) for name in common], tuple(notes)
+    names = list(ours.clouds), list(its.clouds)
+    if "place" in (ours.by, its.by) and "" not in (ours.by, its.by):
+        if len(names[0]) != len(names[1]):
+            raise InvalidValueError(
+                "layers without names are matched by place, for which there have to be as many; got "
+                f"{len(names[0])} and {len(names[1])}. Give dicts with names"
+            )
+        names = (names[0],) * 2 if ours.by == "name" else (names[1],) * 2
+    pairs, notes = pairs_of_names(*names)
+    clouds = list(ours.clouds.values()), list(its.clouds.values())
+    return [(name, clouds[0][i], clouds[1][j]) for name, i, j in pairs], notes
+
+
+def pairs_of_names(ours: Sequence[str], its: Sequence[str]) -> tuple[list[tuple[str, int, int]], tuple[str, ...]]:
+    """Return the layers that both have, with their places in each, and notes on those that only one has.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is none that both have.
+
+    Examples
+    --------
+    >>> from isoscore_star.comparison import pairs_of_names
+    >>> pairs_of_names(["0", "1"], ["1", "2"])
+    ([('1', 1, 0)], ('only A has 0', 'only B has 2'))
+    """
+    if (list(ours) == [ONE]) != (list(its) == [ONE]):
+        raise InvalidValueError("one is a single cloud and the other has layers. Give two clouds, or layers of both")
+    places = {name: j for j, name in enumerate(its)}
+    pairs = [(name, i, places[name]) for i, name in enumerate(ours) if name in places]
+    if not pairs:
+        raise InvalidValueError(f"no layer has the same name in both: A has {_some(ours)}, B {_some(its)}. Rename them")
+    alone = (
+        ("A", [name for name in ours if name not in places]),
+        ("B", [name for name in its if name not in ours]),
+    )
+    return pairs, tuple(f"only {which} has {_some(names)}" for which, names in alone if names)
 
 
 def is_blocks(given: Any) -> bool:
@@ -118,7 +131,9 @@ def _merged(layer: Any) -> Any:
     """Return the blocks of all tokens, each of the blocks of its parts, such as first and special tokens."""
     parts: list[Sequence[Moments]] = list(layer.blocks().values())
     if len({len(part) for part in parts}) != 1:
-        raise InvalidTypeError(f"the layer {layer.name} of the scan has no blocks to leave out, or parts of other numbers")
+        raise InvalidTypeError(
+            f"the layer {layer.name} of the scan has no blocks to leave out, or parts of other numbers"
+        )
     merged = [copy.copy(block) for block in parts[0]]
     for part in parts[1:]:
         for block, other in zip(merged, part, strict=True):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from isoscore_star.comparison._streams import Stream
 from isoscore_star.core.block_error import LEAST_BLOCKS, log_ratio, union, without_each
-from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.second_pass import SecondPass
 from isoscore_star.core.standard_error import Influences, freedom
 from isoscore_star.measurement import Measurement
+
 FloatArray = NDArray[np.float64]
 
 POINTS, GROUPS, BLOCKS = "points", "groups", "blocks"

@@ -102,7 +102,9 @@ def stream_of(name: str, X: Any, mask: Any, groups: Any) -> Stream:
     )
 
 
-def in_step(first: Blocks, second: Blocks) -> Iterator[tuple[NDArray[Any], Numbers | None, NDArray[Any], Numbers | None]]:
+def in_step(
+    first: Blocks, second: Blocks
+) -> Iterator[tuple[NDArray[Any], Numbers | None, NDArray[Any], Numbers | None]]:
     """Return rows of two clouds with their groups, cut at the same places.
 
     Raises
@@ -120,7 +122,9 @@ def in_step(first: Blocks, second: Blocks) -> Iterator[tuple[NDArray[Any], Numbe
             for block, stream in zip((ours, its), streams, strict=True)
         )
     if ours is not None or its is not None:
-        raise InvalidValueError("one cloud has more points than the other, which had as many before. Were they changed?")
+        raise InvalidValueError(
+            "one cloud has more points than the other, which had as many before. Were they changed?"
+        )
 
 
 def _next(stream: Iterator[Block]) -> Block | None:
