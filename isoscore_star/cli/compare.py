@@ -40,7 +40,7 @@ def compare(
     mask: Mask = None,
     mask_b: Annotated[
         str | None,
-        typer.Option(metavar="FILE_OR_KEY", help="Of B, if it is another; a key is looked for in each file."),
+        typer.Option(metavar="FILE_OR_KEY", help="Of B, if it is another."),
     ] = None,
     groups: Groups = "auto",
     groups_b: Annotated[str | None, typer.Option(metavar="FILE_OR_KEY", help="Of B, if they are others.")] = None,

@@ -280,7 +280,8 @@ def _angles(first: Side, second: Side, directions: int | None) -> tuple[tuple[fl
     dims = [len(spread.anchor) for spread in spreads]
     if dims[0] != dims[1]:
         return (), ""
-    usual = max(1, min(MOST_DIRECTIONS, round(min(first.ratio, second.ratio))))
+    # All directions together are the whole space, of any cloud.
+    usual = max(1, min(MOST_DIRECTIONS, dims[0] - 1, round(min(first.ratio, second.ratio))))
     most = min(directions or usual, dims[0])
     leading = [Directions(spread, most) for spread in spreads]
     k = min(most, *(one.rank for one in leading))
@@ -290,12 +291,12 @@ def _angles(first: Side, second: Side, directions: int | None) -> tuple[tuple[fl
     unclear = [
         which
         for which, one, side in zip("AB", leading, (first, second), strict=True)
-        if not one.is_clear(k, side.measurement.count) and k < dims[0]
+        if not one.is_clear(k, side.measurement.group_count or side.measurement.count)
     ]
     if unclear and not note:
         note = (
-            f"the variances of directions {k} and {k + 1} of {' and '.join(unclear)} do not differ clearly, so that the "
-            "largest angle hangs on the sample; choose another number of directions"
+            f"variances of the directions {k} and {k + 1} of {' and '.join(unclear)} do not differ clearly, so that "
+            "the largest angle hangs on the sample; choose another number of directions"
         )
     return principal_angles(*leading, k), note
 

@@ -6,34 +6,22 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
-from isoscore_star.comparison._sides import Side, freedom_of
+from isoscore_star.comparison._sides import POINTS, Side, freedom_of
+from isoscore_star.core import interval
 from isoscore_star.core.accumulator import BLOCK_ROWS
 
 Interval = tuple[float, float]
 
+LOG, SCORE = 0, 1  # places in `Influences`
+
 
 class Estimate(NamedTuple):
-    """A difference, its standard error and degrees of freedom; both None where no standard error is known."""
+    """A difference, its standard error and 95 % interval; both None where no standard error is known."""
 
     value: float
     error: float | None = None
-    freedom: float | None = None
-
-    @property
-    def half_width(self) -> float | None:
-        """What the 95 % interval reaches to both sides."""
-        if self.error is None or self.freedom is None:
-            return None
-        quantile = ndtri(0.975) if math.isinf(self.freedom) else stdtrit(self.freedom, 0.975)
-        return float(quantile) * self.error if self.error else 0.0
-
-    @property
-    def interval(self) -> Interval | None:
-        """The 95 % interval."""
-        half = self.half_width
-        return None if half is None else (self.value - half, self.value + half)
+    interval: Interval | None = None
 
 
 class Difference(NamedTuple):
@@ -53,10 +41,9 @@ def difference(first: Side, second: Side, *, paired: bool) -> Difference:
         alone = Estimate(log_b - log_a)
         return Difference(Estimate(its.score - ours.score), alone, alone)
     values = math.log(second.ratio) - math.log(first.ratio), its.unbiased_score - ours.unbiased_score
-    of_log, of_score = (_unpaired(value, first, second, i) for i, value in enumerate(values))
-    if not paired:
-        return Difference(of_score, of_log, of_log)
-    return Difference(_paired(values[1], first, second, 1), _paired(values[0], first, second, 0), of_log)
+    unpaired = [_unpaired(value, first, second, which) for which, value in enumerate(values)]
+    own = [_paired(value, first, second, which) for which, value in enumerate(values)] if paired else unpaired
+    return Difference(own[SCORE], own[LOG], unpaired[LOG])
 
 
 def can_pair(first: Side, second: Side) -> bool:
@@ -80,10 +67,12 @@ def _paired(value: float, first: Side, second: Side, which: int) -> Estimate:
     assert second.influences is not None
     ours, its = first.influences[which], second.influences[which]
     length = max(len(ours), len(its))  # the last groups may have points in one of both only
-    changes = np.zeros(length)
-    changes[: len(its)] += its
-    changes[: len(ours)] -= ours
-    return Estimate(value, math.sqrt(float(changes @ changes)), freedom_of(changes, first.unit))
+    ours, its = (np.append(values, np.zeros(length - len(values))) for values in (ours, its))
+    changes = its - ours
+    sums = float(ours @ ours), float(its @ its), float(ours @ its)
+    if not changes.any():
+        sums = sums[0], sums[0], sums[0]  # without the rounding of sums
+    return _estimate(value, first, second, sums, float(changes @ changes), freedom_of(changes, first.unit), which)
 
 
 def _unpaired(value: float, first: Side, second: Side, which: int) -> Estimate:
@@ -94,4 +83,23 @@ def _unpaired(value: float, first: Side, second: Side, which: int) -> Estimate:
     variances = [error[which] ** 2 for error in errors if error is not None]
     total = sum(variances)
     spread = sum(v * v / side.freedom for v, side in zip(variances, (first, second), strict=True))
-    return Estimate(value, math.sqrt(total), total * total / spread if spread else math.inf)
+    freedom = total * total / spread if spread else math.inf
+    return _estimate(value, first, second, (variances[0], variances[1], 0.0), total, freedom, which)
+
+
+def _estimate(
+    value: float,
+    first: Side,
+    second: Side,
+    sums: tuple[float, float, float],
+    variance: float,
+    freedom: float,
+    which: int,
+) -> Estimate:
+    """Return the interval by the sums of squares of the deviations of both and of their products."""
+    ours, its = (
+        interval.Known(side.ratio, total, side.unit != POINTS, None if which == LOG else side.measurement.dim - 1)
+        for side, total in zip((first, second), sums[:2], strict=True)
+    )
+    low, high = interval.of_difference(ours, its, sums[2], freedom)
+    return Estimate(value, math.sqrt(variance), (value + low, value + high))

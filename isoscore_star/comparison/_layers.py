@@ -131,9 +131,7 @@ def _merged(layer: Any) -> Any:
     """Return the blocks of all tokens, each of the blocks of its parts, such as first and special tokens."""
     parts: list[Sequence[Moments]] = list(layer.blocks().values())
     if len({len(part) for part in parts}) != 1:
-        raise InvalidTypeError(
-            f"the layer {layer.name} of the scan has no blocks to leave out, or parts of other numbers"
-        )
+        raise InvalidTypeError(f"the scan's layer {layer.name} has no blocks to leave out, or parts of other numbers")
     merged = [copy.copy(block) for block in parts[0]]
     for part in parts[1:]:
         for block, other in zip(merged, part, strict=True):

@@ -17,7 +17,8 @@ from isoscore_star.core.neighbours import Neighbours
 from isoscore_star.measurement import INDEPENDENT
 
 Numbers = NDArray[np.int64]
-Block = tuple[NDArray[Any], Numbers | None]
+Rows = NDArray[Any]
+Block = tuple[Rows, Numbers | None]
 Blocks = Iterable[Block]
 
 
@@ -102,9 +103,7 @@ def stream_of(name: str, X: Any, mask: Any, groups: Any) -> Stream:
     )
 
 
-def in_step(
-    first: Blocks, second: Blocks
-) -> Iterator[tuple[NDArray[Any], Numbers | None, NDArray[Any], Numbers | None]]:
+def in_step(first: Blocks, second: Blocks) -> Iterator[tuple[Rows, Numbers | None, Rows, Numbers | None]]:
     """Return rows of two clouds with their groups, cut at the same places.
 
     Raises
@@ -123,7 +122,7 @@ def in_step(
         )
     if ours is not None or its is not None:
         raise InvalidValueError(
-            "one cloud has more points than the other, which had as many before. Were they changed?"
+            "one cloud has more points than the other now, and had as many before. Were they changed?"
         )
 
 

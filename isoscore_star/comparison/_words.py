@@ -9,12 +9,20 @@ from isoscore_star.comparison._layer import ComparedLayer
 
 _SHOWN = 4
 
+_WORTH_TELLING = 1.2
+"""Times as wide."""
+
+_ZERO = 1e-3
+"""Degrees, far above the rounding of angles and far below what a sample of any size tells."""
+
 
 def sentences(rows: Sequence[ComparedLayer]) -> tuple[str, ...]:
     """Return the headline first."""
     if len(rows) == 1:
-        return tuple(filter(None, (_headline(rows[0]), _gain(rows[0]), _cka(rows), _angles(rows))))
-    return tuple(filter(None, (_of_layers(rows), _most(rows), _cka(rows), _angles(rows))))
+        found = (_headline(rows[0]), _gain(rows[0]), _cka(rows), _angles(rows))
+    else:
+        found = (_of_layers(rows), _most(rows), _cka(rows), _angles(rows))
+    return tuple(text[0].upper() + text[1:] for text in found if text)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -64,7 +72,7 @@ def _headline(row: ComparedLayer) -> str:
 
 
 def _gain(row: ComparedLayer) -> str:
-    if row.gain is None:
+    if row.gain is None or row.gain < _WORTH_TELLING:
         return ""
     return f"without pairing the interval would be {_times(row.gain)} times as wide"
 
@@ -102,8 +110,7 @@ def _cka(rows: Sequence[ComparedLayer]) -> str:
         return ""
     least, name = min(known)
     where = "" if len(rows) == 1 else f", least in {name}"
-    means = "1 is the same up to rotation and scale"
-    return f"linear CKA of corresponding points is {_near_one(least)}{where} ({means})"
+    return f"linear CKA of corresponding points is {_near_one(least)}{where} (1: the same up to rotation and scale)"
 
 
 def _angles(rows: Sequence[ComparedLayer]) -> str:
@@ -111,10 +118,16 @@ def _angles(rows: Sequence[ComparedLayer]) -> str:
     if not known:
         return ""
     largest, name, row = max(known, key=lambda item: item[0])
-    directions = "direction" if len(row.angles) == 1 else f"{len(row.angles)} directions"
+    one = len(row.angles) == 1
+    directions = "leading direction" if one else f"{len(row.angles)} leading directions"
+    if largest < _ZERO:
+        if len(rows) > 1:
+            return "their leading directions are the same in every layer"
+        return f"their {directions} {'is' if one else 'are'} the same"
     degrees = f"{largest:.0f}" if largest >= 1 else f"{largest:.2g}"
-    where = "" if len(rows) == 1 else f", at most, in {name}"
-    return f"their leading {directions} lie up to {degrees}° apart{where}"
+    if len(rows) > 1:
+        return f"their leading directions are farthest apart in {name}: {degrees}° of {len(row.angles)}"
+    return f"the angle between their {directions} is {degrees}°" + ("" if one else " at the largest")
 
 
 def _near_one(value: float) -> str:

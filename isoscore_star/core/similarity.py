@@ -106,17 +106,17 @@ class Directions:
             least = max(0, dim - most - 1)
             values, vectors = eigh(spread.matrix() / spread.total, subset_by_index=[least, dim - 1])
             values, vectors = values[::-1], vectors[:, ::-1]
-        self.shares: FloatArray = np.maximum(np.append(values, 0.0), 0.0)[: most + 1]
+        self.shares: FloatArray = np.maximum(np.append(values, 0.0), 0.0)[: most + 1]  # of none left the share is 0
         floor = 8 * spread.precision * math.sqrt(spread.count) * float(self.shares[0])
         self.rank = int(np.count_nonzero(self.shares[:most] > floor))
         self.vectors: FloatArray = np.asarray(vectors[:, :most])
 
     def is_clear(self, k: int, count: int) -> bool:
-        """Return whether the sample tells the k-th direction from the next.
+        """Return whether a sample of so many points, or groups, tells the k-th direction from the next.
 
         So if their variances differ by more than two standard errors, each √(2/m) of a variance of normal points.
         """
-        if k >= len(self.shares):
+        if k >= len(self.vectors):
             return True
         return bool(self.shares[k - 1] - self.shares[k] > 2 * math.sqrt(2 / count) * self.shares[k - 1])
 
