@@ -56,10 +56,10 @@ def change(row: ComparedLayer) -> str:
 
 def _headline(row: ComparedLayer) -> str:
     how = f", {row.pairing}" if row.paired else ", as two samples of their own"
-    if row.is_rounding:
-        return "A and B have the same score" + (" to within rounding" if row.log_ratio else "")
     if row.log_ratio_interval is None or row.ratio_interval is None:
         return f"B's effective dimensions are {_times(row.ratio)} times A's; how sure that is, is not known"
+    if row.is_rounding:
+        return "A and B have the same score" + (" to within rounding" if row.log_ratio else "")
     if row.differs and row.log_ratio * row.difference > 0:
         return f"B uses {change(row)}{how}"
     low, high = row.ratio_interval
