@@ -11,32 +11,32 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from isoscore_star import Comparison, arguments
+from isoscore_star import Comparison, DegenerateDataError, arguments
 from isoscore_star.cli.compare_tables import show_comparison
-from isoscore_star.cli.errors import OptionError, checking_options
+from isoscore_star.cli.errors import checking_options
 from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
 from isoscore_star.cli.printable import note
-from isoscore_star.comparison import ONE, Stream, compare_layer, pairs_of_names
+from isoscore_star.comparison import INDEPENDENT, ONE, Stream, compare_layer, pairs_of_names
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
-
-_File = Annotated[
-    Path, typer.Argument(help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False, show_default=False)
-]
 
 
 class _Layer(NamedTuple):
-    """The clouds of a layer, which are one union."""
+    """The clouds of a layer, which are one union, and what their groups are known by."""
 
     name: str
     clouds: list[Cloud]
+    labels: NDArray[Any] | None
 
 
 def compare(
-    a: _File,
-    b: _File,
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False)
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same after a change.", exists=True, dir_okay=False)],
     mask: Mask = None,
     mask_b: Annotated[
         str | None,
@@ -93,7 +93,17 @@ def _layers(
     clouds = open_clouds([file], key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
-    return [_Layer(cloud.label, [cloud]) for cloud in clouds] if by_layer else [_Layer(ONE, clouds)]
+    labels = _labels(clouds)
+    return [_Layer(cloud.label, [cloud], labels) for cloud in clouds] if by_layer else [_Layer(ONE, clouds, labels)]
+
+
+def _labels(clouds: list[Cloud]) -> NDArray[Any] | None:
+    """Return the labels of the groups, or the numbers of sequences, those without a point included."""
+    labels = [np.unique(cloud.labels) for cloud in clouds if cloud.labels is not None]
+    if labels:
+        return np.unique(np.concatenate(labels))
+    counts = [cloud.groups.count for cloud in clouds if cloud.groups is not None]
+    return np.arange(counts[0]) if counts else None
 
 
 def _stream(layer: _Layer, rng: np.random.Generator, advance: Callable[[int], None]) -> Stream:
@@ -103,14 +113,17 @@ def _stream(layer: _Layer, rng: np.random.Generator, advance: Callable[[int], No
     for cloud in clouds:
         streamed.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance, cloud.groups)
     if streamed.moments.dim is None:
-        raise OptionError(clouds[0].source.name, "it holds no point to compare")
+        raise DegenerateDataError(clouds[0].source.name, "it holds no point to compare")
     taken = [cloud.groups.taken for cloud in clouds if cloud.groups is not None]
-    labels = [np.unique(cloud.labels) for cloud in clouds if cloud.labels is not None]
     masks = [cloud.mask.reshape(-1) for cloud in clouds if cloud.mask is not None]
-    found: dict[str, Any] = {"groups": taken[0]} if taken else {"neighbours": streamed.neighbours}
-    if labels:
-        found["labels"] = np.unique(np.concatenate(labels))
-    return Stream(streamed.moments, lambda: streamed.blocks(advance), np.concatenate(masks) if masks else None, **found)
+    return Stream(
+        streamed.moments,
+        lambda: streamed.blocks(advance),
+        np.concatenate(masks) if masks else None,
+        groups=taken[0] if taken else INDEPENDENT,
+        labels=layer.labels,
+        neighbours=None if taken else streamed.neighbours,
+    )
 
 
 @contextmanager

@@ -10,5 +10,6 @@ from isoscore_star.comparison._layer import ComparedLayer
 from isoscore_star.comparison._layers import ONE, pairs_of_names
 from isoscore_star.comparison._result import Comparison
 from isoscore_star.comparison._streams import Stream
+from isoscore_star.measurement import INDEPENDENT
 
-__all__ = ["ONE", "ComparedLayer", "Comparison", "Stream", "compare", "compare_layer", "pairs_of_names"]
+__all__ = ["INDEPENDENT", "ONE", "ComparedLayer", "Comparison", "Stream", "compare", "compare_layer", "pairs_of_names"]

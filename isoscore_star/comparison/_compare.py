@@ -11,7 +11,7 @@ from isoscore_star.arguments import integer
 from isoscore_star.comparison import _sides
 from isoscore_star.comparison._difference import can_pair, difference, rounding
 from isoscore_star.comparison._layer import ComparedLayer
-from isoscore_star.comparison._layers import is_blocks, layers_of, matched
+from isoscore_star.comparison._layers import ONE, is_blocks, layers_of, matched
 from isoscore_star.comparison._result import Comparison
 from isoscore_star.comparison._sides import BLOCKS, POINTS, Side
 from isoscore_star.comparison._streams import Stream, in_step
@@ -129,7 +129,9 @@ def compare_layer(name: str, a: Any, b: Any, *, paired: Any = "auto", directions
     try:
         return _compared(name, a, b, paired, directions)
     except IsoScoreError as error:
-        raise error if error.argument in ("paired", "directions") else error.about(name) from error
+        if name == ONE or error.argument in ("paired", "directions"):
+            raise
+        raise error.about(name) from error
 
 
 class _Pairing(NamedTuple):
@@ -245,13 +247,14 @@ def _pairing_of_streams(a: Stream, b: Stream, paired: Any) -> _Pairing:
     if groups[0] is None:
         found = _Pairing(rows, f"paired over {a.moments.count:,} points" if rows else why, rows, why)
         return _require_pairs(paired, found)
-    if groups[0] != groups[1]:
-        says = f"other groups: {groups[0]:,} and {groups[1]:,}"
+    names = a.names(), b.names()
+    if len(names[0]) != len(names[1]):
+        says = f"{len(names[0]):,} and {len(names[1]):,} groups"
         return _require_pairs(paired, _Pairing(False, says, False, f"rows do not correspond: {says}"))
-    if not np.array_equal(a.names(), b.names()):
+    if not np.array_equal(*names):
         return _require_pairs(paired, _Pairing(False, "other labels of groups", rows, why))
     what = "sequences" if a.groups == b.groups == "axis 0" else "groups"
-    return _Pairing(True, f"paired over {groups[0]:,} {what}", rows, why)
+    return _Pairing(True, f"paired over {len(names[0]):,} {what}", rows, why)
 
 
 def _require_pairs(paired: Any, found: _Pairing) -> _Pairing:
@@ -283,7 +286,7 @@ def _angles(first: Side, second: Side, directions: int | None) -> tuple[tuple[fl
     # All directions together are the whole space, of any cloud.
     usual = max(1, min(MOST_DIRECTIONS, dims[0] - 1, round(min(first.ratio, second.ratio))))
     most = min(directions or usual, dims[0])
-    leading = [Directions(spread, most) for spread in spreads]
+    leading = Directions(spreads[0], most), Directions(spreads[1], most)
     k = min(most, *(one.rank for one in leading))
     note = ""
     if directions is not None and k < directions:

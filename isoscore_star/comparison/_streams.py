@@ -39,7 +39,8 @@ class Stream:
     groups : str, default "independent points"
         What was taken for groups.
     labels : ndarray, optional
-        The distinct labels in the order of the groups' numbers; None if the numbers are all that groups are known by.
+        What the groups are known by, in the order of their numbers; None if by their numbers, up to the last in the
+        moments.
     neighbours : Neighbours, optional
         Of independent points; see `Measurement.from_moments`.
 

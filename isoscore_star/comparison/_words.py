@@ -40,13 +40,13 @@ def change(row: ComparedLayer) -> str:
     >>> import isoscore_star as iso
     >>> points = np.random.default_rng(0).normal(size=(500, 8))
     >>> change(iso.compare(points * np.arange(1, 9), points).rows[0])
-    '57 % more dimensions than A (95 %: 52 to 61 %)'
+    '68 % more dimensions than A (95 %: 61 to 76 %)'
     """
     less = row.log_ratio < 0
     low, high = row.log_ratio_interval or (math.nan, math.nan)
     if row.log_ratio > math.log(2):
-        ends = f"{_times(math.exp(low))} to {_times(math.exp(min(high, 700.0)))}"
-        return f"{_times(row.ratio)} times as many dimensions as A (95 %: {ends})"
+        interval = f"{_times(math.exp(low))} to {_times(math.exp(min(high, 700.0)))}"
+        return f"{_times(row.ratio)} times as many dimensions as A (95 %: {interval})"
     ends = (-math.expm1(high), -math.expm1(low)) if less else (math.expm1(low), math.expm1(high))
     value = abs(math.expm1(row.log_ratio))
     digits = _digits(value, ends[1] - ends[0])

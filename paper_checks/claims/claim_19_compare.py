@@ -142,8 +142,8 @@ def check(run: Run) -> Findings:
             )
         )
     found.notes.append(
-        "For groups the interval takes deviations of log PR for proportional to PR⁻², as that of one cloud does: a sample "
-        "without some groups of much variance has a PR that is too high, with an error that is too small."
+        "For groups the interval takes deviations of log PR for proportional to PR⁻², as that of one cloud does: a "
+        "sample without some groups of much variance has a PR that is too high, with an error that is too small."
     )
     found.figures[""] = _figure(tables)
     return found
