@@ -98,7 +98,7 @@ def compare(
     >>> after = before * np.linspace(1.5, 0.5, 8)
     >>> row = iso.compare(before, after).rows[0]
     >>> round(row.difference, 2), row.differs, row.paired, round(row.cka, 2)
-    (-0.27, True, True, 0.88)
+    (-0.31, True, True, 0.87)
     """
     if not (paired in (True, False) or (isinstance(paired, str) and paired == "auto")):
         raise InvalidValueError("paired", f'expected "auto", True or False; got {paired!r}')
