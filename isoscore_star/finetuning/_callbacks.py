@@ -46,7 +46,7 @@ class StepWatch(TrainerCallback):
         if "loss" not in logs:
             return
         self._seconds.append(time.perf_counter() - self._started)
-        values = {name: logs.get(name) for name in ("loss", "istar_loss", "isoscore_star")}
+        values = {name: logs.get(name) for name in ("loss", "istar_penalty", "isoscore_star")}
         self.record({"step": state.global_step, **values, "lam": self._lam, "lr": self._lr})
 
     @property

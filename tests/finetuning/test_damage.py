@@ -293,7 +293,7 @@ def test_a_row_that_was_cut_off_is_no_other_run_s(tmp_path: Path) -> None:
             file.write("seed=1")  # of seed=12,1,0.5
     with Results(tmp_path, {}).alone():
         rows = (tmp_path / "steps.csv").read_text(encoding="utf-8").splitlines()
-    assert rows == ["run,step,loss,istar_loss,isoscore_star,lam,lr", "seed=1,1,0.5,,,1,0.1"]
+    assert rows == ["run,step,loss,istar_penalty,isoscore_star,lam,lr", "seed=1,1,0.5,,,1,0.1"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed there")

@@ -92,10 +92,10 @@ def test_every_step_is_in_the_csv(sweep: SimpleNamespace) -> None:
         assert float(row["lr"]) == pytest.approx(5e-3 * (17 - int(row["step"])) / 16)
         lam = float(row["lam"])
         if lam == 0:
-            assert row["istar_loss"] == row["isoscore_star"] == ""
+            assert row["istar_penalty"] == row["isoscore_star"] == ""
         else:
             # lam·(1 − score), through float32
-            assert float(row["istar_loss"]) == pytest.approx(lam * (1 - float(row["isoscore_star"])), abs=1e-5)
+            assert float(row["istar_penalty"]) == pytest.approx(lam * (1 - float(row["isoscore_star"])), abs=1e-5)
 
 
 def test_loss_is_the_task_s_plus_the_penalty(sweep: SimpleNamespace) -> None:
@@ -103,7 +103,7 @@ def test_loss_is_the_task_s_plus_the_penalty(sweep: SimpleNamespace) -> None:
     plain = float(first[of(sweep.runs, lam=0.0, zeta=0.2, seed=0)["name"]]["loss"])
     for lam in (-1.0, 1.0):
         row = first[of(sweep.runs, lam=lam, zeta=0.2, seed=0)["name"]]
-        assert float(row["loss"]) == pytest.approx(plain + float(row["istar_loss"]), abs=1e-5)
+        assert float(row["loss"]) == pytest.approx(plain + float(row["istar_penalty"]), abs=1e-5)
 
 
 def test_without_lambda_it_is_plain_training(sweep: SimpleNamespace, home: SimpleNamespace, tmp_path: Path) -> None:

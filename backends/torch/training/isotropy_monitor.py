@@ -30,8 +30,8 @@ class IsotropyMonitor:
         Layers as `HiddenStates` takes them, named as in the model without its wrapper. By default the model's list of
         layers, if it has one.
     every : int, default 100
-        Steps from one measurement to the next. The first comes after `window` steps, with which later ones are
-        compared.
+        Steps from one measurement to the next. The first, with which later ones are compared, comes after
+        `window` steps, unless that is more than half of them.
     window : int, default 1
         Steps before a measurement whose states count. Four sequences are needed, and more are better: with small
         batches take more steps.
@@ -113,6 +113,7 @@ class IsotropyMonitor:
             raise InvalidValueError("window", f"expected at most every={self.every} steps; got {self.window}")
         if not isinstance(model, nn.Module):
             raise InvalidTypeError("model", f"expected a torch module; got {type(model).__name__}")
+        self._begin = self.window if 2 * self.window <= self.every else self.every
         self.groups, self.union, self.prefix = groups, union, prefix
         self.sync = checked_sync(sync)
         self.first_number = first_number
@@ -168,7 +169,7 @@ class IsotropyMonitor:
             self._prepare()
             return None
         self.observe(inputs)
-        if self.steps % self.every and self.steps != self.window:
+        if self.steps % self.every and self.steps != self._begin:
             return None
         try:
             return self._measure()
@@ -210,9 +211,9 @@ class IsotropyMonitor:
         return f"IsotropyMonitor({len(self.names)} layers, every={self.every}, window={self.window})"
 
     def _prepare(self) -> None:
-        """Hook the model, if the next step is in a window."""
+        """Put hooks on the model, if the next step is in a window."""
         coming = self.steps + 1
-        if coming > self.window and -coming % self.every >= self.window:
+        if coming > self._begin and -coming % self.every >= self.window:
             return
         self._hooks = HiddenStates(self._model, self._chosen)
         self._hooks.training_only = True
@@ -254,8 +255,8 @@ class IsotropyMonitor:
             raise InvalidValueError(
                 "layers",
                 f"none of the {len(self.names)} layers ran in training mode in the {self.window} steps before step "
-                f"{self.steps}. Call step() after the model was called, once for each step of the training; a model that "
-                "is compiled as a whole needs torch 2.6 and uncompiled=True",
+                f"{self.steps}. Call step() after the model was called, once for each step of the training; a model "
+                "that is compiled as a whole needs torch 2.6 and uncompiled=True",
             )
         keys = sorted(self._streams)
         digits = max(2, len(str(self.first_number + len(keys) - 1)))
