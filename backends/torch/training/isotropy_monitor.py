@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +18,9 @@ from isoscore_star.backends.torch.training.hidden_states import HiddenStates
 from isoscore_star.backends.torch.training.layer_stream import LayerStream, MonitoredLayer
 from isoscore_star.backends.torch.training.state_masks import StateMasks
 from isoscore_star.backends.torch.training.sync import checked_sync, is_distributed
-from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError, IsoScoreError
+
+LOGGER = logging.getLogger("isoscore_star")
 
 
 class IsotropyMonitor:
@@ -61,10 +65,14 @@ class IsotropyMonitor:
     first : dict of str to float
         The first score of each layer, and of ``"union"``.
 
+    failed : bool
+        Whether states could not be measured, which a warning told.
+
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        For layers that are not there, and numbers out of range; by `step`, if no layer ran in a window.
+        For layers that are not there, and numbers out of range. What is wrong later does not end a training: the logger
+        ``isoscore_star`` warns once.
 
     Notes
     -----
@@ -117,13 +125,14 @@ class IsotropyMonitor:
         self.groups, self.union, self.prefix = groups, union, prefix
         self.sync = checked_sync(sync)
         self.first_number = first_number
+        self.failed = False
         self.layers: tuple[MonitoredLayer, ...] = ()
         self.steps = 0
         self._model = unwrapped(model)
         self._eagerly = Eagerly() if uncompiled else None
         self._chosen = layers
         self._masks = StateMasks(self._model, mask)
-        self._signature = inspect.signature(self._model.forward)
+        self._parameters = list(inspect.signature(self._model.forward).parameters)
         self._collapse = CollapseWatch()
         self._streams: dict[Any, LayerStream] = {}
         self._hooks: HiddenStates | None = None
@@ -156,11 +165,6 @@ class IsotropyMonitor:
         dict of str to float or None
             ``"train/isoscore_star"`` of the union and ``"train/isoscore_star/layer_07"`` of each layer, without those
             that have no score; None where no measurement was due.
-
-        Raises
-        ------
-        InvalidValueError
-            If none of the layers ran in the window, on any rank.
         """
         if self._closed:
             raise InvalidValueError("monitor", "it was closed, by close() or at the end of the with block")
@@ -171,17 +175,22 @@ class IsotropyMonitor:
         self.observe(inputs)
         if self.steps % self.every and self.steps != self._begin:
             return None
+        scores: dict[str, float] | None = None
         try:
-            return self._measure()
+            self._reduce()
+            with self._without_failing():
+                scores = self._measure()
         finally:
             self._streams = {}
             self._release()
             self._prepare()
+        return scores
 
     def observe(self, inputs: Any = None, outputs: Any = None) -> None:
         """Take in the states of layers that ran without a call of the model itself, with the batch for their mask."""
         if self._hooks is not None and self._hooks.has_states:
-            self._take(inputs, outputs)
+            with self._without_failing():
+                self._take(inputs, outputs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps and the first scores, for a checkpoint."""
@@ -234,7 +243,7 @@ class IsotropyMonitor:
         if args and isinstance(args[0], Mapping):  # a batch
             given = {**args[0], **kwargs}
         else:
-            given = {**(self._signature.bind_partial(*args).arguments if args else {}), **kwargs}
+            given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
         self.observe(given, outputs)
 
     def _take(self, inputs: Any, outputs: Any) -> None:
@@ -249,8 +258,17 @@ class IsotropyMonitor:
                 self._streams[key] = LayerStream(name, state.shape[-1], state.device)
             self._streams[key].update(state, mask, self.groups)
 
+    @contextlib.contextmanager
+    def _without_failing(self) -> Iterator[None]:
+        """Log the first error, which should not end a training."""
+        try:
+            yield
+        except IsoScoreError as error:
+            if not self.failed:
+                self.failed = True
+                LOGGER.warning("The training goes on, but without the score: %s", error)
+
     def _measure(self) -> dict[str, float]:
-        self._reduce()
         if not self._streams:
             raise InvalidValueError(
                 "layers",

@@ -97,7 +97,9 @@ class IsotropyMonitorCallback(TrainerCallback):  # type: ignore[misc, unused-ign
         trainer = self._trainer()
         scores = None if self.monitor is None else self.monitor.step()
         if scores and trainer is not None:
+            wanted = control.should_log
             trainer.log(scores)
+            control.should_log = wanted  # which a log clears, but that of the loss is still to come
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the hooks."""

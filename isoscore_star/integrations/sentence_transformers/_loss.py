@@ -121,8 +121,8 @@ class IStarLoss(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``"task_loss"`` (or the wrapped loss's components) and ``"istar_penalty"``, which the trainer sums and logs. In
-            evaluation the result of the wrapped loss alone, so that ``eval_loss`` is the task's.
+            ``"task_loss"`` (or the wrapped loss's components) and ``"istar_penalty"``, which the trainer sums and logs.
+            In evaluation the result of the wrapped loss alone, so that ``eval_loss`` is the task's.
 
         Raises
         ------
