@@ -131,7 +131,7 @@ class Curves:
     def series(self) -> dict[str, Series]:
         """Return the curves, in the order of their steps."""
         ordered = {name: sorted(points.items()) for name, points in self._points.items()}
-        return {name: Series(*map(tuple, zip(*points, strict=True))) for name, points in ordered.items()}  # type: ignore[arg-type]
+        return {name: Series(*map(tuple, zip(*points, strict=True))) for name, points in ordered.items()}
 
     @property
     def step(self) -> int | None:

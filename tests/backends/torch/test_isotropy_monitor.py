@@ -100,6 +100,7 @@ def test_scores_of_windows() -> None:
     )
 
 
+@pytest.mark.slow  # checkpoint loads the compiler
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.filterwarnings("ignore:.*use_reentrant")
 def test_gradient_checkpointing(reentrant: bool) -> None:
