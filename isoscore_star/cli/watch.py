@@ -13,7 +13,7 @@ from rich.live import Live
 
 from isoscore_star import IsoScoreError
 from isoscore_star.cli.options import folder
-from isoscore_star.cli.printable import note
+from isoscore_star.cli.printable import note, printable
 from isoscore_star.cli.watch_tables import headline, line, view
 from isoscore_star.watching import Log, NoFolderError, NoLogError, Watched, open_log
 
@@ -136,4 +136,4 @@ def _print_lines(log: Log, console: Console, interval: float, idle: float | None
     if looks.last is not None:
         console.print(headline(looks.last), soft_wrap=True)
         for text in looks.last.notes:
-            console.print(f"note: {text}", soft_wrap=True)
+            console.print(f"note: {printable(text)}", soft_wrap=True)

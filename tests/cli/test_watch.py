@@ -24,7 +24,7 @@ def write_run(folder: Path, name: str = "lam=1_seed=0", steps: int = 5, layers: 
     log = RunLog(folder)
     log.write("begin", run=name, steps=10)
     for step in range(1, steps + 1):
-        scores = {f"isoscore_star/layer_{index:02d}": 0.5 / step ** (2 + 3 * index) for index in range(1, layers + 1)}
+        scores = {f"isoscore_star/layer_{index:02d}": 0.5 / step ** (3 * index - 1) for index in range(1, layers + 1)}
         log.write("log", run=name, step=step, loss=1 / step, isoscore_star=0.5, **scores)
     return log
 

@@ -45,7 +45,7 @@ def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=2)
     model = nn.parallel.DistributedDataParallel(Model())
     found, states = [], []
-    with IsotropyMonitor(model, every=2) as monitor:
+    with IsotropyMonitor(model, "layers.*", every=2) as monitor:
         inner = model.module
         for step in range(1, 5):
             kept: list[np.ndarray] = []

@@ -66,7 +66,8 @@ def test_training_and_log_of_the_loss_stay_the_same(tmp_path: Path) -> None:
     lines = [[row["loss"] for row in trainer.state.log_history if "loss" in row] for trainer in (plain, monitored)]
     assert lines[0] == lines[1]
     assert len(lines[0]) == 5
-    assert not any(module._forward_hooks for module in monitored.model.modules())
+    hooks = [sum(len(module._forward_hooks) for module in t.model.modules()) for t in (plain, monitored)]
+    assert hooks[0] == hooks[1]  # transformers has some of its own
 
 
 def test_resumed_steps_count_on(tmp_path: Path) -> None:
