@@ -12,13 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from isoscore_star.cli.printable import printable
-from isoscore_star.watching import LAYER, Series, Watched, WatchedRun, sparkline
+from isoscore_star.watching import LAYER, PLAIN_BARS, Series, Watched, WatchedRun, sparkline
 
 COLLAPSE = 0.1
 """Fraction of its first value below which a score has collapsed."""
 
 _TREND, _SHORT_TREND = 32, 12
-_PLAIN_BARS = "_.-=+*%#"
 _LABELS = {
     "train/loss": "loss",
     "eval/loss": "evaluation: loss",
@@ -147,7 +146,7 @@ def _add(table: Table, label: str, series: Series, console: Console, *, is_score
         note = "not finite"
     elif is_score and first is not None and last < COLLAPSE * first:
         note = "collapsed"
-    bars = {} if console.encoding.lower().startswith("utf") else {"bars": _PLAIN_BARS}
+    bars = {} if console.encoding.lower().startswith("utf") else {"bars": PLAIN_BARS}
     trend = sparkline(series.values, _TREND if console.width >= 90 else _SHORT_TREND, **bars)
     style = "bold red" if note else ""
     table.add_row(Text(printable(label), overflow="fold"), _number(first), _number(last), trend, note, style=style)

@@ -7,12 +7,13 @@ TensorBoard's event files.
 from isoscore_star.watching._find import LOOKED_FOR, NoFolderError, NoLogError, open_log
 from isoscore_star.watching._run_log import LOG_FILE, RunLog
 from isoscore_star.watching._runs import LAYER, Log, Series, Watched, WatchedRun
-from isoscore_star.watching._sparkline import sparkline
+from isoscore_star.watching._sparkline import PLAIN_BARS, sparkline
 
 __all__ = [
     "LAYER",
     "LOG_FILE",
     "LOOKED_FOR",
+    "PLAIN_BARS",
     "Log",
     "NoFolderError",
     "NoLogError",

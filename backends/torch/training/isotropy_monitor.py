@@ -190,7 +190,7 @@ class IsotropyMonitor:
         """Take in the states of layers that ran without a call of the model itself, with the batch for their mask."""
         if self._hooks is not None and self._hooks.has_states:
             with self._without_failing():
-                self._take(inputs, outputs)
+                self._take(inputs, outputs, whole=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps and the first scores, for a checkpoint."""
@@ -244,16 +244,20 @@ class IsotropyMonitor:
             given = {**args[0], **kwargs}
         else:
             given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
-        self.observe(given, outputs)
+        if self._hooks is not None and self._hooks.has_states:
+            with self._without_failing():
+                self._take(given, outputs, whole=True)
 
-    def _take(self, inputs: Any, outputs: Any) -> None:
+    def _take(self, inputs: Any, outputs: Any, whole: bool) -> None:
         hooks = self._hooks
         assert hooks is not None
         with torch.no_grad():
             states = [state.detach() for state in hooks.take(need_gradient=False)]
             masks = self._masks(states, inputs, outputs, names=hooks.taken)
-        for place, (name, state, mask) in enumerate(zip(hooks.taken, states, masks, strict=True)):
-            key = (place, name)
+        for index, (name, state, mask) in enumerate(zip(hooks.taken, states, masks, strict=True)):
+            # In a call of the model a layer may run several times, as ALBERT's does; without one, calls are not told
+            # apart.
+            key = (index if whole else self.names.index(name), name)
             if key not in self._streams:
                 self._streams[key] = LayerStream(name, state.shape[-1], state.device)
             self._streams[key].update(state, mask, self.groups)
