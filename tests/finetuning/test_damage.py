@@ -321,7 +321,12 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on(
         code, line = failure(*words)
     assert (code, "output: cannot write to" in line, "Make room there" in line) == (1, True, True), line
     assert main(words) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {"results.json", "steps.csv", "runs"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {
+        "results.json",
+        "steps.csv",
+        "log.jsonl",
+        "runs",
+    }
     whole = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert len(whole["runs"]) == 1
 
