@@ -14,6 +14,7 @@ from isoscore_star.cli.finetune import finetune
 from isoscore_star.cli.measure import measure
 from isoscore_star.cli.transform import transform
 from isoscore_star.cli.validate import validate
+from isoscore_star.cli.watch import watch
 
 app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
 app.command()(measure)
@@ -22,6 +23,7 @@ app.command()(demo)
 app.command()(finetune)
 app.command()(transform)
 app.command()(validate)
+app.command()(watch)
 
 
 def _show_version(wanted: bool) -> None:
