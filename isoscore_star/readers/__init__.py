@@ -2,6 +2,7 @@
 
 `open_array` picks the reader by the file's suffix; every reader returns an `ArraySource`. `open_clouds` opens several
 files with their masks, and `StreamedCloud` measures their points.
+`read_text_table` reads tables of text.
 """
 
 from isoscore_star.readers._clouds import Cloud, open_clouds
@@ -11,9 +12,11 @@ from isoscore_star.readers._groups import RowGroups
 from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
+from isoscore_star.readers._text_tables import TEXT_SUFFIXES, TextTable, read_text_table, require_file
 
 __all__ = [
     "SUFFIXES",
+    "TEXT_SUFFIXES",
     "ArraySource",
     "Cloud",
     "DenseSource",
@@ -22,8 +25,11 @@ __all__ = [
     "RowGroups",
     "SelectionError",
     "StreamedCloud",
+    "TextTable",
     "open_array",
     "open_clouds",
+    "read_text_table",
     "require_fetched",
+    "require_file",
     "require_memory",
 ]
