@@ -9,7 +9,7 @@ from isoscore_star.readers._clouds import Cloud, open_clouds
 from isoscore_star.readers._errors import FileContentError, SelectionError
 from isoscore_star.readers._formats import SUFFIXES, open_array, require_fetched
 from isoscore_star.readers._groups import RowGroups
-from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers._memory import free_memory, require_memory
 from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
 from isoscore_star.readers._text_tables import TEXT_SUFFIXES, TextTable, read_text_table, require_file
@@ -26,6 +26,7 @@ __all__ = [
     "SelectionError",
     "StreamedCloud",
     "TextTable",
+    "free_memory",
     "open_array",
     "open_clouds",
     "read_text_table",
