@@ -48,11 +48,13 @@ class LayerBlock:
         self._on_device.update(states, torch.as_tensor(selection.mask, device=states.device), groups=0)
 
     def moments(self) -> dict[str, Moments]:
-        """Return the moments of each part that has a point, on the host."""
-        found = dict(self.parts)
+        """Return the moments of each part that has a point, once they are settled."""
+        return {part: self.parts[part] for part in PARTS if part in self.parts and self.parts[part].count}
+
+    def settle(self) -> None:
+        """Bring all moments to the host, once there are no more states."""
         if self._on_device is not None:
-            found["rest"] = self._on_device.to_moments()
-        return {part: found[part] for part in PARTS if part in found and found[part].count}
+            self.parts["rest"], self._on_device = self._on_device.to_moments(), None
 
     def to_arrays(self) -> Arrays:
         """Return all that is kept; see `from_arrays`."""
@@ -145,6 +147,13 @@ class Accumulated:
                     layer = LayerBlock.from_arrays(its, device)
                     found.blocks.setdefault(int(number), {})[found.names[int(index)]] = layer
         return found
+
+    def settle(self) -> Accumulated:
+        """Bring all moments to the host, and return this."""
+        for block in self.blocks.values():
+            for layer in block.values():
+                layer.settle()
+        return self
 
     def add(self, other: Accumulated) -> None:
         """Take in the blocks of another process, which has others."""

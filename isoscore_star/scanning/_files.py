@@ -140,9 +140,9 @@ def read(path: Path) -> Stored:
             raise ValueError("no settings")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FileContentError(path, f"is not the file of a scan, or damaged ({reason}). Delete it to start anew") from (
-            error
-        )
+        raise FileContentError(
+            path, f"is not the file of a scan, or damaged ({reason}). Delete it to start anew"
+        ) from (error)
     return Stored(record, arrays)
 
 

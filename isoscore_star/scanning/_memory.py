@@ -12,6 +12,9 @@ from isoscore_star.scanning._batches import Batch
 LEAST_BLOCKS = 8
 """Of fewer there is no standard error."""
 
+_MEASURED = 6
+"""Matrices of d² numbers in a layer's result: three of all tokens, one without each of three kinds."""
+
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -66,7 +69,8 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, c
     widths = [int(layer.states.shape[-1]) for layer in batch.layers]
 
     def needed(count: int) -> int:
-        return copies * sum(_bytes(width, count, None if device is None else 0, tokens) for width in widths)
+        moments = sum(_bytes(width, count, None if device is None else 0, tokens) for width in widths)
+        return copies * moments + sum(_MEASURED * 8 * width * width for width in widths)
 
     if limit is None or needed(blocks) <= limit:
         return Plan(blocks, device, [])

@@ -162,7 +162,9 @@ def _strings(path: Any, column: str, values: Iterable[Any]) -> list[str]:
             value.encode()
         except UnicodeEncodeError as error:  # JSON may contain a lone surrogate
             code = ord(value[error.start])
-            raise FileContentError(path, f"row {row} has a surrogate alone, U+{code:X}, which is no character") from error
+            raise FileContentError(
+                path, f"row {row} has a surrogate alone, U+{code:X}, which is no character"
+            ) from error
         found.append(value)
     return found
 

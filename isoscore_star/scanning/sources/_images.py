@@ -84,7 +84,9 @@ class ImageSource:
         }
         with torch.no_grad():
             outputs = self._model(**tensors, output_hidden_states=True, return_dict=True)
-            layers = layers_of(self._model, outputs, {"": self._tokens((len(files), 0))}, self._options.layers, self._fit)
+            layers = layers_of(
+                self._model, outputs, {"": self._tokens((len(files), 0))}, self._options.layers, self._fit
+            )
         return Batch(start, len(files), layers)
 
     def _fit(self, state: Any, tokens: Tokens) -> Tokens:

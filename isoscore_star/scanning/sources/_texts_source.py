@@ -114,7 +114,8 @@ class TextSource:
         if "attention_mask" not in self._accepted and "kwargs" not in self._accepted:
             if not mask.all():
                 raise InvalidValueError(
-                    "model", f"{type(model).__name__} takes no attention_mask, so texts cannot be padded: --batch-size 1"
+                    "model",
+                    f"{type(model).__name__} takes no attention_mask, so texts cannot be padded: --batch-size 1",
                 )
             del inputs["attention_mask"]
         tokens = {"": self._tokens(ids, mask, special)}

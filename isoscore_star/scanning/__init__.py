@@ -1,0 +1,6 @@
+"""Scans: a model run over texts once, and what state each of its layers is in."""
+
+from isoscore_star.scanning._result import LongToken, Scan, ScannedLayer, Stability
+from isoscore_star.scanning._run import load_scan, scan
+
+__all__ = ["LongToken", "Scan", "ScannedLayer", "Stability", "load_scan", "scan"]
