@@ -29,6 +29,8 @@ from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, 
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
 
+from isoscore_star.scanning import LongToken, Scan, ScannedLayer, load_scan, scan, scan_weights  # isort: skip
+
 __all__ = [
     "Backend",
     "DegenerateDataError",
@@ -38,6 +40,7 @@ __all__ = [
     "Invariants",
     "IsoScoreError",
     "LambdaSchedule",
+    "LongToken",
     "LongestPoints",
     "Measurement",
     "MissingDependencyError",
@@ -45,6 +48,8 @@ __all__ = [
     "Neighbours",
     "OutlierDimension",
     "Pair",
+    "Scan",
+    "ScannedLayer",
     "__version__",
     "available_backends",
     "backend_of",
@@ -55,8 +60,11 @@ __all__ = [
     "isoscore_star",
     "isoscore_unbiased",
     "istar_loss",
+    "load_scan",
     "measure",
     "participation_ratio",
     "reference",
+    "scan",
+    "scan_weights",
     "score_from_participation_ratio",
 ]

@@ -2,5 +2,6 @@
 
 from isoscore_star.scanning._result import LongToken, Scan, ScannedLayer, Stability
 from isoscore_star.scanning._run import load_scan, scan
+from isoscore_star.scanning._weights import scan_weights
 
-__all__ = ["LongToken", "Scan", "ScannedLayer", "Stability", "load_scan", "scan"]
+__all__ = ["LongToken", "Scan", "ScannedLayer", "Stability", "load_scan", "scan", "scan_weights"]

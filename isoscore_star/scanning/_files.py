@@ -99,7 +99,9 @@ class Folder:
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
-                save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, partial, {_KEY: text})
+                # `ascontiguousarray` would make numbers arrays of one axis.
+                ordered = {key: np.require(array, requirements="C") for key, array in arrays.items()}
+                save_file(ordered, partial, {_KEY: text})
 
     def _of_same_settings(self, path: Path) -> Stored | None:
         with writing_to(self.path):

@@ -63,9 +63,10 @@ def scanned(
     between: Mapping[str, list[Moments]] | None = None,
 ) -> ScannedLayer:
     """Measure a layer."""
+    whole = _merged(blocks, PARTS)
     try:
         rows = np.concatenate([its.rows for its in farthest]) if farthest else None
-        measurement = Measurement.from_blocks(_merged(blocks, PARTS), longest=rows)
+        measurement = Measurement.from_blocks(whole, longest=rows)
     except DegenerateDataError as error:
         raise error.about(name) from error
     return ScannedLayer(
@@ -73,7 +74,7 @@ def scanned(
         measurement,
         _without(blocks, measurement.count),
         _explanation(measurement, blocks, between),
-        stability_of(_merged(blocks, PARTS)),
+        stability_of(whole),
         tuple(_long_tokens(measurement, farthest, place_of)),
         blocks,
     )

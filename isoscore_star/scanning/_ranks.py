@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Ranks(NamedTuple):
-    """This process's number, and how many there are."""
+    """The number of this process, and how many there are."""
 
     rank: int = 0
     size: int = 1

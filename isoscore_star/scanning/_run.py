@@ -23,6 +23,8 @@ from isoscore_star.scanning.sources import Options, open_source
 
 Progress = Callable[[int, int | None], None]
 
+_LEAST_BLOCKS = 8
+
 _PACKAGES = ("isoscore-star", "numpy", "torch", "transformers", "sentence-transformers", "keras", "tokenizers")
 
 
@@ -163,9 +165,9 @@ def scan(
         whole.add(other)
     if not whole.blocks:
         raise InvalidValueError("batches", "expected at least one batch; got none")
-    if sequences < 4 * _LEAST_BLOCKS_NOTE:
+    if sequences < 4 * _LEAST_BLOCKS:
         notes.append(f"{sequences} sequences are few: give some hundreds for small intervals")
-    if len(whole.blocks) < _LEAST_BLOCKS_NOTE:
+    if len(whole.blocks) < _LEAST_BLOCKS:
         notes.append(f"{len(whole.blocks)} blocks of sequences are too few for standard errors, which need 8")
     record = {
         "names": whole.names,
@@ -178,17 +180,14 @@ def scan(
             "tokens": max(whole.tokens.values()),
             "tokens_by_layer": whole.tokens,
             "seconds": round(time.monotonic() - started, 3),
-            "versions": _versions(),
+            "versions": versions(),
         },
     }
     arrays = whole.to_arrays()
-    result = _built(whole, record, arrays, settings)
+    result = built(whole, record, arrays, settings)
     if folder is not None:
         folder.write_result(record, arrays, result.to_dict())
     return result
-
-
-_LEAST_BLOCKS_NOTE = 8
 
 
 def load_scan(folder: str | Path) -> Scan:
@@ -345,10 +344,11 @@ def _long_sequences(found: Accumulated) -> set[int]:
 def _restored(stored: _files.Stored) -> Scan:
     record = stored.record
     found = Accumulated.from_arrays(stored.arrays, record["blocks"], record["names"])
-    return _built(found, record, stored.arrays, record["settings"])
+    return built(found, record, stored.arrays, record["settings"])
 
 
-def _built(found: Accumulated, record: dict[str, Any], arrays: Arrays, settings: dict[str, Any]) -> Scan:
+def built(found: Accumulated, record: dict[str, Any], arrays: Arrays, settings: dict[str, Any]) -> Scan:
+    """Return the scan of moments and their record; both are what `Scan.save` writes."""
     places = {int(number): place for number, place in record["places"].items()}
     layers, union = layers_of(found, lambda number: places.get(number, number))
     own = {key: value for key, value in record.items() if key != "settings"}
@@ -369,12 +369,13 @@ def _built(found: Accumulated, record: dict[str, Any], arrays: Arrays, settings:
     )
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a scan may hang on."""
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
+            found[package] = metadata.version(package)
+    return found
 
 
 def _require_at_least(least: int, **numbers: int | None) -> None:

@@ -87,7 +87,15 @@ def _listed(given: Any) -> list[str]:
                 f"expected strings; got {type(text).__name__} at place {index}. Batches of inputs that are prepared "
                 "already go into batches=",
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValueError("texts", f"the text at place {index} has {_lone(error)}") from error
     return found
+
+
+def _lone(error: UnicodeEncodeError) -> str:
+    return f"a surrogate alone, U+{ord(error.object[error.start]):X}, which is no character"
 
 
 def _not_empty(name: str, found: Sequence[str]) -> Texts:
@@ -161,10 +169,7 @@ def _strings(path: Any, column: str, values: Iterable[Any]) -> list[str]:
         try:
             value.encode()
         except UnicodeEncodeError as error:  # JSON may contain a lone surrogate
-            code = ord(value[error.start])
-            raise FileContentError(
-                path, f"row {row} has a surrogate alone, U+{code:X}, which is no character"
-            ) from error
+            raise FileContentError(path, f"row {row} has {_lone(error)}") from error
         found.append(value)
     return found
 
