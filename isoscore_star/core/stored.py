@@ -52,14 +52,14 @@ def accumulator_of(arrays: Arrays) -> Accumulator:
 
 
 def _get(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    array = np.array(arrays[name]) if name in arrays else None
-    if (
-        array is None
-        or array.ndim != len(shape)
-        or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True))
-    ):
-        got = "nothing" if array is None else f"shape {array.shape}"
-        raise InvalidValueError("arrays", f"expected {name!r} of shape {shape}, as to_arrays writes it; got {got}")
+    if name not in arrays:
+        raise InvalidValueError("arrays", f"expected {name!r}, as to_arrays writes it; got only {sorted(arrays)}")
+    array = np.array(arrays[name])
+    fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind not in "fiu":
+        raise InvalidValueError(
+            "arrays", f"expected {name!r}, numbers of shape {shape}; got {array.dtype} of shape {array.shape}"
+        )
     if not np.isfinite(array).all():
         raise InvalidValueError("arrays", f"expected finite numbers in {name!r}; got NaN or inf: they are damaged")
     return array

@@ -16,6 +16,9 @@ _MUCH_MORE = 1.25
 _LARGE_MEAN = 0.5
 """Share of E‖x‖² from which on the mean is named: then two random points have more in common than not."""
 
+_DOMINANT = 0.8
+"""Share of ‖S‖² of the longest points from which on the score says little of the others."""
+
 _GROUPS = 0.25
 """Share of the variance from which on the groups are named."""
 
@@ -52,10 +55,16 @@ def sentences_of(facts: Facts) -> tuple[str, ...]:
 def _headline(facts: Facts) -> str:
     score = facts.score if facts.unbiased_score is None else facts.unbiased_score
     used = _dimensions(score, facts.dim)
+    if any(_is_longest(part) and part.share >= _DOMINANT for part in facts.parts):
+        unbiased = "" if facts.unbiased_score is None else f", unbiased {_score(score)}"
+        return (
+            f"Dominated by a few points: the score ({_score(facts.score)} of 1{unbiased}; {facts.dim:,} dimensions) "
+            "hangs on them and says little of the others."
+        )
     within = ""
     if facts.interval is not None:
-        low, high = (_number(_dimensions(end, facts.dim)) for end in facts.interval)
-        within = f", 95 % interval {low} to {high}"
+        low, high = (min(max(_dimensions(end, facts.dim), 1.0), facts.dim) for end in facts.interval)
+        within = f", 95 % interval {_number(low)} to {_number(high)}"
     kind = "" if facts.unbiased_score is not None else ", too low where points are few"
     return (
         f"{_state(score, used)}: these points use about {_number(used)} of {facts.dim:,} dimensions evenly "
@@ -80,16 +89,18 @@ def _causes(facts: Facts) -> list[str]:
     Some are one cause seen twice: then the longest points are named only where no kind of points, and the largest
     direction only where no coordinates, explain about as much.
     """
-    named = [part for part in facts.parts if not part.name.startswith("longest")]
-    longest = [part for part in facts.parts if part.name.startswith("longest")]
+    named = [part for part in facts.parts if not _is_longest(part)]
+    longest = [part for part in facts.parts if _is_longest(part)]
+    views = (_of_parts(facts, named), _of_parts(facts, longest)), (_of_outliers(facts), _of_first(facts))
     found = []
-    for first, second in (
-        (_of_parts(facts, named), _of_parts(facts, longest)),
-        (_of_outliers(facts), _of_first(facts)),
-    ):
+    for first, second in views:
         most = max((gain for gain, _ in first), default=0.0)
         found += first + [cause for cause in second if cause[0] > most * _MUCH_MORE]
     return [sentence for gain, sentence in sorted(found, key=lambda one: -one[0]) if gain >= _GAIN]
+
+
+def _is_longest(part: Part) -> bool:
+    return part.name.startswith("longest")
 
 
 def _of_parts(facts: Facts, parts: list[Part]) -> list[_Cause]:
