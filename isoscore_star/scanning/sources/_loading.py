@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,9 @@ def _gguf(folder: str, file: str, options: Options) -> TextModel:
     from transformers import AutoModel, AutoTokenizer
 
     require("gguf")
-    tokenizer = load(folder, AutoTokenizer.from_pretrained, "tokenizer: ", gguf_file=file)
-    model = load(folder, AutoModel.from_pretrained, gguf_file=file, dtype=options.precision())
+    with redirect_stderr(StringIO()):  # bars that no setting of transformers turns off
+        tokenizer = load(folder, AutoTokenizer.from_pretrained, "tokenizer: ", gguf_file=file)
+        model = load(folder, AutoModel.from_pretrained, gguf_file=file, dtype=options.precision())
     return TextModel(f"{folder}/{file}", placed(model, options), tokenizer)
 
 
@@ -232,13 +233,3 @@ def of_sentence_transformer(model: Any, name: str) -> TextModel:
     prompt = (model.prompts or {}).get(model.default_prompt_name or "", "") or ""
     notes = [f"each text is read after the model's prompt {prompt!r}"] if prompt else []
     return TextModel(name, inner, model.tokenizer, pooled, prompt, tuple(notes))
-
-
-def config_of(name: str) -> dict[str, Any]:
-    """Return a folder's config.json, or nothing."""
-    file = Path(name).expanduser() / "config.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
