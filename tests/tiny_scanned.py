@@ -28,9 +28,7 @@ def tokenizer(kind: str = ENCODER) -> Any:
     names: dict[str, str] = {"unk_token": "[UNK]", "eos_token": "[SEP]"}
     if kind != CAUSAL:
         template = "[CLS] $A [SEP]" if kind == ENCODER else "$A [SEP]"
-        own.post_processor = processors.TemplateProcessing(
-            single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
+        own.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
         names |= {"pad_token": "[PAD]"} | ({"cls_token": "[CLS]", "sep_token": "[SEP]"} if kind == ENCODER else {})
     return PreTrainedTokenizerFast(tokenizer_object=own, model_max_length=32, **names)
 

@@ -151,8 +151,12 @@ def scan(
         if finished is not None:
             return _restored(finished)
     run = _Run(source, own, folder, options, budget)
-    found = run.accumulate(progress).settle()
-    notes = [*source.notes, *run.notes, *source.finished()]
+    noticed: list[str] = []
+    try:
+        found = run.accumulate(progress).settle()
+    finally:
+        noticed += source.finished()
+    notes = [*source.notes, *run.notes, *noticed]
     shares = own.gathered((found.to_arrays(), found.names, found.tokens, run.sequences))
     if own.rank:
         provenance = {**settings, "rank": own.rank}

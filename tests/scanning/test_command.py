@@ -39,15 +39,16 @@ def test_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mon
 
 
 def test_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = _run(capsys, files[0], "--text", files[1], "--layers", "0,-1", "--output", tmp_path / "kept", "--json")
+    code, out, err = _run(
+        capsys, files[0], "--text", files[1], "--layers", "0,-1", "--output", tmp_path / "kept", "--json"
+    )
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert [layer["name"] for layer in found["layers"]] == ["embeddings", "layer 2"]
     assert found == json.loads((tmp_path / "kept" / "scan.json").read_text())
     assert found["provenance"]["sequences"] == 45
     assert found["layers"][1]["explanation"]["sentences"]
-    again = _run(capsys, files[0], "--text", files[1], "--layers", "0,-1", "--output", tmp_path / "kept", "--json")
-    assert again == (0, out, "")
+    assert _run(capsys, *command) == (0, out, "")
 
 
 def test_hostile_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -49,9 +49,7 @@ def test_killed_between_batches(tmp_path: Path, batches: int) -> None:
     with pytest.raises(iso.InvalidValueError, match="not finished"):
         iso.load_scan(tmp_path / "killed")
     seen: list[int] = []
-    again = iso.scan(
-        folder, items, output=tmp_path / "killed", progress=lambda done, _: seen.append(done), **options
-    )
+    again = iso.scan(folder, items, output=tmp_path / "killed", progress=lambda done, _: seen.append(done), **options)
     assert same_bits(arrays(tmp_path / "whole"), arrays(tmp_path / "killed"))
     assert not list((tmp_path / "killed").glob("unfinished-*"))
     ours, theirs = again.to_dict(), whole.to_dict()

@@ -40,7 +40,9 @@ def test_every_layer_and_kind_of_token(tmp_path: Path, kind: str) -> None:
             assert found.without[name].score == pytest.approx(tiny.isoscore(np.concatenate(left)), rel=ROUNDING)
             expected = tiny.halves_score(left, 4, 20)
             assert found.without[name].unbiased_score == pytest.approx(expected, rel=ROUNDING)
-    both = [np.concatenate([a, b]) for a, b in zip(*layers[1:], strict=True)]  # a sequence with its states in all layers
+    both = [
+        np.concatenate([a, b]) for a, b in zip(*layers[1:], strict=True)
+    ]
     assert scan.union is not None
     assert scan.union.measurement.count == sum(map(len, both))
     assert scan.union.measurement.score == pytest.approx(tiny.isoscore(np.concatenate(both)), rel=ROUNDING)

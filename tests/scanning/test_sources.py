@@ -153,7 +153,9 @@ def test_keras_model(monkeypatch: pytest.MonkeyPatch) -> None:
     keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5,), dtype="int32")
-    states = keras.layers.Dense(8, activation="tanh", name="hidden")(keras.layers.Embedding(30, 6, name="embed")(inputs))
+    states = keras.layers.Dense(8, activation="tanh", name="hidden")(
+        keras.layers.Embedding(30, 6, name="embed")(inputs)
+    )
     own = keras.Model(inputs, keras.layers.Dense(1)(states))
     batches = [np.random.default_rng(number).integers(0, 30, (6, 5)) for number in range(8)]
     scan = iso.scan(own, batches=batches, layers=["hidden"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoscore_star import InvalidValueError, MissingDependencyError
-from isoscore_star.pretrained import first_line, load, quiet, require_own_weights
+from isoscore_star.pretrained import first_line, has_model, load, quiet, require_own_weights
 from isoscore_star.scanning.sources._options import Options
 from isoscore_star.scanning.sources._texts_source import TextModel
 
@@ -88,7 +88,7 @@ def has_file(name: str, file: str) -> bool:
     try:
         if isinstance(try_to_load_from_cache(name, file), str):
             return True
-        return bool(hf_hub_download(name, file, etag_timeout=10))
+        return has_model(name) and bool(hf_hub_download(name, file, etag_timeout=10))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError):  # not there, or not to be reached
         return False
 
@@ -221,7 +221,8 @@ def of_sentence_transformer(model: Any, name: str) -> TextModel:
         raise InvalidValueError(
             "model", f"the first module of {name} is a {type(first).__name__}, which has no layers of states"
         )
-    model.eval()
+    for module in rest:
+        module.eval()
 
     def pooled(outputs: Any, inputs: dict[str, Any]) -> Any:
         features = {"token_embeddings": outputs[0], **inputs}

@@ -48,7 +48,7 @@ def open_source(
         if tokenizer is None:
             raise InvalidValueError("tokenizer", "a model that is loaded needs its tokenizer, or batches= of inputs")
         name = getattr(model, "name_or_path", "") or type(model).__name__
-        return TextSource(TextModel(name, model.eval(), tokenizer), _texts(texts, options), options)
+        return TextSource(TextModel(name, model, tokenizer), _texts(texts, options), options)
     raise InvalidTypeError(
         "model",
         "expected the name or folder of a model, a model of transformers with its tokenizer, a SentenceTransformer, or "

@@ -74,10 +74,13 @@ def sequence_of(state: Any) -> Any:
 
 
 def widened(state: Any) -> Any:
-    """Return states in float32 or better; on the host as an array of NumPy, which shares their memory."""
+    """Return states in float32 or better: on CUDA as a tensor, else as an array of NumPy.
+
+    Apple's devices have no float64, so their states are summed on the host.
+    """
     import torch
 
     state = state.detach()
     if state.dtype != torch.float64:
         state = state.to(torch.float32)
-    return state.numpy() if state.device.type == "cpu" else state
+    return state if state.device.type == "cuda" else state.cpu().numpy()

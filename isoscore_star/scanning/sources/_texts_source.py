@@ -72,9 +72,11 @@ class TextSource:
 
     def batches(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Batch | None]]:
         """Yield each batch with its number; None in place of those that are not wanted."""
-        for number in range(self.count or 0):
-            start = number * self._size
-            yield number, self._batch(start) if wanted(number) else None
+        from isoscore_star.backends.torch import evaluation_mode
+
+        with evaluation_mode(self._own.model):
+            for number in range(self.count or 0):
+                yield number, self._batch(number * self._size) if wanted(number) else None
 
     def finished(self) -> list[str]:
         """Return what was noticed on the way."""
