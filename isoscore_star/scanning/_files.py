@@ -42,7 +42,7 @@ class Folder:
     rank, size : int
         Of the process, which has a state of its own.
     seconds : float, default 20.0
-        Write no state more often.
+        Write no state more often; 0 writes one after every batch.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Folder:
 
     def is_due(self) -> bool:
         """Return whether it is time to write the state."""
-        return time.monotonic() - self._last >= max(self._seconds, _SHARE * self._cost)
+        return not self._seconds or time.monotonic() - self._last >= max(self._seconds, _SHARE * self._cost)
 
     def write_state(self, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write the state."""

@@ -102,7 +102,8 @@ def scan(
     progress : callable, optional
         Called with the number of batches done and that of all, or None.
     seconds_between_states : float, default 20.0
-        Write the state of an unfinished scan no more often; a tenth of the time at most is spent on it.
+        Write the state of an unfinished scan no more often, and so that it takes a tenth of the time at most; 0 writes
+        one after every batch.
 
     Returns
     -------

@@ -39,9 +39,8 @@ def test_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mon
 
 
 def test_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = _run(
-        capsys, files[0], "--text", files[1], "--layers", "0,-1", "--output", tmp_path / "kept", "--json"
-    )
+    command = [files[0], "--text", files[1], "--layers", "0,-1", "--output", tmp_path / "kept", "--json"]
+    code, out, err = _run(capsys, *command)
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert [layer["name"] for layer in found["layers"]] == ["embeddings", "layer 2"]

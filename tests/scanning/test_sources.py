@@ -89,6 +89,7 @@ def test_sentence_transformer_in_a_folder_and_loaded(tmp_path: Path) -> None:
     assert again.layers[2].measurement.score == pytest.approx(scan.layers[2].measurement.score, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
 def test_adapter(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     tiny.save(tmp_path / "base")

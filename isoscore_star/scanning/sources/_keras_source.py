@@ -35,7 +35,7 @@ class KerasSource:
             )
         try:
             outputs = [named[name].output for name in chosen]
-            self._states = keras.Model(model.inputs, outputs)
+            self._states = keras.Model(model.input, outputs)
         except (AttributeError, ValueError) as error:
             raise InvalidValueError(
                 "model",

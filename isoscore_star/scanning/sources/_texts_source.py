@@ -195,4 +195,5 @@ def _shifted(config: Any, ids: Any, mask: Any) -> tuple[Any, Any]:
     candidates = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
     start = next((number for number in candidates if isinstance(number, int)), 0)
     first = np.full((len(ids), 1), start, ids.dtype)
-    return np.concatenate([first, ids[:, :-1]], axis=1), np.concatenate([mask[:, :1], mask[:, :-1]], axis=1)
+    # Of n tokens the last gives way to the start token, so that the mask stays as it is.
+    return np.concatenate([first, ids[:, :-1]], axis=1), mask
