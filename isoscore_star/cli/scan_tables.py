@@ -8,7 +8,7 @@ from rich.table import Table
 
 from isoscore_star import Measurement
 from isoscore_star.cli.printable import printable
-from isoscore_star.scanning import Scan, ScannedLayer
+from isoscore_star.scanning import Scan, ScannedLayer, hangs_on_few
 
 _SHOWN_TOKENS = 3
 
@@ -36,7 +36,7 @@ def show_scan(scan: Scan) -> None:
     console.print(table)
     console.print(
         "score: of two halves of the sequences, from 0 (one direction) to 1 (isotropic), ± its standard error; mean's "
-        "share: of the squared length, which the score does not see",
+        "share: of the squared length, which the score does not see; !: hangs on a few tokens",
         style="dim",
     )
     worst = min(scan.layers, key=lambda layer: headline(layer.measurement))
@@ -59,18 +59,22 @@ def headline(measurement: Measurement) -> float:
 def _row(layer: ScannedLayer, kinds: list[str]) -> list[str]:
     measurement = layer.measurement
     error = "" if measurement.standard_error is None else f" ± {_figure(measurement.standard_error)}"
-    without = [_figure(headline(layer.without[kind])) if kind in layer.without else "" for kind in kinds]
+    without = [_score(layer.without[kind]) if kind in layer.without else "" for kind in kinds]
     largest = int(measurement.variances.argmax())
     share = float(measurement.variances[largest] / measurement.variances.sum())
     return [
         printable(layer.name),
         f"{measurement.count:,}",
-        f"{_figure(headline(measurement))}{error}",
+        f"{_score(measurement)}{error}",
         *without,
         f"{measurement.effective_dimensions:,.1f}",
         f"{largest} ({share:.1%})",
         "" if layer.explanation is None else f"{layer.explanation.mean_share:.1%}",
     ]
+
+
+def _score(measurement: Measurement) -> str:
+    return f"{_figure(headline(measurement))}{'!' * hangs_on_few(measurement)}"
 
 
 def _figure(value: float) -> str:

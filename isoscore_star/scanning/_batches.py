@@ -49,13 +49,19 @@ class Tokens:
     in_order: bool = True
 
     @cached_property
-    def parts(self) -> dict[str, Selection]:
-        """The disjoint parts, of which every one has as many sequences as the batch."""
-        special = np.zeros_like(self.mask) if self.special is None else self.special & self.mask
+    def first(self) -> BoolArray:
+        """True for each sequence's first token, special or not."""
         first = np.zeros_like(self.mask)
         if self.in_order and self.mask.shape[1] > 1:
             first[np.arange(len(first)), self.mask.argmax(axis=1)] = True
             first &= self.mask
+        return first
+
+    @cached_property
+    def parts(self) -> dict[str, Selection]:
+        """The disjoint parts, of which every one has as many sequences as the batch."""
+        special = np.zeros_like(self.mask) if self.special is None else self.special & self.mask
+        first = self.first
         found = (first & ~special, first & special, special & ~first, self.mask & ~special & ~first)
         return {
             name: Selection(None, chosen) if name == "rest" else _gathered(chosen)

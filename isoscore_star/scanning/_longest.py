@@ -15,7 +15,7 @@ KEPT = 10
 
 
 class Farthest:
-    """Keeps the rows of the points farthest from the mean of all points so far.
+    """Keeps the rows of the points farthest from the mean of all points so far: of first tokens, and of all others.
 
     The mean moves while points arrive, so that a point may be missed that lies about as far as those that are kept;
     one that holds a visible share of the variance is not.
@@ -27,6 +27,7 @@ class Farthest:
         self.rows: NDArray[Any] = np.zeros((0, 0), np.float32)
         self.sequences: NDArray[np.int64] = np.zeros(0, np.int64)
         self.places: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.first: NDArray[np.bool_] = np.zeros(0, bool)
         self.words: list[str] = []
 
     def take(self, name: str, states: Any, tokens: Tokens, first_sequence: int) -> None:
@@ -45,23 +46,24 @@ class Farthest:
                 "its states hold NaN or inf. Try a wider --dtype (float32), and see whether the model's weights are "
                 "whole",
             )
-        lengths[~mask] = -1
-        best = np.argsort(-lengths, axis=None, kind="stable")[: min(KEPT, count)]
+        first = tokens.first
+        best = np.concatenate([_largest(np.where(of, lengths, -1.0), int(of.sum())) for of in (first, mask & ~first)])
         sequences, places = np.unravel_index(best, mask.shape)
         rows = _picked(states, sequences, places)
         words = [tokens.label(int(i), int(j)) for i, j in zip(sequences, places, strict=True)]
-        self._keep(rows, sequences + first_sequence, places, words)
+        self._keep(rows, sequences + first_sequence, places, first[sequences, places], words)
 
-    def _keep(self, rows: NDArray[Any], sequences: Any, places: Any, words: list[str]) -> None:
+    def _keep(self, rows: NDArray[Any], sequences: Any, places: Any, first: Any, words: list[str]) -> None:
         if self.words:
             rows = np.concatenate([self.rows, rows])
             sequences = np.concatenate([self.sequences, sequences])
             places = np.concatenate([self.places, places])
-            words = [*self.words, *words]
+            first, words = np.concatenate([self.first, first]), [*self.words, *words]
         away = rows.astype(np.float64) - self._sum / self.count
-        order = np.argsort(-np.einsum("ij,ij->i", away, away), kind="stable")[:KEPT]
+        lengths = np.einsum("ij,ij->i", away, away)
+        order = np.concatenate([_largest(np.where(of, lengths, -1.0), int(of.sum())) for of in (first, ~first)])
         self.rows, self.sequences, self.places = rows[order], sequences[order], places[order]
-        self.words = [words[index] for index in order]
+        self.first, self.words = first[order], [words[index] for index in order]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return all that is kept; see `from_arrays`."""
@@ -75,6 +77,7 @@ class Farthest:
             "rows": self.rows,
             "sequences": self.sequences,
             "places": self.places,
+            "first": self.first,
             "words": np.frombuffer(words, np.uint8),
         }
 
@@ -84,9 +87,14 @@ class Farthest:
         kept = cls()
         if arrays:
             kept.count, kept._sum, kept.rows = int(arrays["count"]), arrays["sum"], arrays["rows"]
-            kept.sequences, kept.places = arrays["sequences"], arrays["places"]
+            kept.sequences, kept.places, kept.first = arrays["sequences"], arrays["places"], arrays["first"]
             kept.words = [word.decode() for word in arrays["words"].tobytes().split(b"\xff")[:-1]]
         return kept
+
+
+def _largest(lengths: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return the flat places of the ten largest of `count` lengths."""
+    return np.argsort(-lengths, axis=None, kind="stable")[: min(KEPT, count)]
 
 
 class _Measured(NamedTuple):

@@ -72,7 +72,7 @@ def scanned(
     return ScannedLayer(
         name,
         measurement,
-        _without(blocks, measurement.count),
+        _without(blocks, measurement.count, farthest),
         _explanation(measurement, blocks, between),
         stability_of(whole),
         tuple(_long_tokens(measurement, farthest, place_of)),
@@ -133,8 +133,9 @@ def _all(blocks: list[Moments]) -> Moments:
     return merged
 
 
-def _without(blocks: Blocks, count: int) -> dict[str, Measurement]:
+def _without(blocks: Blocks, count: int, farthest: list[Farthest]) -> dict[str, Measurement]:
     found, counts = {}, set[int]()
+    later = np.concatenate([its.rows[~its.first] for its in farthest]) if farthest else None
     for name, parts in WITHOUT.items():
         left = _merged(blocks, parts)
         points = sum(block.count for block in left)
@@ -142,7 +143,8 @@ def _without(blocks: Blocks, count: int) -> dict[str, Measurement]:
         if points in {0, count} or (points in counts and name.startswith("first and")):
             continue
         try:
-            measured = Measurement.from_blocks(left)
+            # Massive activations sit in a few other tokens too, on which all that is left may hang.
+            measured = Measurement.from_blocks(left, longest=later if name == "first tokens" else None)
         except DegenerateDataError:
             continue
         counts.add(points)

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from isoscore_star import Measurement, Moments
 
+_HANGS = "longest point"
+"""Of a measurement's warnings only that of few far points has these words."""
+
 
 class LongToken(NamedTuple):
     """A token that lies far from the mean.
@@ -135,8 +138,13 @@ class Scan:
         """What to mind in these numbers, in sentences that start with the layers they are about."""
         found: dict[str, list[str]] = {}
         for layer in self._all():
-            for warning in layer.measurement.warnings:
-                found.setdefault(warning, []).append(layer.name)
+            measured = {layer.name: layer.measurement}
+            measured |= {f"{layer.name} without {kind}": left for kind, left in layer.without.items()}
+            for name, of in measured.items():
+                # Of what is left, only that it hangs on few points: the rest is said of the layer.
+                for warning in of.warnings:
+                    if name == layer.name or _HANGS in warning:
+                        found.setdefault(warning, []).append(name)
         return tuple(f"{_named(names)}: {warning}" for warning, names in found.items())
 
     def save(self, folder: str | Path) -> None:
@@ -167,6 +175,12 @@ class Scan:
 
     def _all(self) -> list[ScannedLayer]:
         return [*self.layers, *filter(None, (self.union, self.embeddings))]
+
+
+def hangs_on_few(measurement: Measurement) -> bool:
+    """Return whether a score is one of a few far points, so that other texts may give quite another."""
+    longest = measurement.longest_points
+    return longest is not None and any(_HANGS in warning for warning in measurement.warnings)
 
 
 def _headline(measurement: Measurement) -> float:

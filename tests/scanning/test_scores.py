@@ -40,9 +40,7 @@ def test_every_layer_and_kind_of_token(tmp_path: Path, kind: str) -> None:
             assert found.without[name].score == pytest.approx(tiny.isoscore(np.concatenate(left)), rel=ROUNDING)
             expected = tiny.halves_score(left, 4, 20)
             assert found.without[name].unbiased_score == pytest.approx(expected, rel=ROUNDING)
-    both = [
-        np.concatenate([a, b]) for a, b in zip(*layers[1:], strict=True)
-    ]
+    both = [np.concatenate([a, b]) for a, b in zip(*layers[1:], strict=True)]
     assert scan.union is not None
     assert scan.union.measurement.count == sum(map(len, both))
     assert scan.union.measurement.score == pytest.approx(tiny.isoscore(np.concatenate(both)), rel=ROUNDING)
@@ -80,6 +78,26 @@ def test_the_farthest_tokens(tmp_path: Path) -> None:
     assert longest is not None
     assert longest.trace_share == pytest.approx(np.sort(lengths)[-longest.count :].sum() / lengths.sum(), rel=1e-4)
     assert any("2 of 41 texts are empty" in note for note in scan.notes)
+
+
+def test_massive_tokens_behind_the_first_are_told() -> None:
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(20, 4, 6, 16)).astype(np.float32)
+    states[:, :, 0, 3] += 100  # every first token
+    states[7, 2, 4, 3] = 1e4  # and one more
+    layers = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+    scan = iso.scan(layers, batches=torch.as_tensor(states), layers=["0"])
+    left = scan.layers[0].without["first tokens"]
+    assert left.longest_points is not None
+    assert left.longest_points.square_share > 0.99
+    rest = np.delete(states[:, :, 1:].reshape(-1, 16), (7 * 4 + 2) * 5 + 3, axis=0)
+    lengths = ((rest - rest.mean(0)) ** 2).sum(1)
+    few = np.delete(rest, np.argsort(-lengths)[: left.longest_points.count - 1], axis=0)
+    assert left.longest_points.score_without == pytest.approx(tiny.isoscore(few), rel=1e-2)
+    assert scan.layers[0].longest_tokens[0][:2] == (30, 4)
+    assert any(
+        warning.startswith("0 without first tokens") or "0 without first" in warning for warning in scan.warnings
+    )
 
 
 @pytest.mark.slow
