@@ -25,7 +25,8 @@ class ImageSource:
     """Runs a vision encoder over images; see `isoscore_star.scanning._batches.Source`."""
 
     def __init__(self, name: str, folder: Path, options: Options) -> None:
-        require("torch", "transformers", "PIL")
+        require("torch", "transformers")
+        require("PIL", extra="images")
         self._files = _images_in(folder)[: options.max_texts]
         self._options = options
         with quiet(), refusing_remote_code(name):

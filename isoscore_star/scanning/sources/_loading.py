@@ -132,7 +132,7 @@ def placed(model: Any, options: Options) -> Any:
 def _gguf(folder: str, file: str, options: Options) -> TextModel:
     from transformers import AutoModel, AutoTokenizer
 
-    require("gguf")
+    require("gguf", extra="gguf")
     with redirect_stderr(StringIO()):  # bars that no setting of transformers turns off
         tokenizer = load(folder, AutoTokenizer.from_pretrained, "tokenizer: ", gguf_file=file)
         model = load(folder, AutoModel.from_pretrained, gguf_file=file, dtype=options.precision())
