@@ -63,7 +63,7 @@ def scanned(
     between: Mapping[str, list[Moments]] | None = None,
 ) -> ScannedLayer:
     """Measure a layer."""
-    whole = _merged(blocks, PARTS)
+    whole, farthest = _merged(blocks, PARTS), [its for its in farthest if its.count]
     try:
         rows = np.concatenate([its.rows for its in farthest]) if farthest else None
         measurement = Measurement.from_blocks(whole, longest=rows)

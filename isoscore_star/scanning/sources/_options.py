@@ -53,11 +53,10 @@ class Options:
 def batch_size_for(sequences: int, batch_size: int, blocks: int) -> int:
     """Return a batch size, even and not above the one given, that gives all blocks a batch if there are enough.
 
-    Even, so that a block's halves have the same number of sequences.
+    Even, so that every block has as many sequences in one half as in the other.
     """
     fit = max(1, -(-sequences // blocks))
-    fit += fit % 2 if sequences >= 2 * blocks else 0
-    return max(1, min(batch_size, fit))
+    return min(batch_size, fit + fit % 2)
 
 
 def chosen_layers(names: Sequence[str], wanted: Sequence[int | str] | None) -> list[int]:

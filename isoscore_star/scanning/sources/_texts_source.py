@@ -42,7 +42,9 @@ class TextSource:
         self._size = batch_size_for(len(texts.items), options.batch_size, options.blocks)
         self.count: int | None = -(-len(texts.items) // self._size)
         self._limit = _limit(text_model, options.max_tokens)
-        self._accepted = set(inspect.signature(text_model.model.forward).parameters)
+        parameters = inspect.signature(text_model.model.forward).parameters
+        self._accepted = set(parameters)
+        self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
         self._special = _special_ids(text_model.tokenizer)
         self.notes = [*text_model.notes, *texts.notes]
         self.provenance: dict[str, Any] = {
@@ -113,7 +115,7 @@ class TextSource:
             for key in encoded
             if key not in inputs and key in self._accepted and _is_rows(encoded[key], rows)
         }
-        if "attention_mask" not in self._accepted and "kwargs" not in self._accepted:
+        if "attention_mask" not in self._accepted and not self._takes_any:
             if not mask.all():
                 raise InvalidValueError(
                     "model",
