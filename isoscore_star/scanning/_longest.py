@@ -110,7 +110,7 @@ def _measuring(states: Any, mask: NDArray[np.bool_]) -> _Measured:
         def lengths(mean: NDArray[np.float64]) -> NDArray[np.float64]:
             with np.errstate(invalid="ignore", over="ignore"):
                 away = flat - mean.astype(flat.dtype)
-                return np.einsum("ij,ij->i", away, away).astype(np.float64).reshape(mask.shape)
+                return np.asarray(np.einsum("ij,ij->i", away, away), np.float64).reshape(mask.shape)
 
         with np.errstate(invalid="ignore", over="ignore"):
             return _Measured(flat[chosen].sum(axis=0, dtype=np.float64), lengths)

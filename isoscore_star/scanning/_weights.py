@@ -100,9 +100,9 @@ def scan_weights(model: str | Path, *, output: str | Path | None = None, progres
                 cell.parts.setdefault("rest", Moments()).update(rows[mine], groups=None)
         if progress is not None:
             progress(done, len(steps))
-    for block in found.blocks.values():
+    for cells in found.blocks.values():
         for one in matrices:
-            block.setdefault(one.kind, LayerBlock())
+            cells.setdefault(one.kind, LayerBlock())
     notes = [f"{one.kind}: {one.key} of {one.file.name}, rows as independent points" for one in matrices]
     notes += [f"{count} rows of the {kind} hold NaN or inf and are left out" for kind, count in bad.items() if count]
     record = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -43,7 +43,7 @@ class KerasSource:
                 "isoscore_star.Moments with what its layers return",
             ) from error
         self._names = chosen
-        self.count: int | None = len(batches) if hasattr(batches, "__len__") else None
+        self.count: int | None = len(batches) if isinstance(batches, Sized) else None
         self.sequences: int | None = None
         self.notes: list[str] = []
         self.noticed: dict[str, int] = {}

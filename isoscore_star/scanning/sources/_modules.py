@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class ModuleSource:
         layers = None if options.layers is None else list(options.layers)
         self._states = HiddenStates(model, layers)
         self._masks = StateMasks(model, mask)
-        self.count: int | None = len(batches) if hasattr(batches, "__len__") else None
+        self.count: int | None = len(batches) if isinstance(batches, Sized) else None
         self.sequences: int | None = None
         self.notes: list[str] = []
         self.noticed: dict[str, int] = {}
