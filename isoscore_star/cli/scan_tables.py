@@ -11,6 +11,7 @@ from isoscore_star.cli.printable import printable
 from isoscore_star.scanning import Scan, ScannedLayer, hangs_on_few
 
 _SHOWN_TOKENS = 3
+_SHOWN_SHARE = 0.01
 
 
 def show_scan(scan: Scan) -> None:
@@ -30,6 +31,7 @@ def show_scan(scan: Scan) -> None:
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
+        column.overflow = "fold"
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for layer in layers:
         table.add_row(*_row(layer, kinds))
@@ -43,7 +45,7 @@ def show_scan(scan: Scan) -> None:
     console.print(f"\n{printable(worst.name)}, the least isotropic:")
     for sentence in worst.explanation.sentences if worst.explanation is not None else ():
         console.print(f"  {printable(sentence)}")
-    if worst.longest_tokens:
+    if worst.longest_tokens and worst.longest_tokens[0].variance_share >= _SHOWN_SHARE:
         console.print(f"  Farthest from the mean: {_tokens(worst)}.")
     for warning in scan.warnings:
         console.print(f"warning: {printable(warning)}", style="yellow")

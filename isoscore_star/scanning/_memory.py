@@ -42,7 +42,7 @@ def bytes_of(text: str | int | float | None) -> int | None:
     return int(float(found[1]) * _SIZES[found[2]])
 
 
-def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, copies: int = 1) -> Plan:
+def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None) -> Plan:
     """Return how many blocks fit, by the widths of a first batch.
 
     Parameters
@@ -55,8 +55,6 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, c
         About how many tokens there are; few of them take less than d² numbers.
     budget : int, optional
         Bytes; by default half of what is free.
-    copies : int, default 1
-        2 where the moments are written to a file, which takes a copy.
 
     Raises
     ------
@@ -70,7 +68,7 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, c
 
     def needed(count: int) -> int:
         moments = sum(_bytes(width, count, None if device is None else 0, tokens) for width in widths)
-        return copies * moments + sum(_MEASURED * 8 * width * width for width in widths)
+        return 2 * moments + sum(_MEASURED * 8 * width * width for width in widths)
 
     if limit is None or needed(blocks) <= limit:
         return Plan(blocks, device, [])

@@ -189,7 +189,7 @@ def scan(
         },
     }
     arrays = whole.to_arrays()
-    result = built(whole, record, arrays, settings)
+    result = built(record, arrays, settings)
     if folder is not None:
         folder.write_result(record, arrays, result.to_dict())
     return result
@@ -267,11 +267,10 @@ class _Run:
             self._folder.write_state(self._record(), self._found.to_arrays())
 
     def _planned(self, batch: Batch) -> Accumulated:
-        copies = 1 if self._folder is None and self._own.size == 1 else 2
         tokens = self._source.estimated_tokens()
         chosen = None
         if self._own.rank == 0:
-            chosen = plan(batch, self._options.blocks, tokens, self._budget, copies=copies)
+            chosen = plan(batch, self._options.blocks, tokens, self._budget)
         blocks, notes = self._own.agreed(None if chosen is None else (chosen.blocks, chosen.notes))
         if self._own.size > blocks:
             notes = [*notes, f"{self._own.size} processes for {blocks} blocks: {self._own.size - blocks} have no work"]
@@ -347,13 +346,13 @@ def _long_sequences(found: Accumulated) -> set[int]:
 
 
 def _restored(stored: _files.Stored) -> Scan:
-    record = stored.record
-    found = Accumulated.from_arrays(stored.arrays, record["blocks"], record["names"])
-    return built(found, record, stored.arrays, record["settings"])
+    return built(stored.record, stored.arrays, stored.record["settings"])
 
 
-def built(found: Accumulated, record: dict[str, Any], arrays: Arrays, settings: dict[str, Any]) -> Scan:
+def built(record: dict[str, Any], arrays: Arrays, settings: dict[str, Any]) -> Scan:
     """Return the scan of moments and their record; both are what `Scan.save` writes."""
+    # A copy: measuring multiplies rows that wait, in place. It also makes a scan that is read the same to the bit.
+    found = Accumulated.from_arrays(arrays, record["blocks"], record["names"])
     places = {int(number): place for number, place in record["places"].items()}
     layers, union = layers_of(found, lambda number: places.get(number, number))
     own = {key: value for key, value in record.items() if key != "settings"}

@@ -119,7 +119,7 @@ def scan_weights(model: str | Path, *, output: str | Path | None = None, progres
         },
     }
     arrays = found.to_arrays()
-    result = built(found, record, arrays, settings)
+    result = built(record, arrays, settings)
     if kept is not None:
         kept.result()
         kept.write_result(record, arrays, result.to_dict())

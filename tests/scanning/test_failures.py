@@ -106,7 +106,7 @@ def test_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_memory_budget_takes_fewer_blocks(tmp_path: Path) -> None:
     folder, items = tiny.save(tmp_path), tiny.texts(400)
-    scan = iso.scan(folder, items, memory="300kB")
+    scan = iso.scan(folder, items, memory="600kB")
     assert any("blocks instead of 20" in note for note in scan.notes)
     count = len(scan.layers[0].blocks()["rest"])
     assert 8 <= count < 20

@@ -112,3 +112,12 @@ def test_a_loader_goes_on_without_running_what_is_done(tmp_path: Path) -> None:
     again = iso.scan(model, output=tmp_path / "out", **options)
     assert len(calls) == 7
     assert again.to_dict()["layers"] == iso.scan(model, **options).to_dict()["layers"]
+
+
+def test_the_file_holds_the_moments_as_they_were_before_they_were_measured(tmp_path: Path) -> None:
+    folder, items = tiny.save(tmp_path / "model"), tiny.texts(210)
+    scan = iso.scan(folder, items, output=tmp_path / "out")
+    rows = tiny.states_one_by_one(tiny.model(), tiny.tokenizer(), items)[2]
+    found = iso.load_scan(tmp_path / "out").layers[2].measurement
+    assert found.score == pytest.approx(tiny.isoscore(np.concatenate(rows)), rel=2e-5)
+    assert found.score == scan.layers[2].measurement.score
