@@ -72,6 +72,10 @@ def scan(
     blocks: Annotated[
         int, typer.Option(help="Blocks of sequences for the standard error; fewer take less memory.")
     ] = 20,
+    sketch: Annotated[
+        int | None,
+        typer.Option(metavar="COLUMNS", help="Sketch instead of d² numbers a layer; by itself where memory is short."),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="For the moments, as in 8GB; by default half of what is free.")
     ] = None,
@@ -101,6 +105,7 @@ def scan(
                 device=device,
                 gguf_file=gguf_file,
                 blocks=blocks,
+                sketch=sketch,
                 memory=memory,
                 output=output,
                 progress=advance,

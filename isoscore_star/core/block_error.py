@@ -67,6 +67,8 @@ def log_ratios_without(blocks: Sequence[Moments]) -> FloatArray:
 
 def _can_be_subtracted(whole: Moments, blocks: Sequence[Moments]) -> bool:
     """Return whether all points came in groups, of which eight are left without any block, in the unit 1."""
+    if whole.sketch is not None:
+        return False
     groups = whole.group_count or 0
     most = max(block.group_count or groups for block in blocks)
     spreads = [of.half(number).spread() for of in (whole, *blocks) for number in (0, 1) if of.half(number).count]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import formulas
 from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import FewPoints, Spread, centred
 
 FloatArray = NDArray[np.float64]
@@ -80,6 +81,10 @@ class Longest:
         if self._spread.count < _LEAST:
             return None
         spread, total = self._spread, self._spread.total
+        if isinstance(spread, SketchedSpread):  # of what they hold together with the others nothing is known
+            products = self._rows @ self._rows.T
+            squares_share = min(1.0, float(np.vdot(products, products)) / spread.squares) if spread.squares else 0.0
+            return LongestPoints(self._most, float(self._lengths.sum() / total), squares_share, None)
         left, squares = _without(spread, self._rows / math.sqrt(total))
         squares_share = max(0.0, 1 - squares * (total / math.sqrt(spread.squares)) ** 2)
         score = None

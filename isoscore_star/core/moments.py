@@ -203,6 +203,15 @@ class Moments:
             return self
         if self.dim not in (None, other.dim):
             raise InvalidValueError("other", f"expected moments of {self.dim} dimensions; got {other.dim}")
+        if self.dim is None and self.sketch is None:  # of what kind it is decides what comes first
+            self.sketch, self.seed = other.sketch, other.seed
+            self._independent, self._halves = self._new(), (self._new(), self._new())
+        if (self.sketch, self.seed) != (other.sketch, other.seed):
+            raise InvalidValueError(
+                "other",
+                f"expected moments with the same sketch, {self.sketch} columns of seed {self.seed}; got {other.sketch} "
+                f"of seed {other.seed}. Make both with the same sketch= and seed=",
+            )
         its_parts: tuple[Accumulator, ...] = other._parts
         if not same_groups and len(self._met) % 2:  # its groups with even numbers get odd ones
             its_parts = (other._independent, *reversed(other._halves))

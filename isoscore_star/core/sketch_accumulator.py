@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core.accumulator import BLOCK_ROWS, Accumulator
-from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.sketch import SketchedScatter, SketchedSpread, gaussian
 
 _OMEGAS: dict[tuple[int, int, int], NDArray[np.float64]] = {}
@@ -66,14 +65,8 @@ class SketchAccumulator(Accumulator):
 
     def add(self, other: Accumulator) -> None:
         """Take in the points of another accumulator, which stays unchanged."""
-        if not isinstance(other, SketchAccumulator) or (other.size, other.seed) != (self.size, self.seed):
-            raise InvalidValueError(
-                "other",
-                f"expected moments with the same sketch, of {self.size} columns and seed {self.seed}; got others. Make "
-                "both with the same sketch= and seed=",
-            )
         self.dim = other.dim
-        if other.sums is not None:
+        if isinstance(other, SketchAccumulator) and other.sums is not None:  # as `Moments` has checked
             self._merge_sums(other.sums.copy())
 
     def own(self) -> None:

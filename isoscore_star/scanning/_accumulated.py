@@ -22,8 +22,8 @@ class LayerBlock:
     the batch, those too that have no token there.
     """
 
-    def __init__(self, device: Any = None) -> None:
-        self._device = device
+    def __init__(self, device: Any = None, sketch: int | None = None) -> None:
+        self._device, self._sketch = device, sketch
         self._on_device: Any = None  # of the part "rest", nearly all tokens, where there is an accelerator
         self.parts: dict[str, Moments] = {}
         self.farthest = Farthest()
@@ -36,7 +36,7 @@ class LayerBlock:
                 self._take_on_device(layer.states, selection)
             else:
                 rows = _host(_selected(layer.states, selection))
-                self.parts.setdefault(part, Moments()).update(rows, selection.mask, groups=0)
+                self.parts.setdefault(part, Moments(sketch=self._sketch)).update(rows, selection.mask, groups=0)
 
     def _take_on_device(self, states: Any, selection: Selection) -> None:
         import torch
@@ -64,9 +64,11 @@ class LayerBlock:
         return arrays | {f"farthest/{name}": array for name, array in self.farthest.to_arrays().items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], device: Any = None) -> LayerBlock:
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], device: Any = None, sketch: int | None = None
+    ) -> LayerBlock:
         """Return what `to_arrays` took apart."""
-        block, kinds = cls(device), _by_prefix(arrays)
+        block, kinds = cls(device, sketch), _by_prefix(arrays)
         block.farthest = Farthest.from_arrays(kinds.pop("farthest", {}))
         if "device" in kinds:
             import torch
@@ -89,11 +91,13 @@ class Accumulated:
         Their number; batch number modulo this is a batch's block.
     device : optional
         Where to keep the moments of tokens that are neither first nor special; the host by default.
+    sketch : int, optional
+        Columns of a sketch in place of d² numbers.
     """
 
-    def __init__(self, blocks: int, device: Any = None) -> None:
+    def __init__(self, blocks: int, device: Any = None, sketch: int | None = None) -> None:
         self.count = blocks
-        self.device = device
+        self.device, self.sketch = device, sketch
         self.names: list[str] = []
         self.blocks: dict[int, dict[str, LayerBlock]] = {}
         self.embeddings: dict[int, Moments] = {}
@@ -111,7 +115,7 @@ class Accumulated:
         block = self.blocks.setdefault(number % self.count, {})
         for layer in batch.layers:
             if layer.name not in block:
-                block[layer.name] = LayerBlock(self.device)
+                block[layer.name] = LayerBlock(self.device, self.sketch)
             block[layer.name].take(layer, batch.first)
             self.tokens[layer.name] = self.tokens.get(layer.name, 0) + int(layer.tokens.mask.sum())
         if batch.embeddings is not None:
@@ -134,17 +138,22 @@ class Accumulated:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], blocks: int, names: Iterable[str], device: Any = None
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        blocks: int,
+        names: Iterable[str],
+        device: Any = None,
+        sketch: int | None = None,
     ) -> Accumulated:
         """Return what `to_arrays` took apart."""
-        found = cls(blocks, device)
+        found = cls(blocks, device, sketch)
         found.names = list(names)
         for number, of_block in sorted(_by_prefix(arrays).items(), key=lambda item: int(item[0])):
             for index, its in _by_prefix(of_block).items():
                 if index == "embeddings":
                     found.embeddings[int(number)] = Moments.from_arrays(its)
                 else:
-                    layer = LayerBlock.from_arrays(its, device)
+                    layer = LayerBlock.from_arrays(its, device, sketch)
                     found.blocks.setdefault(int(number), {})[found.names[int(index)]] = layer
         return found
 

@@ -107,7 +107,9 @@ class _Union:
         if not self._blocks:
             return None
         # Of a token's states in several layers only the layer tells which is meant, so none are named.
-        found = scanned("union", self._blocks, self._farthest, int, {"layers": self._layers})
+        # A sketch does not tell what lies between layers.
+        between = None if any(layer.sketch for layer in self._layers) else {"layers": self._layers}
+        found = scanned("union", self._blocks, self._farthest, int, between)
         return replace(found, longest_tokens=())
 
 

@@ -15,15 +15,19 @@ LEAST_BLOCKS = 8
 _MEASURED = 6
 """Matrices of d² numbers in a layer's result: three of all tokens, one without each of three kinds."""
 
+_COLUMNS = (512, 256, 128, 64)
+"""Of sketches, in the order of their errors (benchmarks/SKETCH.md)."""
+
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 class Plan(NamedTuple):
-    """How many blocks there are, and the device that keeps most of them, if it is not the host."""
+    """How many blocks there are, the device that keeps most of them, if it is not the host, and columns of a sketch."""
 
     blocks: int
     device: Any
     notes: list[str]
+    sketch: int | None = None
 
 
 def bytes_of(text: str | int | float | None) -> int | None:
@@ -42,7 +46,7 @@ def bytes_of(text: str | int | float | None) -> int | None:
     return int(float(found[1]) * _SIZES[found[2]])
 
 
-def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None) -> Plan:
+def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, sketch: int | None = None) -> Plan:
     """Return how many blocks fit, by the widths of a first batch.
 
     Parameters
@@ -55,16 +59,20 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None) -> P
         About how many tokens there are; few of them take less than d² numbers.
     budget : int, optional
         Bytes; by default half of what is free.
+    sketch : int, optional
+        Columns of a sketch in place of d² numbers; by default one is taken where exact moments do not fit.
 
     Raises
     ------
     InvalidValueError
-        If the least number of blocks does not fit.
+        If neither fits.
     """
     free = free_memory()
     limit = budget if budget is not None else (None if free is None else free // 2)
-    device = _device(batch, blocks, budget)
     widths = [int(layer.states.shape[-1]) for layer in batch.layers]
+    if sketch is not None:
+        return _with_sketch(widths, blocks, sketch, limit)
+    device = _device(batch, blocks, budget)
 
     def needed(count: int) -> int:
         moments = sum(_bytes(width, count, None if device is None else 0, tokens) for width in widths)
@@ -77,6 +85,10 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None) -> P
     if fitting is not None:
         why = f"{fitting} blocks instead of {blocks}, since more moments do not fit into {_figure(limit)} of memory"
         return Plan(fitting, device, [f"{why} (--memory)"])
+    for columns in _COLUMNS:
+        if columns < min(widths) and sum(_sketched(width, least, columns) for width in widths) <= limit:
+            why = f"a sketch of {columns} columns in {least} blocks: exact moments take {_figure(needed(least))}, and "
+            return Plan(least, None, [f"{why}{_figure(limit)} may be used (--memory)"], columns)
     # Fewer blocks give no error, but scores.
     fewest = next((count for count in range(least - 1, 0, -1) if needed(count) <= limit), None)
     advice = f"Choose fewer layers (--layers, {len(widths)} now), or give more (--memory)"
@@ -111,6 +123,26 @@ def _bytes(width: int, blocks: int, rest: int | None, tokens: int | None) -> int
         half = full + width * width if rows >= width else int(4 * rows * width)
     few = 2 * blocks * min(full, 4 * width * width)  # first and special tokens, while they are few
     return 2 * blocks * half * (rest is None) + (few if tokens is None else min(few, int(12 * tokens * width)))
+
+
+def _with_sketch(widths: list[int], blocks: int, columns: int, limit: int | None) -> Plan:
+    if columns >= min(widths):
+        raise InvalidValueError(
+            "sketch", f"expected fewer columns than the {min(widths)} dimensions; got {columns}. Leave it out"
+        )
+    needed = sum(_sketched(width, blocks, columns) for width in widths)
+    if limit is not None and needed > limit:
+        raise InvalidValueError(
+            "memory",
+            f"{blocks} blocks of sketches take {_figure(needed)}; {_figure(limit)} may be used. Choose fewer --blocks, "
+            "fewer columns (--sketch), fewer layers (--layers), or give more (--memory)",
+        )
+    return Plan(blocks, None, [], columns)
+
+
+def _sketched(width: int, blocks: int, columns: int) -> int:
+    """Return the bytes of a layer's sketches: halves of blocks of up to three parts, twice as above, and results."""
+    return 8 * width * columns * (2 * 2 * 3 * blocks + _MEASURED)
 
 
 def _figure(count: int) -> str:

@@ -45,6 +45,7 @@ def scan(
     device: str | None = None,
     gguf_file: str | None = None,
     blocks: int = 20,
+    sketch: int | None = None,
     memory: int | str | None = None,
     output: str | Path | None = None,
     progress: Progress | None = None,
@@ -95,6 +96,9 @@ def scan(
     blocks : int, default 20
         Blocks of sequences, of which the standard error leaves out one after the other; fewer take less memory, fewer
         than eight give no error.
+    sketch : int, optional
+        Columns of a sketch in place of d² numbers a layer, whose own error is `Measurement.sketch_error`; by default
+        one is taken where exact moments do not fit into `memory`.
     memory : int or str, optional
         Bytes for the moments, as in ``"8GB"``; half of what is free by default.
     output : path, optional
@@ -140,6 +144,7 @@ def scan(
         text_column=text_column,
         max_texts=max_texts,
         blocks=blocks,
+        sketch=sketch,
     )
     budget = bytes_of(memory)
     source = open_source(model, texts, options, tokenizer=tokenizer, images=images, batches=batches, mask=mask)
@@ -270,13 +275,14 @@ class _Run:
         tokens = self._source.estimated_tokens()
         chosen = None
         if self._own.rank == 0:
-            chosen = plan(batch, self._options.blocks, tokens, self._budget)
-        blocks, notes = self._own.agreed(None if chosen is None else (chosen.blocks, chosen.notes))
+            chosen = plan(batch, self._options.blocks, tokens, self._budget, sketch=self._options.sketch)
+        blocks, notes, sketch = self._own.agreed(chosen and (chosen.blocks, chosen.notes, chosen.sketch))
         if self._own.size > blocks:
             notes = [*notes, f"{self._own.size} processes for {blocks} blocks: {self._own.size - blocks} have no work"]
         self.notes += notes
         device = getattr(batch.layers[0].states, "device", None) if chosen is None else chosen.device
-        return Accumulated(blocks, None if getattr(device, "type", "cpu") == "cpu" else device)
+        on_host = getattr(device, "type", "cpu") == "cpu" or sketch is not None
+        return Accumulated(blocks, None if on_host else device, sketch)
 
     def _record(self) -> dict[str, Any]:
         found = self._found or Accumulated(self._options.blocks)
@@ -284,6 +290,7 @@ class _Run:
             "names": found.names,
             "blocks": found.count,
             "on_device": found.device is not None,
+            "sketch": found.sketch,
             "tokens": found.tokens,
             "notes": self.notes,
             "next": self._next,
@@ -294,7 +301,7 @@ class _Run:
     def _restore(self, state: _files.Stored) -> None:
         record = state.record
         device = self._options.place() if record["on_device"] else None
-        self._found = Accumulated.from_arrays(state.arrays, record["blocks"], record["names"], device)
+        self._found = Accumulated.from_arrays(state.arrays, record["blocks"], record["names"], device, record["sketch"])
         self._found.tokens = dict(record["tokens"])
         self.notes, self._next, self.sequences = list(record["notes"]), record["next"], record["sequences"]
         self._source.noticed.update(record["noticed"])
@@ -332,6 +339,7 @@ def _settings(source: Source, options: Options, own: Ranks) -> dict[str, Any]:
         "dtype": options.dtype,
         "device": device,
         "wanted_blocks": options.blocks,
+        "wanted_sketch": options.sketch,
         "processes": own.size,
     }
 

@@ -112,10 +112,13 @@ def test_what_a_sketch_cannot_tell_is_refused(rng: np.random.Generator) -> None:
     for wrong in (lambda: moments.cov, lambda: iso.measure(moments).cov):
         with pytest.raises(iso.InvalidValueError, match="a covariance needs more than a sketch keeps"):
             wrong()
-    with pytest.raises(iso.InvalidValueError, match="the same sketch, of 32 columns and seed 0"):
+    with pytest.raises(iso.InvalidValueError, match="the same sketch, 32 columns of seed 0"):
         moments.merge(iso.Moments(sketch=32, seed=1).update(states))
     with pytest.raises(iso.InvalidValueError, match="the same sketch"):
         moments.merge(iso.Moments().update(states))
+    with pytest.raises(iso.InvalidValueError, match="the same sketch"):
+        iso.Moments().update(states).merge(moments)
+    assert iso.Moments().merge(moments).isoscore() == moments.isoscore()
     with pytest.raises(iso.InvalidValueError, match="fewer columns than the 256 dimensions"):
         iso.Moments(sketch=256).update(states)
     with pytest.raises(iso.InvalidValueError, match="Give each its own group"):

@@ -130,3 +130,24 @@ def test_cut_texts_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("8GB", 8 * 10**9), ("512 mb", 512 * 10**6), (77, 77), (None, None)])
 def test_bytes(text: Any, expected: int | None) -> None:
     assert bytes_of(text) == expected
+
+
+def test_a_small_memory_budget_takes_a_sketch(tmp_path: Path) -> None:
+    batches = torch.arange(0, 24_000).reshape(60, 20, 20) % 97
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(97, 256), torch.nn.Linear(256, 256), torch.nn.Tanh())
+    exact = iso.scan(model, batches=batches, layers=["1"])
+    found = iso.scan(model, batches=batches, layers=["1"], memory="16MB")
+    assert any("a sketch of 64 columns in 8 blocks" in note for note in found.notes)
+    ours, its = found.layers[0].measurement, exact.layers[0].measurement
+    assert ours.count == its.count
+    assert ours.sketch_error is not None
+    ratios = [iso.participation_ratio(one.score, 256) for one in (ours, its)]
+    assert ratios[0] / ratios[1] == pytest.approx(1, abs=5 * ours.sketch_error)
+    assert ours.variances == pytest.approx(its.variances, rel=1e-4)  # float32 states, in other blocks
+    assert ours.standard_error is not None
+    found.save(tmp_path / "scan")
+    again = iso.load_scan(tmp_path / "scan")
+    assert again.layers[0].measurement == ours
+    with pytest.raises(iso.InvalidValueError, match="fewer columns than the 256 dimensions"):
+        iso.scan(model, batches=batches, layers=["1"], sketch=256)

@@ -25,6 +25,7 @@ class Options:
     text_column: str | None = None
     max_texts: int | None = None
     blocks: int = 20
+    sketch: int | None = None
 
     def place(self) -> Any:
         """Return the torch device."""
