@@ -1,0 +1,8 @@
+"""Show measurements, scans, comparisons and fine-tunings: as a page, as a fragment for notebooks, as figures, as tables.
+
+What is shown is known by its attributes, not by its class.
+"""
+
+from isoscore_star.reporting._page import to_html
+
+__all__ = ["to_html"]

@@ -1,0 +1,123 @@
+"""What pulls a score down: directions, coordinates, kinds of tokens, differences between groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from isoscore_star.reporting import _numbers as write
+from isoscore_star.reporting._content import Content, Layer
+from isoscore_star.reporting._html import Cell, Column, Html, element, joined, table, with_bar
+from isoscore_star.reporting._profile import score_of
+from isoscore_star.reporting._section import Section, paragraph
+
+_DIRECTIONS, _COORDINATES = 8, 8
+_FEW = 4
+_MOST_LAYERS = 200
+
+INTRODUCTION = (
+    "The score is low where a few things hold most of the variance. Each table divides the same whole, what pulls the "
+    "score down (the sum of the squared shares of variance, 1/effective dimensions), in another way; so the tables "
+    "overlap, and do not add up with each other."
+)
+
+
+def why(content: Content) -> list[Section]:
+    """Write the account of the headline in full, and of each other layer in short."""
+    first = content.headline
+    if first is None or first.explanation is None:
+        return []
+    others = [one for one in content.clouds if one is not first and one.explanation is not None][:_MOST_LAYERS]
+    body = [paragraph(INTRODUCTION), paragraph(f"Of {first.name}:", "of"), account(first, _DIRECTIONS, _COORDINATES)]
+    if others:
+        body += [element("h3", "The other layers"), joined(_folded(one) for one in others)]
+    return [Section("why", "What pulls the score down", joined(body))]
+
+
+def account(layer: Layer, directions: int, coordinates: int) -> Html:
+    """Write the tables of one layer."""
+    explanation = layer.explanation
+    tables = [
+        _directions(explanation, directions),
+        _coordinates(explanation, coordinates),
+        _parts(explanation),
+        _between(explanation),
+        _mean(explanation),
+    ]
+    return joined(tables)
+
+
+def _folded(layer: Layer) -> Html:
+    sentences = list(layer.explanation.sentences)
+    title = element("summary", joined([
+        element("span", layer.name, class_="name"), " ", element("span", write.score(score_of(layer.measurement)), class_="value"),
+    ]))  # fmt: skip
+    return element("details", joined([title, *map(paragraph, sentences), account(layer, _FEW, _FEW)]), class_="layer")
+
+
+def _directions(explanation: Any, most: int) -> Html:
+    shown = explanation.directions[:most]
+    rows: list[Sequence[Any]] = [
+        [f"direction {number}", Cell(write.percent(one.variance_share), one.variance_share),
+         Cell(write.times(one.variance_share * explanation.dim), one.variance_share), with_bar(write.percent(one.share), one.share)]
+        for number, one in enumerate(shown, 1)
+    ]  # fmt: skip
+    left = explanation.dim - len(shown)
+    if rows and left > 0:
+        share, variance = 1 - sum(one.share for one in shown), 1 - sum(one.variance_share for one in shown)
+        rows.append([f"the other {left:,}", Cell(write.percent(max(variance, 0)), variance), "", with_bar(write.percent(max(share, 0)), share)])
+    columns = [Column("direction"), Column("of the variance", True), Column("of its even share", True, True), Column("of what pulls the score down", True)]
+    return table("Single directions (principal components), largest first", columns, rows)
+
+
+def _coordinates(explanation: Any, most: int) -> Html:
+    found = explanation.coordinates
+    rows: list[Sequence[Any]] = [
+        [f"dimension {one.dimension}", Cell(write.percent(one.variance_share), one.variance_share),
+         Cell(write.times(one.variance_share * explanation.dim), one.variance_share), with_bar(write.percent(one.share), one.share)]
+        for one in found[:most]
+    ]  # fmt: skip
+    columns = [Column("coordinate"), Column("of the variance", True), Column("of its even share", True, True), Column("of what pulls the score down", True)]
+    more = f" {len(found) - most} more stand out less." if len(found) > most else ""
+    none = "" if found else "No coordinate holds five times its even share of the variance. "
+    text = (
+        f"{none}All coordinates' own variances together make up {write.percent(explanation.diagonal_share)} of what pulls "
+        f"the score down; the rest lies in directions that mix coordinates.{more}"
+    )
+    return joined([table("Coordinates that stand out (at least five times their even share)", columns, rows), paragraph(text, "aside")])
+
+
+def _parts(explanation: Any) -> Html:
+    rows: list[Sequence[Any]] = [
+        [one.name, Cell(f"{one.count:,}", one.count), Cell(write.percent(one.variance_share), one.variance_share),
+         with_bar(write.percent(one.share), one.share), with_bar(write.score(one.score_without), one.score_without)]
+        for one in explanation.parts
+    ]  # fmt: skip
+    columns = [
+        Column("points"), Column("number", True, True), Column("of the variance", True), Column("of what pulls the score down", True),
+        Column("score without them", True),
+    ]  # fmt: skip
+    return table("Kinds of tokens, and the points farthest from the mean", columns, rows)
+
+
+def _between(explanation: Any) -> Html:
+    rows: list[Sequence[Any]] = [
+        [one.name, Cell(f"{one.group_count:,}", one.group_count), Cell(write.percent(one.variance_share), one.variance_share),
+         *(with_bar(write.percent(share), share) for share in one.shares), with_bar(write.score(one.score_within), one.score_within)]
+        for one in explanation.between
+    ]  # fmt: skip
+    columns = [
+        Column("groups"), Column("number", True, True), Column("of the variance between them", True), Column("pull: within", True),
+        Column("both", True, True), Column("between", True), Column("score within", True),
+    ]  # fmt: skip
+    return table("Between groups: what would be left if each had the same mean", columns, rows)
+
+
+def _mean(explanation: Any) -> Html:
+    cosine = explanation.average_cosine
+    about = "" if cosine is None else f" Two points have a cosine of {write.score(cosine)} on average."
+    text = (
+        f"What the score does not see: the common mean is {write.percent(explanation.mean_share)} of the points' mean "
+        f"square.{about} High cosines that come from the mean go away by centring, and say nothing about the score."
+    )
+    return paragraph(text, "aside")
