@@ -1,4 +1,4 @@
-"""Show measurements, scans, comparisons and fine-tunings: as a page, as a fragment for notebooks, as figures, as tables.
+"""Show measurements, scans, comparisons and fine-tunings: a page, a fragment for notebooks, figures, tables.
 
 What is shown is known by its attributes, not by its class.
 """

@@ -1,4 +1,4 @@
-"""Charts as specifications of Vega-Lite. Colours are variables of the page's style sheet, so that they follow its scheme.
+"""Charts as specifications of Vega-Lite. Colours are variables of the page's style sheet, which has two schemes.
 
 Names of layers and files are values of data and of domains, never parts of an expression.
 """
@@ -15,6 +15,7 @@ Spec = dict[str, Any]
 SERIES = [f"var(--series-{number})" for number in range(1, 7)]
 HEAT = [f"var(--heat-{number})" for number in range(5)]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+DASHES = [[1, 0], [6, 4], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2]]
 _HOVER = {"filled": True, "size": 90, "opacity": 0}  # what a pointer meets on a line
 
 CONFIG: Spec = {
@@ -37,11 +38,14 @@ CONFIG: Spec = {
         "labelSeparation": 4,
     },
     "axisX": {"grid": False},
+    "axisXQuantitative": {"tickCount": 6, "labelFlush": False},
     "axisY": {"domain": False, "ticks": False, "labelPadding": 6, "tickCount": 5},
     "legend": {
         "orient": "top",
         "direction": "horizontal",
-        "title": None,
+        "titleColor": "var(--muted)",
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
         "labelColor": "var(--ink)",
         "labelFontSize": 12,
         "labelLimit": 260,
@@ -73,6 +77,8 @@ class Chart:
     ----------
     follows : bool
         Whether it shows the layer that the reader has chosen.
+    legend : sequence of str
+        The words of its legend, which the page sets in as many columns as there is room for.
     """
 
     id: str
@@ -82,6 +88,7 @@ class Chart:
     data: Mapping[str, Data] = field(default_factory=dict)
     follows: bool = False
     caption: str = ""
+    legend: Sequence[str] = ()
 
 
 def quantitative(name: str, title: str, **more: Any) -> Spec:
@@ -97,19 +104,27 @@ def ordered(name: str, title: str | None, domain: Sequence[str], **more: Any) ->
 def coloured(name: str, domain: Sequence[str], colours: Sequence[str] = SERIES) -> Spec:
     """Encode names by colour."""
     scale = {"domain": _shown(domain), "range": list(colours[: len(domain)])}
-    return {"field": name, "type": "nominal", "scale": scale, "legend": {} if len(domain) > 1 else None}
+    return {"field": name, "type": "nominal", "scale": scale, "legend": {"title": None} if len(domain) > 1 else None}
 
 
 def shaped(name: str, domain: Sequence[str]) -> Spec:
     """Encode names by the shape of points, for those who do not tell the colours apart."""
     scale = {"domain": _shown(domain), "range": SHAPES[: len(domain)]}
-    return {"field": name, "type": "nominal", "scale": scale, "legend": {} if len(domain) > 1 else None}
+    return {"field": name, "type": "nominal", "scale": scale, "legend": {"title": None} if len(domain) > 1 else None}
+
+
+def dashed(name: str, domain: Sequence[str]) -> Spec:
+    """Encode names by dashes, so that a line below another one is seen."""
+    scale = {"domain": _shown(domain), "range": DASHES[: len(domain)]}
+    return {"field": name, "type": "nominal", "scale": scale, "legend": {"title": None} if len(domain) > 1 else None}
 
 
 def told(*pairs: tuple[str, str], form: Mapping[str, str] | None = None) -> list[Spec]:
     """List what a pointer is told: pairs of a column and its name."""
     forms = form or {}
-    return [{"field": name, "title": title, **({"format": forms[name]} if name in forms else {})} for name, title in pairs]
+    return [
+        {"field": name, "title": title, **({"format": forms[name]} if name in forms else {})} for name, title in pairs
+    ]
 
 
 def line(tooltip: list[Spec], **more: Any) -> Spec:

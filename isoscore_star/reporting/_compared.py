@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from isoscore_star.reporting import _cells as cells
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._charts import Chart, Data, Spec, chart_spec, coloured, ordered, quantitative, shaped, told
 from isoscore_star.reporting._content import Content
-from isoscore_star.reporting._html import Cell, Column, Html, element, joined, listed, table
+from isoscore_star.reporting._html import Column, Html, element, joined, listed, table
 from isoscore_star.reporting._numbers import rounded
 from isoscore_star.reporting._profile import score_of, unique
 from isoscore_star.reporting._section import Section, drawn, paragraph
 from isoscore_star.reporting._verdict import MEANING
+
+_ANGLES = 4
 
 
 def compared(content: Content) -> list[Section]:
@@ -21,8 +24,10 @@ def compared(content: Content) -> list[Section]:
     if comparison is None or not comparison.rows:
         return []
     charts = tuple(_charts(comparison))
-    head = [paragraph(f"{comparison.a} (before) and {comparison.b} (after)", "of"), listed(_sentences(comparison)), paragraph(MEANING, "aside")]
-    body = [element("div", joined(head), class_="words"), *map(drawn, charts), _table(comparison), _angles(comparison)]
+    first, *rest = _sentences(comparison)
+    title = paragraph(f"{comparison.a} (before) and {comparison.b} (after)", "of")
+    head = [title, paragraph(first, "lead"), listed(rest), paragraph(MEANING, "aside")]
+    body = [element("div", joined(head), class_="words"), *map(drawn, charts), _table(comparison)]
     return [Section("compared", "Before and after", joined(body), charts)]
 
 
@@ -45,23 +50,29 @@ def _sentences(comparison: Any) -> list[str]:
             f"The score went from {write.score(score_of(row.a))} to {write.score(score_of(row.b))}: {change(row)}"
             + (f" (difference {write.score(row.difference)}, 95 % interval {between})." if between else ".")
         ]
-    counts = {word: sum(change(row) == word for row in rows) for word in ("higher", "lower", "no clear change", "no interval")}
+    counts = {
+        word: sum(change(row) == word for row in rows) for word in ("higher", "lower", "no clear change", "no interval")
+    }
     found = [f"Of {len(rows)} layers: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count) + "."]
     largest = max(rows, key=lambda row: abs(row.difference))
     found.append(
-        f"The largest change is in {largest.name}: {write.score(score_of(largest.a))} to {write.score(score_of(largest.b))}."
+        f"The largest change is in {largest.name}: from {write.score(score_of(largest.a))} "
+        f"to {write.score(score_of(largest.b))}."
     )
     cka = [row for row in rows if row.cka is not None]
     if cka:
         least = min(cka, key=lambda row: row.cka)
-        found.append(f"The two spaces are least alike in {least.name} (linear CKA {write.score(least.cka)}; 1: alike but for a rotation and a scale).")
+        found.append(
+            f"The two spaces are least alike in {least.name} (linear CKA {write.score(least.cka)}; "
+            "1: alike but for a rotation and a scale)."
+        )
     return found
 
 
 def _charts(comparison: Any) -> list[Chart]:
     rows, names = comparison.rows, unique([row.name for row in comparison.rows])
     sides = unique([f"before: {comparison.a}", f"after: {comparison.b}"])
-    height: Any = {"step": max(12, min(26, 900 // len(rows)))}
+    height = len(rows) * max(12, min(26, 900 // len(rows)))
     values = [
         [name, side, rounded(score_of(one)), rounded(score_of(row.a)), rounded(score_of(row.b))]
         for name, row in zip(names, rows, strict=True)
@@ -84,7 +95,16 @@ def _charts(comparison: Any) -> list[Chart]:
     }
     both["layer"] = [between, points]
     data = {"compared": Data(("layer", "side", "score", "a", "b"), values)}
-    charts = [Chart("compared", "Scores before and after", f"Dot chart of {len(rows)} layers' scores, before and after.", both, data)]
+    charts = [
+        Chart(
+            "compared",
+            "Scores before and after",
+            f"Dot chart of {len(rows)} layers' scores, before and after.",
+            both,
+            data,
+            legend=sides,
+        )
+    ]
     sure = [(name, row) for name, row in zip(names, rows, strict=True) if row.interval is not None]
     if not sure:
         return charts
@@ -95,43 +115,60 @@ def _charts(comparison: Any) -> list[Chart]:
     point = {
         "x": quantitative("difference", "difference of the score, after minus before"),
         "shape": shaped("change", words),
-        "tooltip": told(("layer", "layer"), ("difference", "difference"), ("low", "from"), ("high", "to"),
-                        form=dict.fromkeys(("difference", "low", "high"), ".3~g")),
-    }  # fmt: skip
+        "tooltip": told(
+            ("layer", "layer"),
+            ("difference", "difference"),
+            ("low", "from"),
+            ("high", "to"),
+            form=dict.fromkeys(("difference", "low", "high"), ".3~g"),
+        ),
+    }
     colour = coloured("change", words, ("var(--series-1)", "var(--muted)", "var(--series-2)"))
     differences["layer"] = [
-        {"data": {"values": [{"zero": 0}]}, "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [5, 4]},
-         "encoding": {"x": {"field": "zero", "type": "quantitative"}, "y": None}},
+        {
+            "data": {"values": [{"zero": 0}]},
+            "mark": {"type": "rule", "color": "var(--muted)", "strokeDash": [5, 4]},
+            "encoding": {"x": {"field": "zero", "type": "quantitative"}, "y": None},
+        },
         {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": interval | {"color": colour}},
         {"mark": {"type": "point", "filled": True, "size": 80, "opacity": 1}, "encoding": point | {"color": colour}},
-    ]  # fmt: skip
-    charts.append(Chart(
-        "differences", "Change, with its 95 % interval",
-        f"Dot chart of the change of {len(sure)} layers' scores with their intervals, beside a line at no change.",
-        differences, {"differences": Data(("layer", "difference", "low", "high", "change"), changed)},
-        caption="An interval that does not touch the dashed line is a change that the sample shows.",
-    ))  # fmt: skip
+    ]
+    charts.append(
+        Chart(
+            "differences",
+            "Change, with its 95 % interval",
+            f"Dot chart of the change of {len(sure)} layers' scores with their intervals, beside a line at no change.",
+            differences,
+            {"differences": Data(("layer", "difference", "low", "high", "change"), changed)},
+            caption="An interval that does not touch the dashed line is a change that the sample shows.",
+            legend=words,
+        )
+    )
     return charts
 
 
 def _table(comparison: Any) -> Html:
     columns = [
-        Column("layer"), Column("before", True), Column("after", True), Column("difference", True), Column("95 % interval", True, True),
-        Column("change"), Column("CKA", True, True),
-    ]  # fmt: skip
-    rows: list[Sequence[Any]] = [
-        [row.name, Cell(write.score(score_of(row.a)), score_of(row.a)), Cell(write.score(score_of(row.b)), score_of(row.b)),
-         Cell(write.score(row.difference), row.difference),
-         Cell(write.interval(row.interval), None if row.interval is None else row.interval[0]),
-         change(row), Cell("–" if row.cka is None else write.score(row.cka), row.cka)]
-        for row in comparison.rows
-    ]  # fmt: skip
-    return table("Every layer, before and after", columns, rows, sortable=True)
-
-
-def _angles(comparison: Any) -> Html:
-    rows = [
-        [row.name, ", ".join(f"{angle:.0f}°" for angle in row.angles[:8])] for row in comparison.rows if len(row.angles)
+        Column("layer"),
+        Column("before", True),
+        Column("after", True),
+        Column("difference", True),
+        Column("95 % interval", True, True),
+        Column("change"),
+        Column("CKA", True, True),
+        Column("principal angles", minor=True),
     ]
-    caption = "Angles between the leading directions before and after (0°: the same, 90°: nothing in common)"
-    return table(caption, [Column("layer"), Column("principal angles")], rows)
+    rows: list[Sequence[Any]] = [
+        [
+            row.name,
+            cells.score(score_of(row.a)),
+            cells.score(score_of(row.b)),
+            cells.score(row.difference),
+            cells.interval(row.interval),
+            change(row),
+            cells.score(row.cka),
+            ", ".join(f"{angle:.0f}°" for angle in row.angles[:_ANGLES]) + (" …" if len(row.angles) > _ANGLES else ""),
+        ]
+        for row in comparison.rows
+    ]
+    return table("Every layer, before and after", columns, rows, sortable=True)

@@ -45,9 +45,7 @@ def element(tag: str, content: Any, **attributes: str) -> Html:
     >>> element("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
     """
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escaped(value)}"' for name, value in attributes.items()
-    )
+    written = "".join(f' {name.rstrip("_").replace("_", "-")}="{escaped(value)}"' for name, value in attributes.items())
     return Html(f"<{tag}{written}>{markup(content)}</{tag}>")
 
 
@@ -68,26 +66,26 @@ def bar(fraction: float | None) -> Html:
     return Html(f'<span class="bar" aria-hidden="true"><span style="width:{width:.1f}%"></span></span>')
 
 
-def with_bar(text: str, fraction: float | None) -> Cell:
-    """Make a cell of a number and its bar."""
-    return Cell(joined([element("span", text, class_="figure"), bar(fraction)]), fraction)
-
-
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, sortable: bool = False) -> Html:
     """Write a table, which scrolls sideways by itself where it is too wide; nothing without rows."""
     if not rows:
         return Html("")
     head = joined(_heading(column, sortable) for column in columns)
     body = joined(
-        element("tr", joined(_cell(cell, column, i == 0) for i, (cell, column) in enumerate(zip(row, columns, strict=True))))
+        element(
+            "tr", joined(_cell(cell, column, i == 0) for i, (cell, column) in enumerate(zip(row, columns, strict=True)))
+        )
         for row in rows
     )
-    content = joined(
-        [element("caption", caption), element("thead", element("tr", head)), element("tbody", body)]
-    )
+    content = joined([element("caption", caption), element("thead", element("tr", head)), element("tbody", body)])
     classes = "sortable" if sortable else "plain"
     return element(
-        "div", element("table", content, class_=classes), class_="scroll", role="region", aria_label=caption, tabindex="0"
+        "div",
+        element("table", content, class_=classes),
+        class_="scroll",
+        role="region",
+        aria_label=caption,
+        tabindex="0",
     )
 
 

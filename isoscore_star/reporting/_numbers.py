@@ -21,8 +21,12 @@ def score(value: float | None) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 0.01:
-        return f"{value:.3f}"
-    return f"{value:.{min(12, 1 - math.floor(math.log10(abs(value))))}f}"
+        return _signed(f"{value:.3f}")
+    return _signed(f"{value:.{min(12, 1 - math.floor(math.log10(abs(value))))}f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def interval(pair: Any) -> str:
@@ -60,9 +64,9 @@ def times(factor: float) -> str:
     Examples
     --------
     >>> times(172.8), times(3.21)
-    ('173 ×', '3.2 ×')
+    ('173', '3.2')
     """
-    return f"{factor:,.0f} ×" if factor >= 10 else f"{factor:.1f} ×"
+    return f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
 
 
 def dimensions(value: float) -> str:
@@ -82,10 +86,10 @@ def general(value: Any) -> str:
     Examples
     --------
     >>> general(1234567.0), general(0.5), general(None), general(float("inf"))
-    ('1.23e+06', '0.5', '–', 'infinite')
+    ('1.23e+06', '0.5', 'none', 'infinite')
     """
     if value is None:
-        return "–"
+        return "none"
     if isinstance(value, float) and not math.isfinite(value):
         return "infinite" if value > 0 else "not a number"
     if isinstance(value, int):

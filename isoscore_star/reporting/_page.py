@@ -17,7 +17,7 @@ from isoscore_star.reporting._section import Section
 from isoscore_star.reporting._sweep import sweep
 from isoscore_star.reporting._tables import layers, measures, provenance, spectrum
 from isoscore_star.reporting._vega import bundle
-from isoscore_star.reporting._verdict import verdict
+from isoscore_star.reporting._verdict import verdict, warnings
 from isoscore_star.reporting._why import why
 
 
@@ -76,17 +76,25 @@ def to_html(thing: Any, name: str | None = None) -> str:
         Html(f'<script type="application/json" id="charts">{json_in_script(_drawn(charts))}</script>'),
         *(Html(f"<script>{script}</script>") for script in scripts),
     ]
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_lines(head)}\n</head>\n<body>\n{_lines(body)}\n</body>\n</html>\n'
+    whole = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        *head,
+        "</head>",
+        "<body>",
+        *body,
+        "</body>",
+        "</html>",
+        "",
+    ]
+    return "\n".join(whole)
 
 
 def sections(content: Content) -> list[Section]:
     """Return the report's sections, without those that have nothing to show."""
-    makers = (verdict, compared, sweep, why, layers, spectrum, measures, provenance)
+    makers = (verdict, compared, sweep, warnings, layers, why, spectrum, measures, provenance)
     return [section for make in makers for section in make(content)]
-
-
-def _lines(pieces: list[Html]) -> str:
-    return "\n".join(pieces)
 
 
 def _policy(scripts: list[str]) -> str:
@@ -99,7 +107,12 @@ def _policy(scripts: list[str]) -> str:
 def _drawn(charts: list[Chart]) -> dict[str, Any]:
     data = {name: rows.to_dict() for chart in charts for name, rows in chart.data.items()}
     drawn = [
-        {"id": chart.id, "spec": {"title": None, "description": visible(chart.alt), **chart.spec}, "follows": chart.follows}
+        {
+            "id": chart.id,
+            "spec": {"title": None, "description": visible(chart.alt), **chart.spec},
+            "follows": chart.follows,
+            "longest": max(map(len, chart.legend), default=0),
+        }
         for chart in charts
     ]
     return {"config": CONFIG, "data": data, "charts": drawn}

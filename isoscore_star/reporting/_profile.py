@@ -15,6 +15,7 @@ from isoscore_star.reporting._charts import (
     Data,
     chart_spec,
     coloured,
+    dashed,
     line,
     ordered,
     quantitative,
@@ -27,7 +28,8 @@ from isoscore_star.reporting._numbers import rounded
 ALL_TOKENS = "all tokens"
 _MOST_COORDINATES = 40
 _STANDING_OUT = 5.0
-BINS = ((2, "under 2 ×"), (5, "2 to 5 ×"), (20, "5 to 20 ×"), (100, "20 to 100 ×"), (np.inf, "over 100 ×"))
+_UPRIGHT = 12
+BINS = ((2, "under 2"), (5, "2 to 5"), (20, "5 to 20"), (100, "20 to 100"), (np.inf, "over 100"))
 
 
 def short_names(names: Sequence[str]) -> tuple[list[str], str]:
@@ -84,17 +86,33 @@ def profile_charts(layers: Sequence[Layer]) -> list[Chart]:
             low, high = one.interval if one.interval is not None else (None, None)
             # Intervals of four lines in one chart cover each other.
             shown = (low, high) if kind == ALL_TOKENS else (None, None)
-            rows.append([name, layer.name, kind, rounded(score_of(one)), *map(rounded, shown),
-                         rounded(one.effective_dimensions)])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    layer.name,
+                    kind,
+                    rounded(score_of(one)),
+                    *map(rounded, shown),
+                    rounded(one.effective_dimensions),
+                ]
+            )
     data = Data(("short", "layer", "kind", "score", "low", "high", "effective"), rows)
     tooltip = told(
-        ("layer", "layer"), ("kind", "of"), ("score", "score"), ("effective", "effective dimensions"),
+        ("layer", "layer"),
+        ("kind", "of"),
+        ("score", "score"),
+        ("effective", "effective dimensions"),
         form={"score": ".3~g", "effective": ".4~g"},
-    )  # fmt: skip
+    )
     drawn = line(tooltip)
     drawn["mark"]["point"] = {"filled": True, "size": 50}
     y = quantitative("score", "score", scale={"domainMin": 0})
-    drawn["encoding"] |= {"y": y, "color": coloured("kind", kinds), "shape": shaped("kind", kinds)}
+    drawn["encoding"] |= {
+        "y": y,
+        "color": coloured("kind", kinds),
+        "shape": shaped("kind", kinds),
+        "strokeDash": dashed("kind", kinds),
+    }
     error = {
         "transform": [{"filter": "isValid(datum.low)"}],
         "mark": {"type": "rule", "strokeWidth": 1.5, "color": SERIES[0], "opacity": 0.6},
@@ -103,7 +121,7 @@ def profile_charts(layers: Sequence[Layer]) -> list[Chart]:
     x = ordered("short", title, names, axis={"labelAngle": 0 if _are_short(names) else -40})
     spec = chart_spec("profile", 300, encoding={"x": x}, layer=[error, drawn])
     alt = f"Line chart of the score of {len(layers)} layers, {', '.join(kinds)}; the table below has its numbers."
-    return [Chart("profile", "Score of each layer", alt, spec, {"profile": data})]
+    return [Chart("profile", "Score of each layer", alt, spec, {"profile": data}, legend=kinds)]
 
 
 def _are_short(names: Sequence[str]) -> bool:
@@ -130,28 +148,40 @@ def heat_charts(layers: Sequence[Layer]) -> list[Chart]:
         for i in chosen
     ]
     data = Data(("short", "layer", "dimension", "times", "share", "bin"), rows)
-    spec = chart_spec("heat", {"step": max(7, min(20, 640 // len(layers)))})
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    spec = chart_spec("heat", len(layers) * max(7, min(20, 640 // len(layers))))
     spec |= {
         "mark": {"type": "rect", "stroke": "var(--paper)", "strokeWidth": 1},
         "encoding": {
-            "x": ordered("dimension", "dimension", [str(i) for i in chosen], axis={"labelAngle": -90}),
+            "x": ordered(
+                "dimension",
+                "dimension",
+                [str(i) for i in chosen],
+                axis={"labelAngle": 0 if len(chosen) <= _UPRIGHT else -90},
+            ),
             "y": ordered("short", title, names),
             "color": coloured("bin", labels, HEAT),
             "tooltip": told(
-                ("layer", "layer"), ("dimension", "dimension"), ("share", "share of variance"),
-                ("times", "times the even share"), form={"share": ".3~%", "times": ".3~g"},
+                ("layer", "layer"),
+                ("dimension", "dimension"),
+                ("share", "share of variance"),
+                ("times", "times the even share"),
+                form={"share": ".3~%", "times": ".3~g"},
             ),
         },
-    }  # fmt: skip
-    spec["encoding"]["color"]["legend"] = {"symbolType": "square"}
+    }
+    spec["encoding"]["color"]["legend"] = {
+        "title": "times the even share",
+        "symbolType": "square",
+        "symbolStrokeColor": "var(--line)",
+        "symbolStrokeWidth": 1,
+    }
     shown = f"{len(chosen)} of {dim:,} dimensions"
     caption = (
         f"Shown: the {shown} that hold at least five times their even share, 1/{dim:,}, of some layer's variance"
         + (f", of {len(standing)} such the largest." if len(standing) > len(chosen) else ".")
     )
     alt = f"Heat map of {shown} by {len(layers)} layers; darker means a larger part of the layer's variance."
-    return [Chart("heat", "Coordinates that stand out", alt, spec, {"heat": data}, caption=caption)]
+    return [Chart("heat", "Coordinates that stand out", alt, spec, {"heat": data}, caption=caption, legend=labels)]
 
 
 def _times_even(measurement: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star.reporting._charts import SERIES, Chart, Data, Spec, chart_spec, coloured, line, quantitative, told
+from isoscore_star.reporting._charts import (
+    SERIES,
+    Chart,
+    Data,
+    Spec,
+    chart_spec,
+    coloured,
+    dashed,
+    line,
+    quantitative,
+    told,
+)
 from isoscore_star.reporting._content import Layer
 from isoscore_star.reporting._numbers import rounded
 
@@ -16,7 +27,10 @@ _FIRST, _MORE = 20, 80
 
 _CHOSEN = {"params": [{"name": "chosen", "value": 0}], "transform": [{"filter": "datum.layer === chosen"}]}
 _TOLD = told(
-    ("rank", "direction"), ("share", "share of variance"), ("times", "times the even share"), ("total", "up to here"),
+    ("rank", "direction"),
+    ("share", "share of variance"),
+    ("times", "times the even share"),
+    ("total", "up to here"),
     form={"share": ".3~%", "times": ".3~g", "total": ".3~%"},
 )
 
@@ -41,22 +55,50 @@ def spectrum_charts(layers: Sequence[Layer]) -> list[Chart]:
         share = shares(layer.measurement)
         total, dim = np.cumsum(share), len(share)
         rows += [
-            [number, rank, rounded(share[rank - 1]), rounded(1 / dim), rounded(share[rank - 1] * dim, 3),
-             rounded(total[rank - 1]), rounded(rank / dim)]
+            [
+                number,
+                rank,
+                rounded(share[rank - 1]),
+                rounded(1 / dim),
+                rounded(share[rank - 1] * dim, 3),
+                rounded(total[rank - 1]),
+                rounded(rank / dim),
+            ]
             for rank in ranks(dim)
-        ]  # fmt: skip
+        ]
     data = {"spectrum": Data(("layer", "rank", "share", "even", "times", "total", "even_total"), rows)}
-    plain, log = {}, {"scale": {"type": "log"}}
+    plain, log = (
+        {"scale": {"nice": False}},
+        {"scale": {"type": "log", "nice": False}, "axis": {"tickCount": 4, "format": "~s"}},
+    )
     percent = {"axis": {"format": "~%"}}
-    small = {"axis": {"format": ".0~e"}}
+    powers = {"scale": {"type": "log"}, "axis": {"format": "~%", "values": [10.0**power for power in range(-12, 1)]}}
     return [
-        Chart("spectrum-linear", "As it is", _alt("each direction's share of the variance"),
-              _spectrum("share", "even", "share of variance", plain, percent), data, follows=True),
-        Chart("spectrum-log", "Logarithmic", _alt("each direction's share of the variance, on logarithmic axes"),
-              _spectrum("share", "even", "share of variance", log, log | small, positive=True), data, follows=True),
-        Chart("spectrum-cumulative", "Summed up", _alt("the share that the leading directions hold together"),
-              _spectrum("total", "even_total", "share of variance up to here", plain, percent), data, follows=True),
-    ]  # fmt: skip
+        Chart(
+            "spectrum-linear",
+            "As it is",
+            _alt("each direction's share of the variance"),
+            _spectrum("share", "even", "share of variance", plain, percent),
+            data,
+            follows=True,
+        ),
+        Chart(
+            "spectrum-log",
+            "Logarithmic",
+            _alt("each direction's share of the variance, on logarithmic axes"),
+            _spectrum("share", "even", "share of variance", log, powers, positive=True),
+            data,
+            follows=True,
+        ),
+        Chart(
+            "spectrum-cumulative",
+            "Summed up",
+            _alt("the share that the leading directions hold together"),
+            _spectrum("total", "even_total", "share of variance up to here", plain, percent),
+            data,
+            follows=True,
+        ),
+    ]
 
 
 def _alt(what: str) -> str:
@@ -68,10 +110,10 @@ def _spectrum(name: str, even: str, title: str, x: Spec, y: Spec, positive: bool
     if positive:
         spec["transform"] = [*spec["transform"], {"filter": "datum.share > 0"}]
     axis = quantitative("rank", "direction", **x)
-    dashed = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--muted)"}
+    even_line = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--muted)"}
     drawn = line(_TOLD, color=SERIES[0])
     drawn["encoding"] |= {"x": axis, "y": quantitative(name, title, **y)}
-    spec["layer"] = [{"mark": dashed, "encoding": {"x": axis, "y": quantitative(even, title, **y)}}, drawn]
+    spec["layer"] = [{"mark": even_line, "encoding": {"x": axis, "y": quantitative(even, title, **y)}}, drawn]
     return spec
 
 
@@ -93,11 +135,17 @@ def stability_charts(layers: Sequence[Layer]) -> list[Chart]:
     drawn["mark"]["point"] = {"filled": True, "size": 45}
     spec |= drawn
     spec["encoding"] |= {
-        "x": quantitative("sequences", "sequences", scale={"type": "log"}, axis={"format": "~s"}),
+        "x": quantitative(
+            "sequences", "sequences", scale={"type": "log", "nice": False}, axis={"format": "~s", "tickCount": 4}
+        ),
         "y": quantitative("score", "score"),
         "color": coloured("kind", kinds),
-        "strokeDash": {"field": "kind", "type": "nominal", "scale": {"domain": list(kinds), "range": [[1, 0], [5, 4]]}},
+        "strokeDash": dashed("kind", kinds),
     }
     alt = "Line chart of the score of halves and of the plug-in score by the number of sequences."
     caption = "Where both lines are flat and meet, more text would change little."
-    return [Chart("stability", "Has it settled?", alt, spec, {"stability": data}, follows=True, caption=caption)]
+    return [
+        Chart(
+            "stability", "Has it settled?", alt, spec, {"stability": data}, follows=True, caption=caption, legend=kinds
+        )
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from isoscore_star.reporting import _cells as cells
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._content import Content, Layer
 from isoscore_star.reporting._html import Cell, Column, Html, element, joined, table
@@ -23,14 +24,18 @@ def layers(content: Content) -> list[Section]:
     charts = (*profile_charts(content.layers), *heat_charts(content.layers))
     kinds = list(dict.fromkeys(kind for layer in content.layers for kind in layer.without))
     columns = [
-        Column("layer"), Column("score", True), Column("95 % interval", True, True), Column("effective dimensions", True, True),
-        *(Column(f"without {kind}", True) for kind in kinds), Column("outlier dimensions", True, True),
-    ]  # fmt: skip
+        Column("layer"),
+        Column("score", True),
+        Column("95 % interval", True, True),
+        Column("effective dimensions", True, True),
+        *(Column(f"without {kind}", True) for kind in kinds),
+        Column("outlier dimensions", True, True),
+    ]
     rows = [_row(layer, kinds) for layer in content.layers]
     shown = table("Every layer", columns, rows, sortable=True)
     hint = paragraph(
-        "The higher the more evenly a layer uses its directions. Where a line without some tokens lies far above, these "
-        "few tokens, not the words' states, make the layer look collapsed.",
+        "The higher the more evenly a layer uses its directions. Where a line without some tokens lies far above, "
+        "these few tokens, not the words' states, make the layer look collapsed.",
     )
     return [Section("layers", "Layer by layer", joined([hint, *map(drawn, charts), shown]), charts)]
 
@@ -41,11 +46,11 @@ def _row(layer: Layer, kinds: Sequence[str]) -> list[Any]:
     without = [score_of(layer.without[kind]) if kind in layer.without else None for kind in kinds]
     return [
         layer.name,
-        Cell(write.score(score_of(measurement)), score_of(measurement)),
-        Cell(write.interval(measurement.interval), None if measurement.interval is None else measurement.interval[0]),
-        Cell(write.dimensions(measurement.effective_dimensions), measurement.effective_dimensions),
-        *(Cell("–" if value is None else write.score(value), value) for value in without),
-        Cell(str(outliers), outliers),
+        cells.score(score_of(measurement)),
+        cells.interval(measurement.interval),
+        cells.dimensions(measurement.effective_dimensions),
+        *map(cells.score, without),
+        cells.count(outliers),
     ]
 
 
@@ -79,14 +84,26 @@ def measures(content: Content) -> list[Section]:
         [one.name, Cell(write.general(one.value), one.value), one.isotropic, one.source, _note(one)] for one in found
     ]
     columns = [
-        Column("measure"), Column("value", True), Column("if isotropic"), Column("source", minor=True), Column("note", minor=True),
-    ]  # fmt: skip
+        Column("measure"),
+        Column("value", True),
+        Column("if isotropic"),
+        Column("source", minor=True),
+        Column("note", minor=True),
+    ]
     hint = paragraph("Others that are in use, for comparison. They ask different questions, and need not agree.")
-    return [Section("measures", "All measures", joined([hint, table(f"Measures of {first.name}", columns, rows, sortable=True)]))]
+    return [
+        Section(
+            "measures", "All measures", joined([hint, table(f"Measures of {first.name}", columns, rows, sortable=True)])
+        )
+    ]
 
 
 def _note(measure: Any) -> str:
-    error = None if measure.error is None else (measure.error if isinstance(measure.error, str) else f"± {write.general(measure.error)}")
+    error = (
+        None
+        if measure.error is None
+        else (measure.error if isinstance(measure.error, str) else f"± {write.general(measure.error)}")
+    )
     return "; ".join(filter(None, (error, measure.note)))
 
 
@@ -101,17 +118,34 @@ def provenance(content: Content) -> list[Section]:
 
 
 _WORDS = (
-    ("IsoScore, IsoScore*", "How evenly a cloud of points uses its directions, from 0 to 1, whatever its mean and its "
-     "scale (Rudman et al. 2022; IsoScore* with a shrinkage for small samples: Rudman & Eickhoff 2024)."),
-    ("score of halves, unbiased score", "The score without the bias that a small sample has; of two halves of the "
-     "sentences, since a sentence's tokens are alike. It is what this page calls the score, where it is defined."),
+    (
+        "IsoScore, IsoScore*",
+        "How evenly a cloud of points uses its directions, from 0 to 1, whatever its mean and its "
+        "scale (Rudman et al. 2022; IsoScore* with a shrinkage for small samples: Rudman & Eickhoff 2024).",
+    ),
+    (
+        "score of halves, unbiased score",
+        "The score without the bias that a small sample has; of two halves of the "
+        "sentences, since a sentence's tokens are alike. It is what this page calls the score, where it is defined.",
+    ),
     ("plug-in score", "The score of the sample's own covariance; too low for few points."),
-    ("effective dimensions", "The participation ratio (Σλ)²/Σλ² of the variances λ of all directions: so many "
-     "dimensions, used evenly, would be as even as this space."),
+    (
+        "effective dimensions",
+        "The participation ratio (Σλ)²/Σλ² of the variances λ of all directions: so many "
+        "dimensions, used evenly, would be as even as this space.",
+    ),
+    (
+        "linear CKA, principal angles",
+        "How alike two spaces are: CKA is 1 where they differ by a rotation and a scale; "
+        "an angle of 0° is a leading direction that both have, 90° one that the other has nothing of.",
+    ),
     ("outlier dimension", "A coordinate that holds at least five times its even share of the variance."),
-    ("first tokens, special tokens", "The first token of each sequence, in which decoders often keep states a "
-     "thousand times as long as others; tokens such as [CLS], [SEP] and <s> that stand for no word."),
-)  # fmt: skip
+    (
+        "first tokens, special tokens",
+        "The first token of each sequence, in which decoders often keep states a "
+        "thousand times as long as others; tokens such as [CLS], [SEP] and <s> that stand for no word.",
+    ),
+)
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

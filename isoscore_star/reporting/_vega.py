@@ -27,6 +27,6 @@ def bundle() -> str:
         raise MissingDependencyError(
             'a report needs vl-convert-python, which carries its charts: pip install "isoscore-star[report]"'
         ) from error
-    script: str = vl_convert.javascript_bundle()
-    # What would end the script is written as it is only inside strings of JavaScript, where a backslash changes nothing.
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # What would end the script stands in strings of JavaScript only, where the backslash changes nothing.
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from isoscore_star.reporting import _cells as cells
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._content import Content, Layer
-from isoscore_star.reporting._html import Cell, Column, Html, element, joined, table, with_bar
+from isoscore_star.reporting._html import Cell, Column, Html, element, joined, table
 from isoscore_star.reporting._profile import score_of
 from isoscore_star.reporting._section import Section, paragraph
 
@@ -30,7 +31,8 @@ def why(content: Content) -> list[Section]:
     others = [one for one in content.clouds if one is not first and one.explanation is not None][:_MOST_LAYERS]
     body = [paragraph(INTRODUCTION), paragraph(f"Of {first.name}:", "of"), account(first, _DIRECTIONS, _COORDINATES)]
     if others:
-        body += [element("h3", "The other layers"), joined(_folded(one) for one in others)]
+        title = element("summary", f"The same of each of the {len(others)} others")
+        body.append(element("details", joined([title, *map(_folded, others)]), class_="others"))
     return [Section("why", "What pulls the score down", joined(body))]
 
 
@@ -49,67 +51,122 @@ def account(layer: Layer, directions: int, coordinates: int) -> Html:
 
 def _folded(layer: Layer) -> Html:
     sentences = list(layer.explanation.sentences)
-    title = element("summary", joined([
-        element("span", layer.name, class_="name"), " ", element("span", write.score(score_of(layer.measurement)), class_="value"),
-    ]))  # fmt: skip
+    title = element(
+        "summary",
+        joined(
+            [
+                element("span", layer.name, class_="name"),
+                " ",
+                element("span", write.score(score_of(layer.measurement)), class_="value"),
+            ]
+        ),
+    )
     return element("details", joined([title, *map(paragraph, sentences), account(layer, _FEW, _FEW)]), class_="layer")
 
 
 def _directions(explanation: Any, most: int) -> Html:
     shown = explanation.directions[:most]
     rows: list[Sequence[Any]] = [
-        [f"direction {number}", Cell(write.percent(one.variance_share), one.variance_share),
-         Cell(write.times(one.variance_share * explanation.dim), one.variance_share), with_bar(write.percent(one.share), one.share)]
+        [
+            f"direction {number}",
+            cells.percent(one.variance_share),
+            Cell(write.times(one.variance_share * explanation.dim), one.variance_share),
+            cells.percent_bar(one.share),
+        ]
         for number, one in enumerate(shown, 1)
-    ]  # fmt: skip
+    ]
     left = explanation.dim - len(shown)
     if rows and left > 0:
         share, variance = 1 - sum(one.share for one in shown), 1 - sum(one.variance_share for one in shown)
-        rows.append([f"the other {left:,}", Cell(write.percent(max(variance, 0)), variance), "", with_bar(write.percent(max(share, 0)), share)])
-    columns = [Column("direction"), Column("of the variance", True), Column("of its even share", True, True), Column("of what pulls the score down", True)]
+        rows.append(
+            [
+                f"the other {left:,}",
+                cells.percent(max(variance, 0)),
+                "",
+                cells.percent_bar(max(share, 0)),
+            ]
+        )
+    columns = [
+        Column("direction"),
+        Column("of the variance", True),
+        Column("times its even share", True, True),
+        Column("of what pulls the score down", True),
+    ]
     return table("Single directions (principal components), largest first", columns, rows)
 
 
 def _coordinates(explanation: Any, most: int) -> Html:
     found = explanation.coordinates
     rows: list[Sequence[Any]] = [
-        [f"dimension {one.dimension}", Cell(write.percent(one.variance_share), one.variance_share),
-         Cell(write.times(one.variance_share * explanation.dim), one.variance_share), with_bar(write.percent(one.share), one.share)]
+        [
+            f"dimension {one.dimension}",
+            cells.percent(one.variance_share),
+            Cell(write.times(one.variance_share * explanation.dim), one.variance_share),
+            cells.percent_bar(one.share),
+        ]
         for one in found[:most]
-    ]  # fmt: skip
-    columns = [Column("coordinate"), Column("of the variance", True), Column("of its even share", True, True), Column("of what pulls the score down", True)]
+    ]
+    columns = [
+        Column("coordinate"),
+        Column("of the variance", True),
+        Column("times its even share", True, True),
+        Column("of what pulls the score down", True),
+    ]
     more = f" {len(found) - most} more stand out less." if len(found) > most else ""
     none = "" if found else "No coordinate holds five times its even share of the variance. "
     text = (
-        f"{none}All coordinates' own variances together make up {write.percent(explanation.diagonal_share)} of what pulls "
-        f"the score down; the rest lies in directions that mix coordinates.{more}"
+        f"{none}All coordinates' own variances together make up {write.percent(explanation.diagonal_share)} of what "
+        f"pulls the score down; the rest lies in directions that mix coordinates.{more}"
     )
-    return joined([table("Coordinates that stand out (at least five times their even share)", columns, rows), paragraph(text, "aside")])
+    return joined(
+        [
+            table("Coordinates that stand out (at least five times their even share)", columns, rows),
+            paragraph(text, "aside"),
+        ]
+    )
 
 
 def _parts(explanation: Any) -> Html:
     rows: list[Sequence[Any]] = [
-        [one.name, Cell(f"{one.count:,}", one.count), Cell(write.percent(one.variance_share), one.variance_share),
-         with_bar(write.percent(one.share), one.share), with_bar(write.score(one.score_without), one.score_without)]
+        [
+            one.name,
+            cells.count(one.count),
+            cells.percent(one.variance_share),
+            cells.percent_bar(one.share),
+            cells.score_bar(one.score_without),
+        ]
         for one in explanation.parts
-    ]  # fmt: skip
+    ]
     columns = [
-        Column("points"), Column("number", True, True), Column("of the variance", True), Column("of what pulls the score down", True),
+        Column("points"),
+        Column("number", True, True),
+        Column("of the variance", True),
+        Column("of what pulls the score down", True),
         Column("score without them", True),
-    ]  # fmt: skip
+    ]
     return table("Kinds of tokens, and the points farthest from the mean", columns, rows)
 
 
 def _between(explanation: Any) -> Html:
     rows: list[Sequence[Any]] = [
-        [one.name, Cell(f"{one.group_count:,}", one.group_count), Cell(write.percent(one.variance_share), one.variance_share),
-         *(with_bar(write.percent(share), share) for share in one.shares), with_bar(write.score(one.score_within), one.score_within)]
+        [
+            one.name,
+            cells.count(one.group_count),
+            cells.percent(one.variance_share),
+            *map(cells.percent, one.shares),
+            cells.score_bar(one.score_within),
+        ]
         for one in explanation.between
-    ]  # fmt: skip
+    ]
     columns = [
-        Column("groups"), Column("number", True, True), Column("of the variance between them", True), Column("pull: within", True),
-        Column("both", True, True), Column("between", True), Column("score within", True),
-    ]  # fmt: skip
+        Column("groups"),
+        Column("number", True, True),
+        Column("of the variance lies between them", True),
+        Column("pull from within", True, True),
+        Column("from both", True, True),
+        Column("from between", True),
+        Column("score within", True),
+    ]
     return table("Between groups: what would be left if each had the same mean", columns, rows)
 
 

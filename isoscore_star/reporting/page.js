@@ -13,10 +13,11 @@
     return spec;
   }
 
-  function configFor(width) {
+  function configFor(width, longest) {
     const config = structuredClone(content.config);
+    const labels = Math.min(longest, 37); // as wide as the legend's labels may become
+    config.legend.columns = Math.max(1, Math.floor((width - 50) / (7 * labels + 40)));
     if (width < 520) {
-      config.legend.columns = 1;
       config.legend.labelLimit = Math.max(80, width - 60);
       config.axis.labelLimit = 80;
     }
@@ -28,7 +29,7 @@
     const options = {
       actions: false,
       ast: true, // expressions are interpreted: the page forbids eval
-      config: configFor(place.clientWidth),
+      config: configFor(place.clientWidth, chart.longest),
       mode: "vega-lite",
       renderer: "svg",
       tooltip: { disableDefaultStyle: true },

@@ -171,17 +171,17 @@ def explanation(measurement: Any, without: dict[str, Any]) -> Explanation:
         ),
         (
             Measure("IsoScore", measurement.score, "1", "Rudman et al. 2022"),
-            Measure("effective rank (RankMe)", 12.5, str(d), "Roy & Vetterli 2007; Garrido et al. 2023", "centred", 0.3),
+            Measure("effective rank (RankMe)", 12.5, str(d), "Garrido et al. 2023", "centred", 0.3),
             Measure("stable rank", 3.25, str(d), "Rudelson & Vershynin 2007"),
             Measure("alpha-ReQ", 1.1, "0", "Agrawal et al. 2022", "fitted to ranks 3 to 40"),
             Measure("condition number", float("inf"), "1", "Golub & Van Loan"),
             Measure("LiDAR", None, str(d), "Thilak et al. 2024", "needs labels"),
         ),
         (
-            f"One coordinate holds most of the variance: {measurement.effective_dimensions:.1f} of {d} dimensions are in use.",
+            f"One coordinate holds most: {measurement.effective_dimensions:.1f} of {d} dimensions are in use.",
             f"The largest direction alone is {spectrum[0]:.0%} of the variance.",
         ),
-    )  # fmt: skip
+    )
 
 
 def scanned(name: str, seed: int, **options: Any) -> ScannedLayer:
@@ -211,10 +211,18 @@ def scan(names: list[str] | None = None, model: str = "sentence-transformers/tin
         scanned("union", 1, **options),
         scanned("embeddings", 2, loud=2.0, **options),
         ("texts were cut at 128 tokens",),
-        {"model": model, "dtype": "float32", "device": "cpu", "texts": "sha256:" + "ab" * 32, "sequences": 40,
-         "tokens": 480, "seconds": 12.5, "versions": {"isoscore-star": "0.1.0", "torch": "2.13.0"}},
+        {
+            "model": model,
+            "dtype": "float32",
+            "device": "cpu",
+            "texts": "sha256:" + "ab" * 32,
+            "sequences": 40,
+            "tokens": 480,
+            "seconds": 12.5,
+            "versions": {"isoscore-star": "0.1.0", "torch": "2.13.0"},
+        },
         ("layer 3: only 40 sequences",),
-    )  # fmt: skip
+    )
 
 
 def comparison(names: list[str] | None = None, a: str = "float32", b: str = "int8") -> Comparison:
@@ -226,7 +234,9 @@ def comparison(names: list[str] | None = None, a: str = "float32", b: str = "int
         other = iso.measure(points(i % 6, loud=4.0 + (i % 3 - 1) * 1.5))
         difference = float(other.unbiased_score or 0) - float(one.unbiased_score or 0)
         interval = None if i == 7 else (difference - 0.05, difference + 0.05)
-        rows.append(ComparedLayer(name, one, other, difference, interval, 0.1, 0.02, True, 0.9 - 0.02 * i, (3.0, 12.0, 40.0)))
+        rows.append(
+            ComparedLayer(name, one, other, difference, interval, 0.1, 0.02, True, 0.9 - 0.02 * i, (3.0, 12.0, 40.0))
+        )
     return Comparison(a, b, tuple(rows), ("layer 8 has no interval: its sequences do not correspond",))
 
 
@@ -238,12 +248,31 @@ def runs(metric: str = "accuracy", note: str = "scores are of 128 held-out sente
         for estimator in ("shrinkage", "unbiased"):
             for seed in range(3):
                 isotropy = 0.1 + 0.02 * lam + 0.005 * rng.normal()
-                found.append({
-                    "name": f"lam={lam}-seed={seed}", "seed": seed, "lam": lam, "zeta": 0.2, "estimator": estimator,
-                    "target": None, "floor": None, "lam_schedule": "constant", "warmup_steps": 0, "epochs": 3.0,
-                    "batch_size": 16, "lr": 5e-5, "metric": {"name": metric, "value": 0.9 - 0.005 * lam + 0.004 * rng.normal()},
-                    "isoscore_star": isotropy, "isoscore_star_unbiased": isotropy + 0.01, "intrinsic_dimension": 12.0,
-                    "seconds_per_step": 0.2, "isoscore_star_by_layer": [isotropy * (1 - 0.1 * k) for k in range(7)],
-                    "notes": [note],
-                })  # fmt: skip
-    return {"settings": {"model": "tiny", "task": "sst2", "layers": None}, "versions": {"python": "3.11"}, "runs": found}
+                found.append(
+                    {
+                        "name": f"lam={lam}-seed={seed}",
+                        "seed": seed,
+                        "lam": lam,
+                        "zeta": 0.2,
+                        "estimator": estimator,
+                        "target": None,
+                        "floor": None,
+                        "lam_schedule": "constant",
+                        "warmup_steps": 0,
+                        "epochs": 3.0,
+                        "batch_size": 16,
+                        "lr": 5e-5,
+                        "metric": {"name": metric, "value": 0.9 - 0.005 * lam + 0.004 * rng.normal()},
+                        "isoscore_star": isotropy,
+                        "isoscore_star_unbiased": isotropy + 0.01,
+                        "intrinsic_dimension": 12.0,
+                        "seconds_per_step": 0.2,
+                        "isoscore_star_by_layer": [isotropy * (1 - 0.1 * k) for k in range(7)],
+                        "notes": [note],
+                    }
+                )
+    return {
+        "settings": {"model": "tiny", "task": "sst2", "layers": None},
+        "versions": {"python": "3.11"},
+        "runs": found,
+    }
