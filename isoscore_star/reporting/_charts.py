@@ -50,6 +50,7 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "labelLimit": 260,
         "symbolSize": 90,
+        "symbolStrokeWidth": 0,
         "columnPadding": 18,
         "offset": 6,
     },
