@@ -24,6 +24,7 @@ from isoscore_star.distributions import (
     participation_ratio,
     score_from_participation_ratio,
 )
+from isoscore_star.explanation import Explanation
 from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
@@ -31,6 +32,7 @@ from isoscore_star.schedule import LambdaSchedule
 __all__ = [
     "Backend",
     "DegenerateDataError",
+    "Explanation",
     "InvalidTypeError",
     "InvalidValueError",
     "Invariants",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import Groups, groups_of, groups_with_points, halves_of
 from isoscore_star.core.merging import Sums, invariants_of_sums, merge, pair_of_sums, swapped
+from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.scaling import with_target
 from isoscore_star.core.score import measured_halves_score, measured_unbiased_score, shrunk_score
@@ -334,6 +336,43 @@ class StreamingMoments:
         elif fourth_order:
             moments._independent = moments._first.count
         return moments
+
+    @torch.no_grad()
+    def to_moments(self) -> Moments:
+        """Return `isoscore_star.Moments` of the same points, on the host, for all that `isoscore_star.measure` tells.
+
+        Returns
+        -------
+        Moments
+            With the same halves.
+
+        Raises
+        ------
+        InvalidValueError
+            If the fourth order is not kept, or a point was not finite.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from isoscore_star.backends.torch.moments import StreamingMoments
+        >>> streamed = StreamingMoments(8, fourth_order=True).update(torch.randn(20, 5, 8))
+        >>> abs(streamed.to_moments().isoscore_unbiased() - float(streamed.isoscore_unbiased())) < 1e-12
+        True
+        """
+        if not self.fourth_order:
+            raise InvalidValueError("fourth_order", "Moments need it; these were made without. Give fourth_order=True")
+        groups, independent = int(self._groups), int(self._independent)
+        if groups and independent:
+            raise value_checks.mixed_with_groups(independent, self.count)
+        names = ("even", "odd") if groups else ("independent",)
+        arrays: dict[str, Any] = {"met": np.zeros(groups, bool)}
+        for half, (name, sums) in enumerate(zip(names, self._split(), strict=False)):
+            host = {part: np.asarray(value.cpu(), np.float64) for part, value in vars(sums).items()}
+            arrays["met"][half::2][: int(host.pop("met"))] = True  # which of them is not known, only how many
+            if host["count"]:
+                host |= {"dim": np.asarray(self.dim), "precision": np.asarray(self._precision())}
+                arrays |= {f"{name}.{part}": value for part, value in host.items()}
+        return Moments.from_arrays(arrays)
 
     def invariants(self, shrinkage_cov: Tensor | None = None) -> Invariants:
         """Compute the invariants of the points so far."""

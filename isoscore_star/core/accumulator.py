@@ -28,14 +28,14 @@ class Accumulator:
 
     def __init__(self) -> None:
         self.dim: int | None = None
-        self._scatter: Scatter | None = None
-        self._waiting: list[NDArray[Any]] = []  # rows that are not multiplied yet
+        self.scatter: Scatter | None = None
+        self.waiting: list[NDArray[Any]] = []  # rows that are not multiplied yet
         self._few: FewPoints | None = None  # the same, once a score was computed without a scatter
 
     @property
     def count(self) -> int:
         """Number of points so far."""
-        return (self._scatter.count if self._scatter else 0) + sum(map(len, self._waiting))
+        return (self.scatter.count if self.scatter else 0) + sum(map(len, self.waiting))
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Compute the invariants of the points so far."""
@@ -51,13 +51,13 @@ class Accumulator:
 
     def spread(self) -> Spread:
         """Return the centred points so far, in the form for their number."""
-        if self._scatter is not None:
-            if self._waiting:
-                self._scatter.merge(Scatter(_joined(self._waiting)))
-                self._waiting = []
-            return self._scatter
+        if self.scatter is not None:
+            if self.waiting:
+                self.scatter.merge(Scatter(_joined(self.waiting)))
+                self.waiting = []
+            return self.scatter
         if self._few is None:
-            self._few = FewPoints(_joined(self._waiting or [np.empty((0, self.dim or 0))]))
+            self._few = FewPoints(_joined(self.waiting or [np.empty((0, self.dim or 0))]))
         return self._few
 
     def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
@@ -73,36 +73,36 @@ class Accumulator:
     def add(self, other: Accumulator) -> None:
         """Take in the points of another accumulator, which stays unchanged."""
         self.dim = other.dim
-        if other._scatter is not None:
-            self._merge(other._scatter)
-        for rows in list(other._waiting):
+        if other.scatter is not None:
+            self._merge(other.scatter)
+        for rows in list(other.waiting):
             self._wait(rows)
 
     def own(self) -> None:
         """Copy rows that are views of the caller's arrays."""
-        self._waiting = [rows.copy() for rows in self._waiting]
+        self.waiting = [rows.copy() for rows in self.waiting]
 
     def is_finite(self) -> bool:
         """Return whether all points and their differences are finite."""
-        scatter = self._scatter
+        scatter = self.scatter
         if scatter is not None and not (math.isfinite(scatter.total) and largest_entry(scatter.anchor) < _FARTHEST):
             return False
-        return all(largest_entry(rows) < _FARTHEST for rows in self._waiting)
+        return all(largest_entry(rows) < _FARTHEST for rows in self.waiting)
 
     def _wait(self, rows: NDArray[Any]) -> None:
         """Keep rows until a product is worth it: d rows, or fewer once there is a scatter."""
-        waiting, width = [*self._waiting, rows], rows.shape[1]
-        if sum(map(len, waiting)) >= (width if self._scatter is None else width // 4 + 1):
+        waiting, width = [*self.waiting, rows], rows.shape[1]
+        if sum(map(len, waiting)) >= (width if self.scatter is None else width // 4 + 1):
             self._merge(Scatter(_joined(waiting)), own=True)
             waiting = []
-        self._few, self._waiting = None, waiting
+        self._few, self.waiting = None, waiting
 
     def _merge(self, scatter: Scatter, *, own: bool = False) -> None:
         self._few = None
-        if self._scatter is None:
-            self._scatter = scatter if own else scatter.copy()
+        if self.scatter is None:
+            self.scatter = scatter if own else scatter.copy()
         else:
-            self._scatter.merge(scatter)
+            self.scatter.merge(scatter)
 
 
 def pair_of(first: Accumulator, second: Accumulator) -> Pair:

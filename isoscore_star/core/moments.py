@@ -16,8 +16,11 @@ from isoscore_star.core.groups import groups_of, halves_of, numbers_of
 from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.score import halves_score, shrunk_score, unbiased_margin, unbiased_score
 from isoscore_star.core.spread import Spread, mean_of
+from isoscore_star.core.stored import Arrays, accumulator_of, arrays_of
 
 FloatArray = NDArray[np.float64]
+
+_PARTS = ("independent", "even", "odd")
 
 
 class Moments:
@@ -190,6 +193,63 @@ class Moments:
         self._take([(ours, its) for ours, its in zip(self._parts, its_parts, strict=True) if its.dim is not None])
         self._met = _either(self._met, other._met) if same_groups else np.concatenate([self._met, other._met])
         return self
+
+    def merge_halves(self, other: Moments) -> Moments:
+        """Take in the points of other groups, which stay in their halves: a group without points evens our number."""
+        if len(self._met) % 2:
+            self._met = np.append(self._met, False)
+        return self.merge(other)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all that these moments hold, for a file; see `from_arrays`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Names such as ``"even.scatter"``; at most 2·d² numbers, and as many rows as are not multiplied yet.
+        """
+        parts = zip(_PARTS, self._parts, strict=True)
+        arrays = {f"{part}.{name}": array for part, of in parts for name, array in arrays_of(of).items()}
+        return arrays | {"met": self._met}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Moments:
+        """Return the moments that `to_arrays` took apart, which go on to the very bit.
+
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            As `to_arrays` returned them; copied.
+
+        Returns
+        -------
+        Moments
+            Equal ones.
+
+        Raises
+        ------
+        InvalidValueError
+            If an array is missing, of another shape, or holds NaN or inf.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import isoscore_star as iso
+        >>> moments = iso.Moments().update(np.random.default_rng(0).normal(size=(100, 8)))
+        >>> iso.Moments.from_arrays(moments.to_arrays()).isoscore() == moments.isoscore()
+        True
+        """
+        moments, met = cls(), np.array(arrays.get("met", 0))
+        if met.ndim != 1 or met.dtype != np.bool_:
+            raise InvalidValueError(
+                "arrays", "expected 'met', a boolean for each group, as to_arrays writes it; got none"
+            )
+        independent, even, odd = (
+            accumulator_of({name[len(part) + 1 :]: arrays[name] for name in arrays if name.startswith(f"{part}.")})
+            for part in _PARTS
+        )
+        moments._independent, moments._halves, moments._met = independent, (even, odd), met
+        return moments
 
     def isoscore(self) -> float:
         """IsoScore of all points; see `isoscore_star.isoscore`."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.core import checks, formulas
+from isoscore_star.core.between import GroupSums
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.longest_points import Longest, LongestPoints
 from isoscore_star.core.messages import shown
@@ -23,7 +24,8 @@ class Found(NamedTuple):
     """What a second pass finds.
 
     `error` is that of the unbiased score, `freedom` the degrees of freedom of the Student t for its interval, None for
-    the normal distribution. `has_points` says whether there were the points that a standard error needs.
+    the normal distribution. `has_points` says whether there were the points that a standard error needs. `between` is
+    the scatter between groups, unless they are too many.
     """
 
     error: float | None = None
@@ -32,6 +34,7 @@ class Found(NamedTuple):
     group_count: int | None = None
     longest: LongestPoints | None = None
     has_points: bool = False
+    between: NDArray[np.float64] | None = None
 
 
 def second_pass(moments: Moments, rows: Any, groups: Any, unbiased: float | None) -> Found:
@@ -58,6 +61,7 @@ def _pass(
     if moments.group_count is None:
         return _independent(moments, blocks, longest, unbiased, is_whole)
     jackknife = None if unbiased is None else GroupedJackknife(moments)
+    sums = GroupSums.within_memory(moments.spread(), moments.group_count)
     counts, met = [0, 0], np.zeros(moments.group_count, bool)
     for rows, numbers in blocks:
         if numbers is None or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(met)):
@@ -65,11 +69,14 @@ def _pass(
         met[numbers] = True
         counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(counts)]
         longest.take(rows)
+        if sums is not None:
+            sums.take(rows, numbers)
         if jackknife is not None:
             jackknife.take(rows, numbers)
     if counts != [moments.half(half).count for half in (0, 1)]:
         raise _other_groups(moments)
-    found = Found(group_count=int(met.sum()), longest=longest.points(), has_points=True)
+    between = None if sums is None else sums.scatter()
+    found = Found(group_count=int(met.sum()), longest=longest.points(), has_points=True, between=between)
     error = None if jackknife is None else jackknife.error()
     if error is None or unbiased is None:
         return found

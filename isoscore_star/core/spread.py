@@ -102,6 +102,14 @@ class Scatter(Sums):
                 fourth += float(squared_norms @ squared_norms)
         super().__init__(len(rows), unit, anchor, offset, scatter, third, fourth)
 
+    @classmethod
+    def of_sums(cls, sums: Sums, precision: float) -> Scatter:
+        """Return the scatter of sums that were computed elsewhere, with products of this rounding."""
+        scatter = cls.__new__(cls)
+        Sums.__init__(scatter, **vars(sums))
+        scatter.precision = precision
+        return scatter
+
     @property
     def total(self) -> float:
         return float(self.scatter.trace())

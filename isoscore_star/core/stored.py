@@ -1,0 +1,65 @@
+"""Accumulators as plain arrays and back, bit by bit, so that an interrupted job goes on as if it had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core.accumulator import Accumulator
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.merging import Sums
+from isoscore_star.core.spread import Scatter
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_SUMS = ("count", "unit", "anchor", "offset", "scatter", "third", "fourth")
+
+
+def arrays_of(accumulator: Accumulator) -> dict[str, NDArray[Any]]:
+    """Return what an accumulator holds: its sums if there are any, and the rows that are not multiplied yet."""
+    if accumulator.dim is None:
+        return {}
+    arrays: dict[str, NDArray[Any]] = {"dim": np.asarray(accumulator.dim)}
+    if accumulator.scatter is not None:
+        arrays |= {name: np.asarray(getattr(accumulator.scatter, name)) for name in _SUMS}
+        arrays["precision"] = np.asarray(accumulator.scatter.precision)
+    if accumulator.waiting:
+        arrays["rows"] = np.concatenate(accumulator.waiting)
+    return arrays
+
+
+def accumulator_of(arrays: Arrays) -> Accumulator:
+    """Return the accumulator that `arrays_of` took apart."""
+    accumulator = Accumulator()
+    if not arrays:
+        return accumulator
+    dim = int(_get(arrays, "dim", ()))
+    accumulator.dim = dim
+    if "count" in arrays:
+        shapes = ((), (), (dim,), (dim,), (dim, dim), (dim,), ())
+        count, unit, anchor, offset, scatter, third, fourth = (
+            _get(arrays, name, shape) for name, shape in zip(_SUMS, shapes, strict=True)
+        )
+        precision = float(_get(arrays, "precision", ()))
+        sums = Sums(int(count), float(unit), anchor, offset, scatter, third, float(fourth))
+        accumulator.scatter = Scatter.of_sums(sums, precision)
+    if "rows" in arrays:
+        accumulator.waiting = [_get(arrays, "rows", (None, dim))]
+    return accumulator
+
+
+def _get(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    if name not in arrays:
+        raise InvalidValueError("arrays", f"expected {name!r}, as to_arrays writes it; got only {sorted(arrays)}")
+    array = np.array(arrays[name])
+    fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind not in "fiu":
+        raise InvalidValueError(
+            "arrays", f"expected {name!r}, numbers of shape {shape}; got {array.dtype} of shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise InvalidValueError("arrays", f"expected finite numbers in {name!r}; got NaN or inf: they are damaged")
+    return array

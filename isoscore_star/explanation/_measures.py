@@ -1,0 +1,98 @@
+"""The spectral measures in use, from the eigenvalues of a covariance, centred and not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
+
+from isoscore_star.explanation._cloud import Cloud
+from isoscore_star.explanation._terms import Between, Measure
+
+FloatArray = NDArray[np.float64]
+
+_RANKS = (11, 100)
+"""Ranks between which the power law of alpha-ReQ is fitted, from 1: without the leading directions, and the tail."""
+
+_LEAST_RANKS = 10
+
+
+def spectral_measures(cloud: Cloud, groups: tuple[Between, ...]) -> tuple[Measure, ...]:
+    """Return the measures that are functions of the spectrum, each with its source."""
+    dim, centred = cloud.dim, cloud.eigenvalues
+    full = str(min(dim, cloud.count - 1))
+    raw = _uncentred(cloud)
+    rank = "Roy & Vetterli, EUSIPCO 2007"
+    stable = "Rudelson & Vershynin, J. ACM 2007"
+    lidar = [
+        Measure(
+            f"LiDAR of {one.name}",
+            one.lidar,
+            str(min(dim, one.group_count - 1)),
+            "Thilak et al., ICLR 2024",
+            f"{one.group_count} groups",
+        )
+        for one in groups
+        if one.lidar is not None
+    ]
+    return (
+        Measure("effective rank, centred", _entropy_rank(centred), full, rank),
+        Measure("RankMe (effective rank, not centred)", _entropy_rank(raw), full, "Garrido et al., ICML 2023"),
+        Measure("stable rank, centred", float(centred.sum() / centred[0]), full, stable),
+        Measure("stable rank, not centred", float(raw.sum() / raw[0]), full, stable),
+        _power_law(centred, cloud.count),
+        _condition(cloud),
+        *lidar,
+    )
+
+
+def mean_share(cloud: Cloud) -> float:
+    """Return ‖μ‖²/E‖x‖²."""
+    largest = float(np.abs(cloud.mean).max())
+    if not largest:
+        return 0.0
+    mean = cloud.mean / largest
+    own = float(mean @ mean)
+    return own / (own + cloud.total / largest / largest * (cloud.count - 1) / cloud.count)
+
+
+def _uncentred(cloud: Cloud) -> FloatArray:
+    """Return the eigenvalues of E xxᵀ, as fractions."""
+    share = mean_share(cloud)
+    length = float(np.linalg.norm(cloud.mean))
+    if not share or not length or not math.isfinite(length):
+        return cloud.eigenvalues
+    unit = cloud.mean / length
+    return np.asarray(np.maximum(eigvalsh(cloud.cov * (1 - share) + share * np.outer(unit, unit))[::-1], 0.0))
+
+
+def _entropy_rank(eigenvalues: FloatArray) -> float:
+    """Return exp(−Σ p·log p) of the singular values' fractions p."""
+    singular = np.sqrt(eigenvalues)
+    fractions = singular[singular > 0] / singular.sum()
+    return float(np.exp(-np.sum(fractions * np.log(fractions))))
+
+
+def _power_law(eigenvalues: FloatArray, count: int) -> Measure:
+    """Return α of λⱼ ∝ j^(−α), the slope of a line through log λⱼ over log j."""
+    name, source = "alpha-ReQ (decay of eigenvalues)", "Agrawal et al., NeurIPS 2022"
+    first, last = _RANKS[0], min(_RANKS[1], len(eigenvalues), count - 1)
+    kept = eigenvalues[first - 1 : last]
+    kept = kept[kept > eigenvalues[0] * len(eigenvalues) * np.finfo(np.float64).eps]
+    if len(kept) < _LEAST_RANKS:
+        return Measure(name, None, "0", source, f"fewer than {_LEAST_RANKS} eigenvalues from the {first}th on")
+    ranks = np.log(np.arange(first, first + len(kept)))
+    slope = float(np.polyfit(ranks, np.log(kept), 1)[0])
+    return Measure(name, -slope, "0", source, f"fitted to ranks {first} to {first + len(kept) - 1}")
+
+
+def _condition(cloud: Cloud) -> Measure:
+    name, source = "condition number", "Golub & Van Loan, 4th ed., 2.6"
+    p = cloud.eigenvalues
+    if cloud.count <= cloud.dim:
+        return Measure(name, math.inf, "1", source, "no more points than dimensions")
+    if p[-1] <= p[0] * cloud.dim * cloud.precision:
+        return Measure(name, math.inf, "1", source, "the least variance is lost in rounding")
+    return Measure(name, float(p[0] / p[-1]), "1", source)

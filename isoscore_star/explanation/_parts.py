@@ -1,0 +1,89 @@
+"""What some of the points do to the score of all, by the exact moments of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core.block_error import union
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError, IsoScoreError
+from isoscore_star.core.longest_points import LongestPoints
+from isoscore_star.core.moments import Moments
+from isoscore_star.core.spread import Spread, centred, mean_of
+from isoscore_star.explanation._terms import Part
+
+FloatArray = NDArray[np.float64]
+
+
+def parts_of(spread: Spread, parts: Mapping[str, Moments]) -> tuple[Part, ...]:
+    """Return each part's share, from the union of the others: subtracted from all, a small rest would lose its digits.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If the parts are no moments, or not all points of the cloud.
+    """
+    if parts:
+        _require_all(spread, "parts", parts)
+    return tuple(_part(spread, name, parts) for name in parts if parts[name].count and len(parts) > 1)
+
+
+def between_classes(spread: Spread, name: str, classes: Sequence[Moments]) -> tuple[int, FloatArray]:
+    """Return how many classes there are, and the scatter of their means about that of all, in the spread's unit.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        As `parts_of`.
+    """
+    _require_all(spread, "between", {f"{name}[{index}]": one for index, one in enumerate(classes)})
+    kept = [one for one in classes if one.count]
+    means = np.stack([centred(spread, mean_of(one.spread())[None])[0] for one in kept])
+    weighted = means * np.sqrt([one.count for one in kept])[:, None]
+    return len(kept), np.asarray(weighted.T @ weighted)
+
+
+def longest_part(longest: LongestPoints | None) -> tuple[Part, ...]:
+    """Return what the points farthest from the mean hold."""
+    if longest is None:
+        return ()
+    name = "longest point" if longest.count == 1 else "longest points"
+    return (Part(name, longest.count, longest.trace_share, longest.square_share, longest.score_without, None),)
+
+
+def _part(spread: Spread, name: str, parts: Mapping[str, Moments]) -> Part:
+    others = union([part for other, part in parts.items() if other != name and part.count])
+    trace, squares = 0.0, 0.0
+    if others.count > 1:
+        rest = others.spread()
+        ratio = (rest.unit / spread.unit) ** 2 / spread.total
+        trace = rest.total * ratio
+        squares = rest.squares * ratio / spread.squares * (ratio * spread.total**2)
+    return Part(
+        name,
+        parts[name].count,
+        1 - trace,
+        1 - squares,
+        _defined(others.isoscore),
+        _defined(others.isoscore_unbiased),
+    )
+
+
+def _require_all(spread: Spread, argument: str, parts: Mapping[str, Moments]) -> None:
+    for name, part in parts.items():
+        if not isinstance(part, Moments):
+            raise InvalidTypeError(argument, f"expected Moments for {name!r}; got {type(part).__name__}")
+    count = sum(part.count for part in parts.values())
+    if count != spread.count:
+        raise InvalidValueError(
+            argument, f"expected moments of all {spread.count} points, each point in one of them; got {count} points"
+        )
+
+
+def _defined(score: Callable[[], float]) -> float | None:
+    try:
+        return score()
+    except IsoScoreError:
+        return None
