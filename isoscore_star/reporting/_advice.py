@@ -3,113 +3,148 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from isoscore_star.reporting import _cells as cells
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._content import Layer
-from isoscore_star.reporting._html import Column, Html, element, joined, listed, table
+from isoscore_star.reporting._html import Cell, Column, Html, element, joined, listed, table
+from isoscore_star.reporting._profile import score_of
 from isoscore_star.reporting._section import paragraph
 
 _CLEAR = 1.25
-"""A what-if that raises the score by less than a quarter is not worth naming."""
+"""Factor in effective dimensions from which on a change is worth naming."""
 
 _FROM_MEAN = 0.5
 """The mean's part of the mean square from which centring is worth naming."""
 
+_EVEN = 0.5
+"""Score from which on a space is called close to isotropic, as in the verdict."""
+
+_CAUTION = (
+    "A more even space is not by itself a better one: full whitening, say, can make search and similarity worse "
+    "(docs/transforms.md shows where). Try a change on your own task before you keep it. docs/transforms.md also shows "
+    "how to make it part of a model. To change the model instead, fine-tune it with the penalty I-STAR: "
+    "isoscore-star finetune (docs/finetune.md)."
+)
+
 
 def advice(first: Layer) -> Html:
     """Write what the measured facts support, the commands that do it, and what the score would be."""
-    explanation = first.explanation
-    if explanation is None:
-        return paragraph("The causes were not measured here, so there is nothing that a number supports.")
-    steps = list(_steps(first))
+    steps: list[Any] = list(_steps(first.explanation))
     if not steps:
+        even = score_of(first.measurement) >= _EVEN
         steps = [
-            "Nothing measured here would raise the score by a quarter or more: neither single directions, nor "
-            "coordinates, nor a kind of token explains it."
+            "Nothing has to be done: the directions are used about evenly."
+            if even
+            else "No single direction, coordinate or kind of token explains the score, so that leaving one out would "
+            "change little. The table says what whitening in part would give."
         ]
-    caution = (
-        "A more even space is not by itself a better one: full whitening, say, can make search and similarity worse "
-        "(docs/transforms.md shows where). Try a change on your own task before you keep it. To change the model "
-        "instead of its output, fine-tune it with the penalty I-STAR: isoscore-star finetune (docs/finetune.md)."
-    )
-    return joined([listed(steps, "ol", class_="steps"), paragraph(caution, "aside"), _what_ifs(first)])
+    return joined([listed(steps, "ol", class_="steps"), paragraph(_CAUTION, "aside"), _what_ifs(first.explanation)])
 
 
-def _steps(layer: Layer) -> Iterator[Any]:
-    explanation = layer.explanation
-    before = explanation.score
-    parts = [one for one in explanation.parts if one.score_without is not None]
-    for part in sorted(parts, key=lambda one: -one.score_without)[:2]:
-        if part.score_without >= 2 * before and part.score_without >= 0.01:
-            yield joined(
-                [
-                    element("strong", f"Leave out the {part.name}. "),
-                    f"These {part.count:,} points hold {write.percent(part.variance_share)} of the variance; "
-                    f"without them the score is {write.score(part.score_without)} in place of {write.score(before)}. "
-                    "Pool, compare and measure the others.",
-                ]
-            )
-    what_ifs = [one for one in explanation.what_ifs if one.score >= _CLEAR * before and one.score - before >= 0.01]
-    gentle = [one for one in what_ifs if _removed(one.name)]
-    strong = [one for one in what_ifs if not _removed(one.name)]
-    for found in (min(gentle, key=_order, default=None), max(strong, key=lambda one: one.score, default=None)):
-        if found is not None:
-            how = action(found.name)
-            yield joined(
-                [
-                    element("strong", f"{_title(found.name)}. "),
-                    f"The score would be {write.score(found.score)} in place of {write.score(before)}. ",
-                    *([how] if how else []),
-                ]
-            )
-    cosine, share = explanation.average_cosine, explanation.mean_share
-    if share is not None and share >= _FROM_MEAN:
-        about = "" if cosine is None else f", and two points have a cosine of {write.score(cosine)} on average"
-        yield joined(
-            [
-                element("strong", "Centre the points. "),
-                f"Their common mean is {write.percent(share)} of their mean square{about}: this is why similarities "
-                "look high. The score does not see the mean. ",
-                _command("isoscore-star transform FILE -o centred.npy"),
-            ]
+def _steps(explanation: Any) -> Iterator[Html]:
+    yield from _of_parts(explanation)
+    yield from _of_changes(explanation)
+    yield from _of_mean(explanation)
+
+
+def _of_parts(explanation: Any) -> Iterator[Html]:
+    found = []
+    for part in explanation.parts:
+        before, after = _pair(explanation, part.unbiased_without, part.score_without)
+        few = 2 * part.count <= explanation.count
+        if few and after is not None and _gain(explanation, before, after) >= _CLEAR:
+            found.append((after, before, part))
+    for after, before, part in sorted(found, key=lambda one: -one[0])[:1]:
+        yield _step(
+            f"Leave out the {part.name}",
+            f"These {part.count:,} points hold {write.percent(part.variance_share)} of the variance; without them the "
+            f"score is {write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others.",
         )
 
 
-def _order(what_if: Any) -> int:
-    return int(_removed(what_if.name) or 0)
+def _of_changes(explanation: Any) -> Iterator[Html]:
+    """Name the outlier coordinates or, where these explain less, the fewest directions that count; else whitening."""
+    removed = [one for one in explanation.what_ifs if removed_directions(one.name)]
+    outliers = [one for one in explanation.what_ifs if one.name.startswith("without outlier")]
+    others = [one for one in explanation.what_ifs if one not in removed + outliers]
+    for views in (outliers + removed[:1], removed[1:], others):
+        worth = [one for one in views if _gain(explanation, *_scores(explanation, one)) >= _CLEAR]
+        if worth:
+            # The first of equals: what names coordinates is easier to do than what names a direction.
+            best = max(worth, key=lambda one: round(_gain(explanation, *_scores(explanation, one)), 1))
+            before, after = _scores(explanation, best)
+            about = f"The score would be {write.score(after)} in place of {write.score(before)}. "
+            yield _step(_title(best.name), joined([about, action(best.name)]))
+            return
 
 
-def _removed(name: str) -> int | None:
-    """Return how many directions are left out by a what-if of this name."""
+def _of_mean(explanation: Any) -> Iterator[Html]:
+    cosine, share = explanation.average_cosine, explanation.mean_share
+    if share >= _FROM_MEAN:
+        about = "" if cosine is None else f", and two points have a cosine of {write.score(cosine)} on average"
+        text = (
+            f"The common mean is {write.percent(share)} of the points' mean square{about}: this is why similarities "
+            "look high. The score does not see the mean. "
+        )
+        yield _step("Centre the points", joined([text, _command("isoscore-star transform FILE -o centred.npy")]))
+
+
+def _step(title: str, text: Any) -> Html:
+    return joined([element("strong", f"{title}."), " ", text])
+
+
+def _scores(explanation: Any, what_if: Any) -> tuple[float, float]:
+    before, after = _pair(explanation, what_if.unbiased_score, what_if.score)
+    return before, what_if.score if after is None else after
+
+
+def _pair(explanation: Any, unbiased: float | None, plug_in: float | None) -> tuple[float, float | None]:
+    """Return the score before and after by the same estimator, the unbiased one where both have it."""
+    if unbiased is None or explanation.unbiased_score is None:
+        return explanation.score, plug_in
+    return explanation.unbiased_score, unbiased
+
+
+def _gain(explanation: Any, before: float, after: float) -> float:
+    """Return the factor between the effective dimensions 1 + score·(d − 1)."""
+    others: int = explanation.dim - 1
+    return (1 + after * others) / (1 + before * others)
+
+
+def removed_directions(name: str) -> int | None:
+    """Return how many directions a what-if of this name leaves out.
+
+    Examples
+    --------
+    >>> removed_directions("without the 3 largest directions"), removed_directions("half whitened")
+    (3, None)
+    """
     found = re.fullmatch(r"without the (?:(\d+) )?largest directions?", name)
     return None if found is None else int(found[1] or 1)
 
 
 def _title(name: str) -> str:
-    number = _removed(name)
+    number = removed_directions(name)
     if number is not None:
         return f"Remove the {'largest direction' if number == 1 else f'{number} largest directions'}"
-    known = {"standardised": "Standardise the coordinates", "half whitened": "Whiten in part"}
-    return known.get(name, name[:1].upper() + name[1:])
+    if name.startswith("without outlier"):
+        return f"Leave out {name.removeprefix('without ')}, or standardise all coordinates"
+    return "Whiten in part" if name.startswith("half whitened") else name[:1].upper() + name[1:]
 
 
 def action(name: str) -> Html:
     """Return the command that does what a what-if supposes; nothing where there is none."""
-    number = _removed(name)
+    number = removed_directions(name)
     if number is not None:
         return _command(f"isoscore-star transform FILE --remove {number} -o new.npy")
-    if name == "half whitened":
+    if name.startswith("half whitened"):
         return _command("isoscore-star transform FILE --power 0.5 -o new.npy")
-    if name == "standardised":
+    if "standardised" in name:
         return joined(
-            [
-                "Divide each coordinate by its standard deviation (scikit-learn: ",
-                element("code", "StandardScaler"),
-                ").",
-            ]
+            ["divide each coordinate by its standard deviation: ", _command("StandardScaler"), " of scikit-learn"]
         )
     return Html("")
 
@@ -118,21 +153,19 @@ def _command(text: str) -> Html:
     return element("code", text)
 
 
-def _what_ifs(layer: Layer) -> Html:
-    explanation = layer.explanation
-    rows: list[Sequence[Any]] = [
-        ["as it is", cells.score_bar(explanation.score), cells.dimensions(explanation.effective_dimensions), ""]
-    ]
-    rows += [
-        [one.name, cells.score_bar(one.score), cells.dimensions(one.effective_dimensions), action(one.name)]
-        for one in explanation.what_ifs
-    ]
-    columns = [
-        Column("what if"),
-        Column("score", True),
-        Column("effective dimensions", True),
-        Column("how", minor=True),
-    ]
-    return table(
-        "What the score would be (plug-in scores, computed from the moments, not tried on a task)", columns, rows
-    )
+def _what_ifs(explanation: Any) -> Html:
+    has_unbiased = explanation.unbiased_score is not None
+    names = ["score", "plug-in score"] if has_unbiased else ["score"]
+    rows = []
+    for name, unbiased, plug_in in (
+        ("as it is", explanation.unbiased_score, explanation.score),
+        *((one.name, one.unbiased_score, one.score) for one in explanation.what_ifs),
+    ):
+        scores = [_of_halves(unbiased), cells.score_bar(plug_in)] if has_unbiased else [cells.score_bar(plug_in)]
+        rows.append([name, *scores, action(name)])
+    columns = [Column("what if"), *(Column(name, True) for name in names), Column("how", minor=True)]
+    return table("What the score would be (computed from the moments, not tried on a task)", columns, rows)
+
+
+def _of_halves(value: float | None) -> Cell:
+    return Cell("") if value is None else cells.score_bar(value)

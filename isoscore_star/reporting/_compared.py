@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from isoscore_star.reporting import _cells as cells
-from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._charts import Chart, Data, Spec, chart_spec, coloured, ordered, quantitative, shaped, told
 from isoscore_star.reporting._content import Content
 from isoscore_star.reporting._html import Column, Html, element, joined, listed, table
@@ -24,7 +23,7 @@ def compared(content: Content) -> list[Section]:
     if comparison is None or not comparison.rows:
         return []
     charts = tuple(_charts(comparison))
-    first, *rest = _sentences(comparison)
+    first, *rest = comparison.sentences
     title = paragraph(f"{comparison.a} (before) and {comparison.b} (after)", "of")
     head = [title, paragraph(first, "lead"), listed(rest), paragraph(MEANING, "aside")]
     body = [element("div", joined(head), class_="words"), *map(drawn, charts), _table(comparison)]
@@ -39,34 +38,6 @@ def change(row: Any) -> str:
     if low > 0:
         return "higher"
     return "lower" if high < 0 else "no clear change"
-
-
-def _sentences(comparison: Any) -> list[str]:
-    rows = comparison.rows
-    if len(rows) == 1:
-        (row,) = rows
-        between = write.interval(row.interval)
-        return [
-            f"The score went from {write.score(score_of(row.a))} to {write.score(score_of(row.b))}: {change(row)}"
-            + (f" (difference {write.score(row.difference)}, 95 % interval {between})." if between else ".")
-        ]
-    counts = {
-        word: sum(change(row) == word for row in rows) for word in ("higher", "lower", "no clear change", "no interval")
-    }
-    found = [f"Of {len(rows)} layers: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count) + "."]
-    largest = max(rows, key=lambda row: abs(row.difference))
-    found.append(
-        f"The largest change is in {largest.name}: from {write.score(score_of(largest.a))} "
-        f"to {write.score(score_of(largest.b))}."
-    )
-    cka = [row for row in rows if row.cka is not None]
-    if cka:
-        least = min(cka, key=lambda row: row.cka)
-        found.append(
-            f"The two spaces are least alike in {least.name} (linear CKA {write.score(least.cka)}; "
-            "1: alike but for a rotation and a scale)."
-        )
-    return found
 
 
 def _charts(comparison: Any) -> list[Chart]:

@@ -6,7 +6,7 @@ The things are known by what they have, not by their class: the layers above thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isoscore_star.core.errors import InvalidTypeError
@@ -25,6 +25,8 @@ class Layer:
         Without some of its tokens, by their kind.
     stability : tuple of (int, float or None, float)
         Sequences, the score of halves and the plug-in score of that many.
+    longest : sequence of LongToken
+        The tokens farthest from the mean.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Layer:
     explanation: Any = None
     without: Mapping[str, Any] = field(default_factory=dict)
     stability: Sequence[tuple[int, float | None, float]] = ()
+    longest: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Content:
         return tuple(found + [one for one in others if one is not None and one is not first])
 
 
-def content_of(thing: Any, name: str | None = None) -> Content:
+def content_of(thing: Any, name: str | None = None, *, explained: bool = True) -> Content:
     """Give a report's content.
 
     Parameters
@@ -85,6 +88,8 @@ def content_of(thing: Any, name: str | None = None) -> Content:
         Of a mapping, the entries are layers, and one called ``"union"`` is the union of all.
     name : str, optional
         What it is called, such as a file's name.
+    explained : bool, default True
+        Whether measurements are explained, which takes the eigenvectors of each.
 
     Returns
     -------
@@ -98,11 +103,11 @@ def content_of(thing: Any, name: str | None = None) -> Content:
     if isinstance(thing, Content):
         return thing
     if isinstance(thing, Mapping):
-        return _of_runs(thing, name) if "runs" in thing else _of_layers(thing, name)
+        return _of_runs(thing, name) if "runs" in thing else _of_layers(thing, name, explained)
     if hasattr(thing, "spectrum"):
-        return _of_layers({"union": thing}, name)
+        return _of_layers({"union": thing}, name, explained)
     if hasattr(thing, "layers"):
-        return _of_scan(thing, name)
+        return _of_scan(thing, name, explained)
     if hasattr(thing, "rows") and hasattr(thing, "a"):
         return _of_comparison(thing, name)
     raise InvalidTypeError(
@@ -110,47 +115,43 @@ def content_of(thing: Any, name: str | None = None) -> Content:
     )
 
 
-def _of_layers(measurements: Mapping[str, Any], name: str | None) -> Content:
-    layers = {key: _measured(key, one) for key, one in measurements.items()}
+def _of_layers(measurements: Mapping[str, Any], name: str | None, explained: bool) -> Content:
+    layers = {key: Layer(key, one, one.explain() if explained else None) for key, one in measurements.items()}
     union = layers.pop("union", None)
     if union is not None and not layers:
-        union = Layer(name or "these points", union.measurement, union.explanation, union.without, union.stability)
+        union = replace(union, name=name or "these points")
     elif union is not None:
-        union = Layer("all together", union.measurement, union.explanation, union.without, union.stability)
+        union = replace(union, name="all together")
     shown = tuple(layers.values())
     warnings = _warnings([*shown, union])
     return Content(name or "these points", shown, union, warnings=warnings)
 
 
-def _measured(name: str, measurement: Any) -> Layer:
-    explain = getattr(measurement, "explain", None)
-    return Layer(name, measurement, None if explain is None else explain())
-
-
-def _of_scan(scan: Any, name: str | None) -> Content:
-    layers = tuple(_scanned(one, one.name) for one in scan.layers)
-    union = None if scan.union is None else _scanned(scan.union, "all layers together")
-    embeddings = None if scan.embeddings is None else _scanned(scan.embeddings, "sentence embeddings")
+def _of_scan(scan: Any, name: str | None, explained: bool) -> Content:
+    layers = tuple(_scanned(one, one.name, explained) for one in scan.layers)
+    union = None if scan.union is None else _scanned(scan.union, "all layers together", explained)
+    embeddings = None if scan.embeddings is None else _scanned(scan.embeddings, "sentence embeddings", explained)
     return Content(
         name or str(scan.model),
         layers,
         union,
         embeddings,
-        warnings=tuple(dict.fromkeys([*getattr(scan, "warnings", ()), *_warnings([embeddings, *layers, union])])),
+        warnings=tuple(scan.warnings),
         notes=tuple(scan.notes),
         provenance=scan.provenance,
     )
 
 
-def _scanned(one: Any, name: str) -> Layer:
-    return Layer(name, one.measurement, one.explanation, one.without, one.stability)
+def _scanned(one: Any, name: str, explained: bool) -> Layer:
+    explanation = one.measurement.explain() if one.explanation is None and explained else one.explanation
+    return Layer(name, one.measurement, explanation, one.without, one.stability, getattr(one, "longest_tokens", ()))
 
 
 def _of_comparison(comparison: Any, name: str | None) -> Content:
     return Content(
         name or f"{comparison.a} and {comparison.b}",
         comparison=comparison,
-        warnings=tuple(getattr(comparison, "warnings", ())),
+        warnings=tuple(comparison.warnings),
     )
 
 

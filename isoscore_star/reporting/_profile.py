@@ -134,16 +134,14 @@ def heat_charts(layers: Sequence[Layer]) -> list[Chart]:
     if len(layers) < 2 or len(dims) != 1:
         return []
     dim = dims.pop()
-    times = np.stack([_times_even(layer.measurement) for layer in layers])
-    highest = times.max(axis=0)
-    standing = [int(i) for i in np.argsort(-highest, kind="stable") if highest[i] >= _STANDING_OUT]
-    chosen = sorted(standing[:_MOST_COORDINATES])
+    chosen, standing = standing_out(layers)
     if not chosen:
         return []
+    times = [times_even(layer.measurement) for layer in layers]
     names, title = short_names([layer.name for layer in layers])
     labels = [label for _, label in BINS]
     rows = [
-        [name, layer.name, str(i), rounded(times[row, i], 3), rounded(times[row, i] / dim, 3), _bin(times[row, i])]
+        [name, layer.name, str(i), rounded(times[row][i], 3), rounded(times[row][i] / dim, 3), _bin(times[row][i])]
         for row, (name, layer) in enumerate(zip(names, layers, strict=True))
         for i in chosen
     ]
@@ -178,13 +176,23 @@ def heat_charts(layers: Sequence[Layer]) -> list[Chart]:
     shown = f"{len(chosen)} of {dim:,} dimensions"
     caption = (
         f"Shown: the {shown} that hold at least five times their even share, 1/{dim:,}, of some layer's variance"
-        + (f", of {len(standing)} such the largest." if len(standing) > len(chosen) else ".")
+        + (f", of {standing} such the largest." if standing > len(chosen) else ".")
     )
     alt = f"Heat map of {shown} by {len(layers)} layers; darker means a larger part of the layer's variance."
     return [Chart("heat", "Coordinates that stand out", alt, spec, {"heat": data}, caption=caption, legend=labels)]
 
 
-def _times_even(measurement: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def standing_out(layers: Sequence[Layer]) -> tuple[list[int], int]:
+    """Return the coordinates, at most forty, that hold five times their even share in a layer, and how many do."""
+    if len({int(layer.measurement.dim) for layer in layers}) != 1:
+        return [], 0
+    highest = np.max([times_even(layer.measurement) for layer in layers], axis=0)
+    standing = [int(i) for i in np.argsort(-highest, kind="stable") if highest[i] >= _STANDING_OUT]
+    return sorted(standing[:_MOST_COORDINATES]), len(standing)
+
+
+def times_even(measurement: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return each coordinate's variance by the average one, shape (d,)."""
     variances = np.asarray(measurement.variances, dtype=np.float64)
     total = variances.sum()
     return variances / total * len(variances) if total > 0 else variances

@@ -77,12 +77,10 @@ def _choice(shown: Sequence[Layer]) -> Html:
 def measures(content: Content) -> list[Section]:
     """Write every measure of the headline, with its source."""
     first = content.headline
-    found = () if first is None or first.explanation is None else first.explanation.measures
+    found = () if first is None else first.explanation.measures
     if first is None or not found:
         return []
-    rows = [
-        [one.name, Cell(write.general(one.value), one.value), one.isotropic, one.source, _note(one)] for one in found
-    ]
+    rows = [[one.name, Cell(write.general(one.value), one.value), one.isotropic, one.source, one.note] for one in found]
     columns = [
         Column("measure"),
         Column("value", True),
@@ -96,15 +94,6 @@ def measures(content: Content) -> list[Section]:
             "measures", "All measures", joined([hint, table(f"Measures of {first.name}", columns, rows, sortable=True)])
         )
     ]
-
-
-def _note(measure: Any) -> str:
-    error = (
-        None
-        if measure.error is None
-        else (measure.error if isinstance(measure.error, str) else f"± {write.general(measure.error)}")
-    )
-    return "; ".join(filter(None, (error, measure.note)))
 
 
 def provenance(content: Content) -> list[Section]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._advice import advice
@@ -69,14 +68,9 @@ def gauge(value: float, low: float, high: float) -> Html:
 
 
 def _words(content: Content, first: Layer) -> Html:
-    sentences = list(getattr(first.explanation, "sentences", ())) or [_plain(first.measurement)]
+    sentences = list(first.explanation.sentences)
     rest = [*sentences[1:], *_across(content.layers)]
     return element("div", joined([paragraph(sentences[0], "lead"), listed(rest)]), class_="words")
-
-
-def _plain(measurement: Any) -> str:
-    effective = write.dimensions(measurement.effective_dimensions)
-    return f"The points spread as evenly as {effective} of {measurement.dim:,} dimensions would."
 
 
 def _across(layers: Sequence[Layer]) -> Iterator[str]:

@@ -26,9 +26,9 @@ INTRODUCTION = (
 def why(content: Content) -> list[Section]:
     """Write the account of the headline in full, and of each other layer in short."""
     first = content.headline
-    if first is None or first.explanation is None:
+    if first is None:
         return []
-    others = [one for one in content.clouds if one is not first and one.explanation is not None][:_MOST_LAYERS]
+    others = content.clouds[1 : 1 + _MOST_LAYERS]
     body = [paragraph(INTRODUCTION), paragraph(f"Of {first.name}:", "of"), account(first, _DIRECTIONS, _COORDINATES)]
     if others:
         title = element("summary", f"The same of each of the {len(others)} others")
@@ -43,6 +43,7 @@ def account(layer: Layer, directions: int, coordinates: int) -> Html:
         _directions(explanation, directions),
         _coordinates(explanation, coordinates),
         _parts(explanation),
+        _longest(layer),
         _between(explanation),
         _mean(explanation),
     ]
@@ -65,7 +66,7 @@ def _folded(layer: Layer) -> Html:
 
 
 def _directions(explanation: Any, most: int) -> Html:
-    shown = explanation.directions[:most]
+    shown = [one for one in explanation.directions if one.index is not None][:most]
     rows: list[Sequence[Any]] = [
         [
             f"direction {number}",
@@ -96,7 +97,7 @@ def _directions(explanation: Any, most: int) -> Html:
 
 
 def _coordinates(explanation: Any, most: int) -> Html:
-    found = explanation.coordinates
+    found = [one for one in explanation.coordinates if one.dimension is not None]
     rows: list[Sequence[Any]] = [
         [
             f"dimension {one.dimension}",
@@ -145,6 +146,21 @@ def _parts(explanation: Any) -> Html:
         Column("score without them", True),
     ]
     return table("Kinds of tokens, and the points farthest from the mean", columns, rows)
+
+
+def _longest(layer: Layer) -> Html:
+    rows: list[Sequence[Any]] = [
+        [element("code", one.token), cells.count(one.text + 1), cells.count(one.position + 1),
+         cells.percent_bar(one.variance_share)]
+        for one in layer.longest
+    ]  # fmt: skip
+    columns = [
+        Column("token"),
+        Column("of text number", True),
+        Column("place in it", True),
+        Column("of the variance", True),
+    ]
+    return table("Tokens farthest from the mean (texts and places counted from 1)", columns, rows)
 
 
 def _between(explanation: Any) -> Html:
