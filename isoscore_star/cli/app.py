@@ -12,6 +12,7 @@ from isoscore_star.cli.demo import demo
 from isoscore_star.cli.errors import Commands
 from isoscore_star.cli.finetune import finetune
 from isoscore_star.cli.measure import measure
+from isoscore_star.cli.report import report
 from isoscore_star.cli.transform import transform
 from isoscore_star.cli.validate import validate
 
@@ -20,6 +21,7 @@ app.command()(measure)
 app.command("compare-measures")(compare_measures_of_file)
 app.command()(demo)
 app.command()(finetune)
+app.command()(report)
 app.command()(transform)
 app.command()(validate)
 

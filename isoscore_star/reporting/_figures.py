@@ -174,6 +174,8 @@ def _stability(ax: Axes, layer: Layer) -> None:
     ax.plot(sequences, [_or_nan(step[1]) for step in layer.stability], "o-", color=COLOURS[0], label="score of halves")
     ax.plot(sequences, [step[2] for step in layer.stability], "s--", color=COLOURS[1], label="plug-in score")
     ax.set(xlabel="sequences", ylabel="score", xscale="log", ylim=(0, None))
+    ax.xaxis.set_minor_formatter("")
+    ax.set_xticks(sequences, list(map(str, sequences)))
     ax.legend(frameon=False)
 
 
@@ -218,7 +220,7 @@ def _sweep(ax: Axes, groups: Any, value: Callable[[Any], float | None], title: s
 
 def _name_ticks(ax: Axes, names: Sequence[str], turned: bool = False) -> None:
     places = list(range(0, len(names), max(1, -(-len(names) // _MOST_TICKS))))
-    turned = turned or any(len(names[i]) > 4 for i in places[1:])
+    turned = turned or any(len(names[i]) > 4 for i in places)
     ax.set_xticks(places, [_plain(names[i]) for i in places], rotation=60 if turned else 0)
 
 

@@ -15,6 +15,7 @@ from isoscore_star.reporting._section import Section, paragraph
 _DIRECTIONS, _COORDINATES = 8, 8
 _FEW = 4
 _MOST_LAYERS = 200
+_LARGE_MEAN = 0.5
 
 INTRODUCTION = (
     "The score is low where a few things hold most of the variance. Each table divides the same whole, what pulls the "
@@ -189,8 +190,9 @@ def _between(explanation: Any) -> Html:
 def _mean(explanation: Any) -> Html:
     cosine = explanation.average_cosine
     about = "" if cosine is None else f" Two points have a cosine of {write.score(cosine)} on average."
+    high = " High cosines that come from the mean go away by centring." if explanation.mean_share >= _LARGE_MEAN else ""
     text = (
         f"What the score does not see: the common mean is {write.percent(explanation.mean_share)} of the points' mean "
-        f"square.{about} High cosines that come from the mean go away by centring, and say nothing about the score."
+        f"square.{about}{high}"
     )
     return paragraph(text, "aside")
