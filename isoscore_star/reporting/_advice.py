@@ -13,8 +13,8 @@ from isoscore_star.reporting._html import Cell, Column, Html, element, joined, l
 from isoscore_star.reporting._profile import score_of
 from isoscore_star.reporting._section import paragraph
 
-_CLEAR = 1.25
-"""Factor in effective dimensions from which on a change is worth naming."""
+_CLEAR = 2.0
+"""Factor in effective dimensions from which on the verdict names a cause, too."""
 
 _FROM_MEAN = 0.5
 """The mean's part of the mean square from which centring is worth naming."""
@@ -38,8 +38,8 @@ def advice(first: Layer) -> Html:
         steps = [
             "Nothing has to be done: the directions are used about evenly."
             if even
-            else "No single direction, coordinate or kind of token explains the score, so that leaving one out would "
-            "change little. The table says what whitening in part would give."
+            else "There is no single cause that could be left out: nothing in this table, short of whitening, doubles the "
+            "number of dimensions in use."
         ]
     return joined([listed(steps, "ol", class_="steps"), paragraph(_CAUTION, "aside"), _what_ifs(first.explanation)])
 

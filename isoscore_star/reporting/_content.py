@@ -121,7 +121,7 @@ def _of_layers(measurements: Mapping[str, Any], name: str | None, explained: boo
     if union is not None and not layers:
         union = replace(union, name=name or "these points")
     elif union is not None:
-        union = replace(union, name="all together")
+        union = replace(union, name="all layers together")
     shown = tuple(layers.values())
     warnings = _warnings([*shown, union])
     return Content(name or "these points", shown, union, warnings=warnings)

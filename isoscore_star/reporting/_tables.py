@@ -33,10 +33,13 @@ def layers(content: Content) -> list[Section]:
     ]
     rows = [_row(layer, kinds) for layer in content.layers]
     shown = table("Every layer", columns, rows, sortable=True)
-    hint = paragraph(
-        "The higher the more evenly a layer uses its directions. Where a line without some tokens lies far above, "
-        "these few tokens, not the words' states, make the layer look collapsed.",
-    )
+    text = "The higher the more evenly a layer uses its directions."
+    if kinds:
+        text += (
+            " Where a line without some tokens lies far above, these few tokens, not the words' states, make the layer "
+            "look collapsed."
+        )
+    hint = paragraph(text)
     return [Section("layers", "Layer by layer", joined([hint, *map(drawn, charts), shown]), charts)]
 
 
