@@ -38,8 +38,8 @@ def advice(first: Layer) -> Html:
         steps = [
             "Nothing has to be done: the directions are used about evenly."
             if even
-            else "There is no single cause that could be left out: nothing in this table, short of whitening, doubles the "
-            "number of dimensions in use."
+            else "There is no single cause that could be left out: nothing in this table doubles the number of "
+            "dimensions in use."
         ]
     return joined([listed(steps, "ol", class_="steps"), paragraph(_CAUTION, "aside"), _what_ifs(first.explanation)])
 

@@ -16,6 +16,20 @@ SERIES = [f"var(--series-{number})" for number in range(1, 7)]
 HEAT = [f"var(--heat-{number})" for number in range(5)]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 DASHES = [[1, 0], [6, 4], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2]]
+_TAKEN = {
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+    "__proto__",
+    "constructor",
+    "hasOwnProperty",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "toLocaleString",
+    "toString",
+    "valueOf",
+}
 _HOVER = {"filled": True, "size": 90, "opacity": 0}  # what a pointer meets on a line
 
 CONFIG: Spec = {
@@ -66,7 +80,7 @@ class Data:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        rows = [[visible(one) if isinstance(one, str) else one for one in row] for row in self.rows]
+        rows = [[charted(one) if isinstance(one, str) else one for one in row] for row in self.rows]
         return {"columns": list(self.columns), "rows": rows}
 
 
@@ -121,7 +135,7 @@ def dashed(name: str, domain: Sequence[str]) -> Spec:
 
 
 def told(*pairs: tuple[str, str], form: Mapping[str, str] | None = None) -> list[Spec]:
-    """List what a pointer is told: pairs of a column and its name."""
+    """List what a pointer is told: pairs of a column and its name, which is ours: it gets into an expression."""
     forms = form or {}
     return [
         {"field": name, "title": title, **({"format": forms[name]} if name in forms else {})} for name, title in pairs
@@ -145,4 +159,16 @@ def chart_spec(data: str, height: Any, **more: Any) -> Spec:
 
 
 def _shown(names: Sequence[str]) -> list[str]:
-    return [visible(name) for name in names]
+    return [charted(name) for name in names]
+
+
+def charted(name: str) -> str:
+    """Return a name that Vega can look up: it keeps groups in objects, which have some names already.
+
+    Examples
+    --------
+    >>> charted("layer 1"), charted("constructor")
+    ('layer 1', '"constructor"')
+    """
+    shown = visible(name)
+    return f'"{shown}"' if shown in _TAKEN else shown

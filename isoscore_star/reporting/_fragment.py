@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._html import Html, element, joined
 from isoscore_star.reporting._profile import score_of
@@ -26,6 +27,11 @@ def fragment(thing: Any) -> str:
     str
         Without a script; names are escaped.
 
+    Raises
+    ------
+    InvalidTypeError
+        If it is none of these.
+
     Examples
     --------
     >>> import numpy as np
@@ -39,7 +45,9 @@ def fragment(thing: Any) -> str:
         return element("div", _of_measurement(thing))
     if hasattr(thing, "layers"):
         return element("div", _of_scan(thing))
-    return element("div", _of_comparison(thing))
+    if hasattr(thing, "rows") and hasattr(thing, "a"):
+        return element("div", _of_comparison(thing))
+    raise InvalidTypeError("thing", f"expected a Measurement, a Scan or a Comparison; got {type(thing).__name__}")
 
 
 def _of_measurement(measurement: Any) -> Html:

@@ -83,7 +83,7 @@ def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]
         "div",
         element("table", content, class_=classes),
         class_="scroll",
-        role="region",
+        role="group",
         aria_label=caption,
         tabindex="0",
     )

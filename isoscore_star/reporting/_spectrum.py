@@ -37,6 +37,8 @@ _TOLD = told(
 
 def ranks(dim: int) -> list[int]:
     """Choose the ranks that are shown, from 1 to `dim`."""
+    if dim <= _FIRST + _MORE:
+        return list(range(1, dim + 1))
     found = np.unique(np.round(np.geomspace(1, dim, _MORE)).astype(int))
     return sorted({*range(1, min(_FIRST, dim) + 1), *map(int, found)})
 

@@ -14,6 +14,7 @@ from isoscore_star.reporting._charts import (
     shaped,
     told,
 )
+from isoscore_star.reporting._escaping import visible
 from isoscore_star.reporting._numbers import rounded
 from isoscore_star.reporting._runs import Groups, isotropy, mean, metric_of, name_of
 
@@ -30,13 +31,10 @@ def by_lam(groups: Groups, metric: str) -> list[Chart]:
     data = Data(("lam", "other", "seed", "metric", "isotropy"), rows)
     labels = [other or "runs" for other in others]
     charts = []
-    for name, title, what in (
-        ("metric", metric, metric),
-        ("isotropy", "score", "score of all layers, held-out tokens"),
-    ):
-        x, y = quantitative("lam", "λ"), quantitative(name, what, scale={"zero": False})
+    for name, title in (("metric", metric), ("isotropy", "score of all layers, held-out tokens")):
+        x, y = quantitative("lam", "λ"), quantitative(name, visible(title), scale={"zero": False})
         colour = coloured("other", labels)
-        tooltip = told(("lam", "λ"), ("other", "setting"), ("seed", "seed"), (name, title), form={name: ".3~g"})
+        tooltip = told(("lam", "λ"), ("other", "setting"), ("seed", "seed"), (name, "value"), form={name: ".3~g"})
         points = {
             "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
             "encoding": {"x": x, "y": y, "color": colour, "shape": shaped("other", labels), "tooltip": tooltip},
@@ -49,7 +47,7 @@ def by_lam(groups: Groups, metric: str) -> list[Chart]:
         spec["transform"] = [{"filter": f"isValid(datum.{name})"}]
         alt = f"Chart of the {title} of {len(rows)} runs by λ; each point is a run, the line joins the means."
         charts.append(
-            Chart(f"sweep-{name}", f"{what[:1].upper()}{what[1:]} by λ", alt, spec, {"sweep": data}, legend=labels)
+            Chart(f"sweep-{name}", f"{title[:1].upper()}{title[1:]} by λ", alt, spec, {"sweep": data}, legend=labels)
         )
     return charts
 

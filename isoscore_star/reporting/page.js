@@ -35,6 +35,7 @@
       tooltip: { disableDefaultStyle: true },
     };
     const { view } = await vegaEmbed(place, fill(chart.spec), options);
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // the place itself says what it shows
     if (chart.follows) views.push(view);
   }
 

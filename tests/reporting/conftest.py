@@ -27,7 +27,9 @@ class Opened:
         return int(self.page.locator(selector).count())
 
     def style(self, selector: str, name: str) -> str:
-        found = self.page.eval_on_selector(selector, "(one, name) => getComputedStyle(one).getPropertyValue(name)", name)
+        found = self.page.eval_on_selector(
+            selector, "(one, name) => getComputedStyle(one).getPropertyValue(name)", name
+        )
         return str(found)
 
 
