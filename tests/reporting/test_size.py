@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import report_fakes as fakes
 
 import isoscore_star as iso
@@ -27,6 +28,7 @@ def _large(rng: np.random.Generator, dim: int) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_eighty_layers_of_8192(opened: Any, rng: np.random.Generator) -> None:
     states = rng.normal(size=(60, 12, 40)) * np.arange(1, 41) ** -0.5
     explanation = iso.measure(states).explain()
