@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from isoscore_star.core.longest_points import LongestPoints
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.neighbours import Neighbours, Resemblance
 from isoscore_star.core.second_pass import Blocks, second_pass
+from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.explanation import Explanation, between_classes, explained, halves_of
 
@@ -175,7 +177,7 @@ class Measurement:
         score = moments.isoscore_star(shrinkage_cov, zeta)
         spread, has_groups = moments.spread(), moments.group_count is not None
         dim = len(spread.anchor)
-        independent = _defined(moments.isoscore_unbiased, groups=None)
+        independent = None if moments.sketch is not None else _defined(moments.isoscore_unbiased, groups=None)
         unbiased = _defined(moments.isoscore_unbiased) if has_groups else independent
         found = second_pass(moments, rows, groups, unbiased)
         return cls(
@@ -236,6 +238,8 @@ class Measurement:
         moments = union(kept)
         measured = cls.from_moments(moments)
         error, dim = block_error(kept, log_ratio(moments)), measured.dim
+        if error is not None and measured.sketch_error is not None:
+            error = math.hypot(error, measured.sketch_error)  # all blocks have one sketch, whose error they do not show
         if error is not None and measured.unbiased_score is not None:
             error *= formulas.participation_ratio(measured.unbiased_score, dim) / (dim - 1)
         groups = None if measured.group_count is None else sum(block.group_count or 0 for block in kept)
@@ -287,8 +291,17 @@ class Measurement:
 
     @cached_property
     def spectrum(self) -> NDArray[np.float64]:
-        """Eigenvalues of the sample covariance, largest first, shape (d,)."""
+        """Eigenvalues of the sample covariance, largest first, shape (d,); of a sketch of k columns the first k/2."""
         return self._spread.eigenvalues() / (self.count - 1) * self._spread.unit * self._spread.unit
+
+    @property
+    def sketch_error(self) -> float | None:
+        """Standard error of log PR that a sketch adds, as a fraction of PR; None where the moments are exact."""
+        ours, its = self._halves or (self._spread, self._spread)
+        if not isinstance(ours, SketchedSpread) or not isinstance(its, SketchedSpread):
+            return None
+        inner = ours.with_other(its)
+        return inner.error / inner.value if inner.value > 0 else None
 
     @property
     def outlier_dimensions(self) -> tuple[OutlierDimension, ...]:
@@ -357,6 +370,7 @@ class Measurement:
             doubts.of_score(self.count, self.group_count, self.dim, has_unbiased, self._has_points, has_error),
             doubts.of_independence(self._resemblance),
             doubts.of_longest(self.longest_points),
+            doubts.of_sketch(self.sketch_error),
         )
         return tuple(filter(None, found))
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from isoscore_star import __version__
-from isoscore_star.cli.compare_measures import compare_measures_of_file
 from isoscore_star.cli.demo import demo
 from isoscore_star.cli.errors import Commands
+from isoscore_star.cli.explain import explain
 from isoscore_star.cli.finetune import finetune
 from isoscore_star.cli.measure import measure
 from isoscore_star.cli.report import report
@@ -18,7 +18,7 @@ from isoscore_star.cli.validate import validate
 
 app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
 app.command()(measure)
-app.command("compare-measures")(compare_measures_of_file)
+app.command()(explain)
 app.command()(demo)
 app.command()(finetune)
 app.command()(report)

@@ -42,7 +42,7 @@ def without_each(
 
 def union(blocks: Sequence[Moments], rest: Moments | None = None) -> Moments:
     """Return the moments of all blocks, whose even groups stay even, so that leaving one out changes no half."""
-    merged = Moments() if rest is None else copy.copy(rest)
+    merged = Moments(sketch=blocks[0].sketch, seed=blocks[0].seed) if rest is None else copy.copy(rest)
     for block in blocks:
         merged.merge_halves(block)
     return merged

@@ -11,6 +11,9 @@ MUCH = 0.8
 as much in 2 % of samples of 50, and in less than 1 % of 200 and more; one point of 100 times the length of 4,000 others
 holds more."""
 
+LARGE_SKETCH_ERROR = 0.05
+"""Standard error of log PR of a sketch that is warned of: about what a score of some hundred sentences has anyway."""
+
 RESEMBLANCE = 0.06
 """Correlation of neighbouring rows from which on they are taken for tokens.
 
@@ -54,6 +57,16 @@ def of_independence(found: Resemblance | None) -> str:
         f"neighbouring rows resemble each other (correlation {found.correlation:.2f}) as tokens of a sequence do; then "
         "the unbiased score and its interval are wrong. Give the sequences: groups=... (--groups), or arrays of three "
         "axes (sequences, tokens, dimensions)"
+    )
+
+
+def of_sketch(error: float | None) -> str:
+    """Warn of a sketch whose own error is large."""
+    if error is None or error < LARGE_SKETCH_ERROR:
+        return ""
+    return (
+        f"the effective dimensions are estimated from a sketch to ±{error:.0%}: take more columns (sketch=...), or "
+        "exact moments"
     )
 
 

@@ -15,8 +15,9 @@ from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, halves_of, numbers_of
 from isoscore_star.core.protocol import Invariants, Pair
 from isoscore_star.core.score import halves_score, shrunk_score, unbiased_margin, unbiased_score
+from isoscore_star.core.sketch_accumulator import SketchAccumulator
 from isoscore_star.core.spread import Spread, mean_of
-from isoscore_star.core.stored import Arrays, accumulator_of, arrays_of
+from isoscore_star.core.stored import Arrays, accumulator_of, arrays_of, sketch_of
 
 FloatArray = NDArray[np.float64]
 
@@ -33,6 +34,15 @@ class Moments:
 
     Points that come in groups, such as the tokens of sentences, are kept as two halves of the groups, for the score
     that is right for them; see `isoscore_star.isoscore_unbiased`. That takes 2·d² memory.
+
+    Parameters
+    ----------
+    sketch : int, optional
+        Keep products with so many random columns instead of the scatter: d·k memory (of halves twice that) and 2·m·d·k
+        multiplications. Scores are estimates then (`isoscore_star.core.sketch`); `Measurement.sketch_error` says how
+        far off. For widths of which d² does not fit; 512 columns are right to about 1 %.
+    seed : int, default 0
+        Of these columns; moments that are merged have the same.
 
     Attributes
     ----------
@@ -68,9 +78,11 @@ class Moments:
     True
     """
 
-    def __init__(self) -> None:
-        self._independent = Accumulator()
-        self._halves = (Accumulator(), Accumulator())
+    def __init__(self, *, sketch: int | None = None, seed: int = 0) -> None:
+        self.sketch = None if sketch is None else parameters.sketch_size("sketch", sketch)
+        self.seed = parameters.group_number("seed", seed)
+        self._independent = self._new()
+        self._halves = (self._new(), self._new())
         self._met = np.zeros(0, bool)  # for each group, by its number, whether it has a point
         self._all: Accumulator | None = None  # of the halves, once it was needed
 
@@ -102,7 +114,7 @@ class Moments:
         return covariance(self.spread())
 
     def __copy__(self) -> Moments:
-        return Moments().merge(self)
+        return Moments(sketch=self.sketch, seed=self.seed).merge(self)
 
     def __repr__(self) -> str:
         groups = f", group_count={self.group_count}" if self.group_count else ""
@@ -143,16 +155,20 @@ class Moments:
                 f"these moments are of {self.dim} dimensions; got points of {cloud.dim}. "
                 "Use one Moments for each width",
             )
+        if self.sketch is not None and self.sketch >= cloud.dim:
+            raise InvalidValueError(
+                "sketch", f"expected fewer columns than the {cloud.dim} dimensions; got {self.sketch}. Leave it out"
+            )
         value_checks.mask_values(mask, cloud.backend)
         first = len(self._met) if first_group is None else parameters.group_number("first_group", first_group)
         found = groups_of(cloud, groups, numbered=first_group is not None)
         if found is None:
             if first_group is not None:
                 raise InvalidValueError("first_group", "expected none for independent points. Leave it out")
-            self._take([(self._independent, _absorbed(cloud))])
+            self._take([(self._independent, self._absorbed(cloud))])
             return self
         halves = halves_of(cloud, found, first_number=first)
-        self._take(list(zip(self._halves, map(_absorbed, (halves.first, halves.second)), strict=True)))
+        self._take(list(zip(self._halves, map(self._absorbed, (halves.first, halves.second)), strict=True)))
         met = np.zeros(first + int(found.count), bool)
         met[first + numbers_of(cloud, found)] = True
         self._met = _either(self._met, met)
@@ -239,7 +255,7 @@ class Moments:
         >>> iso.Moments.from_arrays(moments.to_arrays()).isoscore() == moments.isoscore()
         True
         """
-        moments, met = cls(), np.array(arrays.get("met", 0))
+        met = np.array(arrays.get("met", 0))
         if met.ndim != 1 or met.dtype != np.bool_:
             raise InvalidValueError(
                 "arrays", "expected 'met', a boolean for each group, as to_arrays writes it; got none"
@@ -248,7 +264,15 @@ class Moments:
             accumulator_of({name[len(part) + 1 :]: arrays[name] for name in arrays if name.startswith(f"{part}.")})
             for part in _PARTS
         )
-        moments._independent, moments._halves, moments._met = independent, (even, odd), met
+        kinds = {sketch_of(part) for part in (independent, even, odd) if part.dim is not None}
+        if len(kinds) > 1:
+            raise InvalidValueError("arrays", "expected parts of one kind; got some with a sketch, and others")
+        size, seed = kinds.pop() if kinds else (None, 0)
+        moments = cls(sketch=size, seed=seed)
+        for ours, its in zip(moments._parts, (independent, even, odd), strict=True):
+            if its.dim is not None:
+                vars(ours).update(vars(its))
+        moments._met = met
         return moments
 
     def isoscore(self) -> float:
@@ -312,7 +336,7 @@ class Moments:
         if not self.group_count:
             return self._independent
         if self._all is None:
-            self._all = Accumulator()
+            self._all = self._new()
             for part in self._parts:
                 if part.dim is not None:
                     self._all.add(part)
@@ -322,6 +346,19 @@ class Moments:
         for ours, its in pairs:
             ours.add(its)
         self._all = None
+
+    def _new(self) -> Accumulator:
+        return Accumulator() if self.sketch is None else SketchAccumulator(self.sketch, self.seed)
+
+    def _absorbed(self, cloud: Points) -> Accumulator:
+        """Take in points, requiring that they are finite, and keep no view of the caller's arrays."""
+        to_numpy, batch = cloud.backend.to_numpy, self._new()
+        for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
+            batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
+        if not batch.is_finite():
+            value_checks.explain_non_finite(cloud)
+        batch.own()
+        return batch
 
     def _require_spread(self, least: int, why: str) -> int:
         value_checks.enough_points(self.count, least, why)
@@ -337,14 +374,3 @@ def _either(met: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool
     union[: len(met)] = met
     union[: len(other)] |= other
     return union
-
-
-def _absorbed(cloud: Points) -> Accumulator:
-    """Take in points, requiring that they are finite, and keep no view of the caller's arrays."""
-    to_numpy, batch = cloud.backend.to_numpy, Accumulator()
-    for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
-        batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
-    if not batch.is_finite():
-        value_checks.explain_non_finite(cloud)
-    batch.own()
-    return batch

@@ -23,6 +23,15 @@ MOST_GROUPS = 2**31
 """Of which a stream remembers for each whether it has a point."""
 
 
+def sketch_size(name: str, value: Any) -> int:
+    """Require enough columns for the leading directions, and for an estimate of the rest with its error."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidTypeError(name, f"expected an integer, or None; got {shown(value)}")
+    if value < 16:
+        raise InvalidValueError(name, f"expected at least 16 columns; got {value}")
+    return int(value)
+
+
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Require a finite real number in [low, high]."""
     allowed = "a finite number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"

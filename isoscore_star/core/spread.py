@@ -22,6 +22,7 @@ from scipy.linalg import eigvalsh
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.merging import Operations, Sums, merge
 from isoscore_star.core.scaling import where_known
+from isoscore_star.core.sketch import SketchedSpread
 
 FloatArray = NDArray[np.float64]
 
@@ -208,6 +209,8 @@ def centred(spread: Spread, rows: NDArray[Any]) -> FloatArray:
 
 def inner_product(ours: Spread, theirs: Spread) -> float:
     """Return ⟨A, B⟩ of two spreads, by the smallest product."""
+    if isinstance(ours, SketchedSpread) and isinstance(theirs, SketchedSpread):
+        return ours.with_other(theirs).value
     if isinstance(theirs, FewPoints):
         ours, theirs = theirs, ours
     if not isinstance(ours, FewPoints):

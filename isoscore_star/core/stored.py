@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from isoscore_star.core.accumulator import Accumulator
 from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.merging import Sums
+from isoscore_star.core.sketch import SketchedScatter
+from isoscore_star.core.sketch_accumulator import SketchAccumulator
 from isoscore_star.core.spread import Scatter
 
 Arrays = Mapping[str, NDArray[Any]]
 
 _SUMS = ("count", "unit", "anchor", "offset", "scatter", "third", "fourth")
+_SKETCHED = ("count", "anchor", "offset", "variances", "product")
 
 
 def arrays_of(accumulator: Accumulator) -> dict[str, NDArray[Any]]:
@@ -23,6 +26,11 @@ def arrays_of(accumulator: Accumulator) -> dict[str, NDArray[Any]]:
     if accumulator.dim is None:
         return {}
     arrays: dict[str, NDArray[Any]] = {"dim": np.asarray(accumulator.dim)}
+    if isinstance(accumulator, SketchAccumulator):
+        arrays |= {"size": np.asarray(accumulator.size), "seed": np.asarray(accumulator.seed)}
+        if accumulator.sums is not None:
+            arrays |= {name: np.asarray(getattr(accumulator.sums, name)) for name in _SKETCHED}
+        return arrays
     if accumulator.scatter is not None:
         arrays |= {name: np.asarray(getattr(accumulator.scatter, name)) for name in _SUMS}
         arrays["precision"] = np.asarray(accumulator.scatter.precision)
@@ -33,10 +41,12 @@ def arrays_of(accumulator: Accumulator) -> dict[str, NDArray[Any]]:
 
 def accumulator_of(arrays: Arrays) -> Accumulator:
     """Return the accumulator that `arrays_of` took apart."""
-    accumulator = Accumulator()
     if not arrays:
-        return accumulator
+        return Accumulator()
     dim = int(_get(arrays, "dim", ()))
+    if "size" in arrays:
+        return _sketched(arrays, dim)
+    accumulator = Accumulator()
     accumulator.dim = dim
     if "count" in arrays:
         shapes = ((), (), (dim,), (dim,), (dim, dim), (dim,), ())
@@ -48,6 +58,23 @@ def accumulator_of(arrays: Arrays) -> Accumulator:
         accumulator.scatter = Scatter.of_sums(sums, precision)
     if "rows" in arrays:
         accumulator.waiting = [_get(arrays, "rows", (None, dim))]
+    return accumulator
+
+
+def sketch_of(accumulator: Accumulator) -> tuple[int | None, int]:
+    """Return the size and the seed of its sketch, if it has one."""
+    if isinstance(accumulator, SketchAccumulator):
+        return accumulator.size, accumulator.seed
+    return None, 0
+
+
+def _sketched(arrays: Arrays, dim: int) -> SketchAccumulator:
+    accumulator = SketchAccumulator(int(_get(arrays, "size", ())), int(_get(arrays, "seed", ())))
+    accumulator.dim = dim
+    if "count" in arrays:
+        shapes = ((), (dim,), (dim,), (dim,), (dim, accumulator.size))
+        count, *sums = (_get(arrays, name, shape) for name, shape in zip(_SKETCHED, shapes, strict=True))
+        accumulator.sums = SketchedScatter(int(count), *sums)
     return accumulator
 
 

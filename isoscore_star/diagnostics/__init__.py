@@ -4,17 +4,16 @@ All take points of any framework, masks and unions as `isoscore_star.isoscore` d
 return floats. Intrinsic dimensions need scikit-dimension: ``pip install "isoscore-star[diagnostics]"``.
 """
 
-from isoscore_star.diagnostics._comparison import Comparison, Row, compare_measures
 from isoscore_star.diagnostics._cosine import average_cosine_similarity
 from isoscore_star.diagnostics._intrinsic import id_score, mle_dimension, two_nn_dimension
 from isoscore_star.diagnostics._outliers import outlier_dimensions
 from isoscore_star.diagnostics._partition import partition_score
 from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
+from isoscore_star.diagnostics._table import MeasureTable, compare_measures, point_measures
 from isoscore_star.diagnostics._uniformity import uniformity
 
 __all__ = [
-    "Comparison",
-    "Row",
+    "MeasureTable",
     "average_cosine_similarity",
     "compare_measures",
     "condition_number",
@@ -22,6 +21,7 @@ __all__ = [
     "mle_dimension",
     "outlier_dimensions",
     "partition_score",
+    "point_measures",
     "rank_me",
     "two_nn_dimension",
     "uniformity",

@@ -11,7 +11,7 @@ from isoscore_star.explanation._terms import Between, Coordinate, Direction
 
 FloatArray = NDArray[np.float64]
 
-_NAMED = 10
+NAMED = 10
 """Directions and coordinates that are listed one by one."""
 
 _LIDAR_RIDGE = 1e-4
@@ -27,7 +27,7 @@ def directions_of(cloud: Cloud) -> tuple[Direction, ...]:
         # tr(AB) is a sum of uᵀABu over any orthonormal directions.
         terms = np.einsum("ij,ij->j", pair[0] @ cloud.eigenvectors, pair[1] @ cloud.eigenvectors)
         of_halves = terms / terms.sum() if terms.sum() > 0 else None
-    named = min(_NAMED, cloud.dim)
+    named = min(NAMED, cloud.dim)
     found = [
         Direction(j, float(p[j]), float(shares[j]), None if of_halves is None else float(of_halves[j]))
         for j in range(named)
@@ -47,9 +47,16 @@ def coordinates_of(cloud: Cloud, factor: float) -> tuple[Coordinate, ...]:
         first, second = cloud.halves
         inner = float(np.vdot(first, second))
         of_halves = first.diagonal() * second.diagonal() / inner if inner > 0 else None
+    return named_coordinates(fractions, shares, of_halves, factor)
+
+
+def named_coordinates(
+    fractions: FloatArray, shares: FloatArray, of_halves: FloatArray | None, factor: float
+) -> tuple[Coordinate, ...]:
+    """Return the outlier coordinates one by one, and all others together."""
     order = np.argsort(-fractions, kind="stable")
-    named = [int(i) for i in order[:_NAMED] if fractions[i] * cloud.dim >= factor]
-    others = np.setdiff1d(np.arange(cloud.dim), named)
+    named = [int(i) for i in order[:NAMED] if fractions[i] * len(fractions) >= factor]
+    others = np.setdiff1d(np.arange(len(fractions)), named)
     found = [
         Coordinate(i, float(fractions[i]), float(shares[i]), None if of_halves is None else float(of_halves[i]))
         for i in named

@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from isoscore_star.core import formulas
+from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.longest_points import LongestPoints
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.spread import Spread
+from isoscore_star.core.sketch import SketchedSpread
+from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.explanation._cloud import Cloud, FloatArray
 from isoscore_star.explanation._decomposition import between_of, coordinates_of, directions_of
 from isoscore_star.explanation._measures import mean_share, spectral_measures
 from isoscore_star.explanation._parts import longest_part, parts_of
+from isoscore_star.explanation._sketched import (
+    sketched_coordinates,
+    sketched_directions,
+    sketched_measures,
+    sketched_what_ifs,
+)
 from isoscore_star.explanation._terms import Between, Coordinate, Direction, Measure, Part, WhatIf
 from isoscore_star.explanation._what_ifs import what_ifs_of
 from isoscore_star.explanation._words import Facts, sentences_of
@@ -117,43 +125,80 @@ def explained(
     average_cosine : float, optional
         Of two random points.
     """
-    cloud = Cloud.of(spread, halves)
     score, unbiased, interval = scores
-    coordinates = coordinates_of(cloud, factor)
-    outliers = [one.dimension for one in coordinates if one.dimension is not None]
-    groups = tuple(
-        between_of(cloud, name, count, scatter / spread.total) for name, (count, scatter) in (between or {}).items()
-    )
+    dim, count = len(spread.anchor), spread.count
+    variance = spread.total / (count - 1) * spread.unit * spread.unit
+    if isinstance(spread, SketchedSpread):
+        shape = _sketched(spread, factor, between)
+    else:
+        shape = _exact(spread, halves, factor, between or {})
     facts = Facts(
         score,
         unbiased,
         interval,
-        cloud.dim,
-        cloud.count,
-        directions_of(cloud),
-        coordinates,
+        dim,
+        count,
+        shape.directions,
+        shape.coordinates,
         parts_of(spread, parts or {}) + longest_part(longest),
-        groups,
-        what_ifs_of(cloud, outliers),
-        mean_share(cloud),
+        shape.between,
+        shape.what_ifs,
+        mean_share(mean_of(spread), variance, count),
         average_cosine,
     )
     return Explanation(
         score=score,
         unbiased_score=unbiased,
-        effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, cloud.dim),
-        count=cloud.count,
-        dim=cloud.dim,
-        directions=facts.directions,
-        coordinates=coordinates,
-        diagonal_share=sum(one.share for one in coordinates),
+        effective_dimensions=formulas.participation_ratio(score if unbiased is None else unbiased, dim),
+        count=count,
+        dim=dim,
+        directions=shape.directions,
+        coordinates=shape.coordinates,
+        diagonal_share=sum(one.share for one in shape.coordinates),
         parts=facts.parts,
-        between=groups,
+        between=shape.between,
         mean_share=facts.mean_share,
         average_cosine=average_cosine,
-        what_ifs=facts.what_ifs,
-        measures=spectral_measures(cloud, groups),
+        what_ifs=shape.what_ifs,
+        measures=shape.measures,
         sentences=sentences_of(facts),
+    )
+
+
+class _Shape(NamedTuple):
+    """What follows from the covariance alone."""
+
+    directions: tuple[Direction, ...]
+    coordinates: tuple[Coordinate, ...]
+    between: tuple[Between, ...]
+    what_ifs: tuple[WhatIf, ...]
+    measures: tuple[Measure, ...]
+
+
+def _exact(
+    spread: Spread,
+    halves: tuple[Spread, Spread] | None,
+    factor: float,
+    between: Mapping[str, tuple[int, FloatArray]],
+) -> _Shape:
+    cloud = Cloud.of(spread, halves)
+    coordinates = coordinates_of(cloud, factor)
+    outliers = [one.dimension for one in coordinates if one.dimension is not None]
+    groups = tuple(between_of(cloud, name, count, scatter / spread.total) for name, (count, scatter) in between.items())
+    return _Shape(
+        directions_of(cloud), coordinates, groups, what_ifs_of(cloud, outliers), spectral_measures(cloud, groups)
+    )
+
+
+def _sketched(spread: SketchedSpread, factor: float, between: Mapping[str, tuple[int, FloatArray]] | None) -> _Shape:
+    if between:
+        raise InvalidValueError("between", "a sketch does not tell what lies between classes. Leave it out")
+    return _Shape(
+        sketched_directions(spread),
+        sketched_coordinates(spread, factor),
+        (),
+        sketched_what_ifs(spread),
+        sketched_measures(spread),
     )
 
 

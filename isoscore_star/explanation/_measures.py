@@ -48,19 +48,19 @@ def spectral_measures(cloud: Cloud, groups: tuple[Between, ...]) -> tuple[Measur
     )
 
 
-def mean_share(cloud: Cloud) -> float:
+def mean_share(mean: FloatArray, total_variance: float, count: int) -> float:
     """Return ‖μ‖²/E‖x‖²."""
-    largest = float(np.abs(cloud.mean).max())
+    largest = float(np.abs(mean).max())
     if not largest:
         return 0.0
-    mean = cloud.mean / largest
+    mean = mean / largest
     own = float(mean @ mean)
-    return own / (own + cloud.total / largest / largest * (cloud.count - 1) / cloud.count)
+    return own / (own + total_variance / largest / largest * (count - 1) / count)
 
 
 def _uncentred(cloud: Cloud) -> FloatArray:
     """Return the eigenvalues of E xxᵀ, as fractions."""
-    share = mean_share(cloud)
+    share = mean_share(cloud.mean, cloud.total, cloud.count)
     length = float(np.linalg.norm(cloud.mean))
     if not share or not length or not math.isfinite(length):
         return cloud.eigenvalues

@@ -14,7 +14,7 @@ from isoscore_star.explanation._terms import WhatIf
 FloatArray = NDArray[np.float64]
 Change = Callable[[FloatArray], FloatArray]
 
-_REMOVED = (1, 3, 10)
+REMOVED = (1, 3, 10)
 _NOTHING = 1e-12
 """Fraction of the average variance below which a direction or a coordinate has none."""
 
@@ -24,10 +24,9 @@ def what_ifs_of(cloud: Cloud, outliers: list[int]) -> tuple[WhatIf, ...]:
     diagonal = (np.diag(cloud.eigenvalues), *cloud.rotated)
     plain = (cloud.cov, *(cloud.halves or ()))
     found = []
-    for k in _REMOVED:
+    for k in REMOVED:
         if k < cloud.dim:
-            name = "without the largest direction" if k == 1 else f"without the {k} largest directions"
-            found.append(_changed(cloud, name, diagonal, _only(slice(k, None))))
+            found.append(_changed(cloud, name_without(k), diagonal, _only(slice(k, None))))
     if outliers and len(outliers) < cloud.dim:
         name = f"without outlier coordinate{'s' * (len(outliers) > 1)} {', '.join(map(str, outliers[:5]))}" + (
             f" and {len(outliers) - 5} more" if len(outliers) > 5 else ""
@@ -37,6 +36,11 @@ def what_ifs_of(cloud: Cloud, outliers: list[int]) -> tuple[WhatIf, ...]:
     # Not of the halves: whitening is fitted to the noise of both, and would make of it what the points have in common.
     found.append(_changed(cloud, "half whitened (power 0.5)", diagonal[:1], _scaled(cloud.eigenvalues, -0.25)))
     return tuple(found)
+
+
+def name_without(k: int) -> str:
+    """Return the name of the change that removes k directions."""
+    return "without the largest direction" if k == 1 else f"without the {k} largest directions"
 
 
 def _only(kept: slice | NDArray[np.int64]) -> Change:

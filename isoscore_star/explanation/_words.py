@@ -55,21 +55,25 @@ def sentences_of(facts: Facts) -> tuple[str, ...]:
 def _headline(facts: Facts) -> str:
     score = facts.score if facts.unbiased_score is None else facts.unbiased_score
     used = _dimensions(score, facts.dim)
+    if any(_is_longest(part) and part.share >= _DOMINANT for part in facts.parts):
+        unbiased = "" if facts.unbiased_score is None else f", unbiased {_score(score)}"
+        return (
+            f"Dominated by a few points: the score ({_score(facts.score)} of 1{unbiased}; {facts.dim:,} dimensions) "
+            "hangs on them and says little of the others."
+        )
     within = ""
     if facts.interval is not None:
         low, high = (min(max(_dimensions(end, facts.dim), 1.0), facts.dim) for end in facts.interval)
         within = f", 95 % interval {_number(low)} to {_number(high)}"
     kind = "" if facts.unbiased_score is not None else ", too low where points are few"
     return (
-        f"{_state(facts, score, used)}: these points use about {_number(used)} of {facts.dim:,} dimensions evenly "
+        f"{_state(score, used)}: these points use about {_number(used)} of {facts.dim:,} dimensions evenly "
         f"(score {_score(score)} of 1{within}{kind})."
     )
 
 
-def _state(facts: Facts, score: float, used: float) -> str:
+def _state(score: float, used: float) -> str:
     """Return the state in a word; the bounds are ours, the number beside it is what was measured."""
-    if any(_is_longest(part) and part.share >= _DOMINANT for part in facts.parts):
-        return "Dominated by a few points"
     if used < 2:
         return "Collapsed to one direction"
     if score < 0.01:

@@ -81,8 +81,8 @@ class StreamedCloud:
     dim : int
         Dimensions of the points.
     rng : numpy.random.Generator
-        Draws the sample for the standard error, which is exact up to max(4096, 4·d) points (of more than 8,192
-        dimensions fewer, in 2 GiB); use one for all clouds that are to be merged.
+        Draws the sample, for the standard error of independent points: exact up to max(4096, 4·d) points (of more than
+        8,192 dimensions fewer, in 2 GiB); use one for all clouds that are to be merged.
 
     Examples
     --------
@@ -105,6 +105,11 @@ class StreamedCloud:
         size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
         self._sample = Reservoir(size, dim, rng)
         self._neighbours = Neighbours()
+
+    @property
+    def sample(self) -> NDArray[np.float64]:
+        """A uniform random sample of the points, all of them while they are few, shape (s, d)."""
+        return self._sample.rows
 
     def take(
         self,
@@ -142,8 +147,8 @@ class StreamedCloud:
                     self.moments.update(rows, groups=numbers, first_group=0)
             except IsoScoreError as error:
                 raise _in_file(error, block, keep, start).about(source.name) from error
+            self._sample.add(rows)
             if numbers is None:
-                self._sample.add(rows)
                 self._neighbours.take(rows)
             progress(len(block))
         self._parts.append(part)

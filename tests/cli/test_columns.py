@@ -128,7 +128,7 @@ def test_a_matrix_says_which_of_its_columns_were_left_out(capsys):
     assert re.search(r"error: --shrinkage-cov: cov.csv: .*got shape \(2, 1\); ignored integer columns .*: 'a'", err)
 
 
-def test_compare_measures_takes_columns(capsys):
+def test_explain_takes_columns(capsys):
     table(score=X[:, 0]).to_csv("x.csv", index=False)
-    assert main(["compare-measures", "x.csv", "--columns", "emb_*", "--json"]) == 0
+    assert main(["explain", "x.csv", "--columns", "emb_*", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dim"] == 8

@@ -56,10 +56,11 @@ def test_measure(printed: Any) -> None:
     assert set(table["union"]["outlier_dimensions"][0]) == always | sometimes
 
 
-def test_compare_measures(printed: Any) -> None:
-    found = printed("compare-measures", "x.npy")
-    assert set(found) == documented("compare-measures", "the whole")[0]
-    assert set(found["measures"][0]) == documented("compare-measures", "each of `measures`")[0]
+def test_explain(printed: Any) -> None:
+    found = printed("explain", "x.npy")
+    assert set(found) == documented("explain", "the whole")[0]
+    for part in ("directions", "coordinates", "parts", "between", "what_ifs", "measures"):
+        assert all(set(one) == documented("explain", f"each of `{part}`")[0] for one in found[part])
 
 
 def test_validate(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

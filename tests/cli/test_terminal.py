@@ -71,7 +71,7 @@ def test_keys_are_shown_escaped(points: np.ndarray, capsys: pytest.CaptureFixtur
 def test_file_names_are_shown_escaped(points: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in ((f"{RED}.npy", b"junk"), (os.fsdecode(b"\x9b2J.npy"), b"junk")):
         Path(name).write_bytes(content)
-        for command in ("measure", "compare-measures"):
+        for command in ("measure", "explain"):
             code, _, err = run(capsys, command, name)
             assert (code, err.startswith(f"error: {printable(name)}: cannot be read")) == (1, True)
     code, _, err = run(capsys, "measure", f"{RED}.xyz")

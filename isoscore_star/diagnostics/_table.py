@@ -18,48 +18,31 @@ from isoscore_star.diagnostics._partition import partition_score
 from isoscore_star.diagnostics._points import FloatArray, in_unit
 from isoscore_star.diagnostics._spectral import condition_number, rank_me, varex_score
 from isoscore_star.diagnostics._uniformity import uniformity
+from isoscore_star.explanation import Measure
+
+_ISOSCORE = "Rudman et al., Findings of ACL 2022"
+_PARTITION = "Mu & Viswanath, ICLR 2018"
+_OUTLIERS = "Rudman, Chen & Eickhoff, EMNLP 2023"
 
 PAIRWISE_POINTS = 10_000
 """Points above which measures of pairs take a random sample: 10⁸ pairs take some seconds."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measure of a cloud.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the literature.
-    value : float or None
-        None where it is not defined for these points, or the package that computes it is not installed.
-    isotropic : str
-        Its value for isotropic points with mean zero.
-    note : str
-        Why there is no value, the standard error, or that it is of a sample; otherwise empty.
-    """
-
-    name: str
-    value: float | None
-    isotropic: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
+class MeasureTable:
     """Result of `compare_measures`.
 
     Attributes
     ----------
     count, dim : int
         Number of points, and their dimensions.
-    rows : tuple of Row
+    rows : tuple of Measure
         One for each measure.
     """
 
     count: int
     dim: int
-    rows: tuple[Row, ...]
+    rows: tuple[Measure, ...]
 
     def __getitem__(self, name: str) -> float | None:
         """Return the value of a measure by its name."""
@@ -83,7 +66,7 @@ def _for_json(value: float | None) -> float | str | None:
 
 def compare_measures(
     X: Any, mask: Any = None, *, max_pairwise_points: int = PAIRWISE_POINTS, seed: int = 0, groups: Any = "auto"
-) -> Comparison:
+) -> MeasureTable:
     """Compute every measure of this library for a cloud.
 
     Parameters
@@ -100,7 +83,7 @@ def compare_measures(
 
     Returns
     -------
-    Comparison
+    MeasureTable
         The table; a measure that is not defined for these points has the reason in its note.
 
     Raises
@@ -128,45 +111,82 @@ def compare_measures(
         chosen = np.random.default_rng(seed).choice(len(points), max_pairwise_points, replace=False)
         sample, sampled = points[np.sort(chosen)], f"of a random sample of {max_pairwise_points:,} points"
     m, d = points.shape
-    return Comparison(
+    singular = "" if m > d else "no more points than dimensions"
+    return MeasureTable(
         m,
         d,
         (
             *_scores(points, numbers),
-            _row("average cosine similarity", lambda: average_cosine_similarity(points), "0"),
-            _row("partition score", lambda: partition_score(points), "1"),
-            _row("VarEx", lambda: varex_score(points), "1"),
-            _row("ID score", lambda: id_score(sample), "1", sampled),
-            _row("intrinsic dimension (MLE)", lambda: mle_dimension(sample), f"{d}", sampled),
-            _row("intrinsic dimension (TwoNN)", lambda: two_nn_dimension(sample), f"{d}", sampled),
-            _row("RankMe", lambda: rank_me(points), f"{d}"),
-            _row("uniformity", lambda: uniformity(sample), "about -4", sampled),
-            _row(
-                "condition number",
-                lambda: condition_number(points),
-                "1",
-                "" if m > d else "no more points than dimensions",
-            ),
-            _row("outlier dimensions", lambda: float(len(outlier_dimensions(points))), "0"),
+            _average_cosine(points),
+            _row("partition score", lambda: partition_score(points), "1", _PARTITION),
+            _row("VarEx", lambda: varex_score(points), "1", _ISOSCORE),
+            _row("RankMe", lambda: rank_me(points), f"{d}", "Garrido et al., ICML 2023"),
+            _row("condition number", lambda: condition_number(points), "1", "Golub & Van Loan, 4th ed., 2.6", singular),
+            _row("outlier dimensions", lambda: float(len(outlier_dimensions(points))), "0", _OUTLIERS),
+            *_of_pairs(sample, sampled),
         ),
     )
 
 
-def _scores(points: FloatArray, numbers: NDArray[np.int64] | None) -> tuple[Row, ...]:
+def point_measures(points: FloatArray, note: str = "") -> tuple[Measure, ...]:
+    """Compute the measures that no covariance tells, which need points: cosines, neighbours, distances.
+
+    Parameters
+    ----------
+    points : ndarray of shape (m, d), float64
+        Points, or a random sample of them.
+    note : str, optional
+        What they are a sample of.
+
+    Returns
+    -------
+    tuple of Measure
+        A measure that is not defined for these points has the reason in its note.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isoscore_star import diagnostics
+    >>> cosine, *_ = diagnostics.point_measures(np.random.default_rng(0).normal(size=(500, 8)) + 3)
+    >>> cosine.name, round(cosine.value, 2)
+    ('average cosine similarity', 0.91)
+    """
+    partition = _row("partition score", lambda: partition_score(points), "1", _PARTITION, note)
+    return (_average_cosine(points, note), partition, *_of_pairs(points, note))
+
+
+def _average_cosine(points: FloatArray, note: str = "") -> Measure:
+    source = "Ethayarajh, EMNLP 2019"
+    return _row("average cosine similarity", lambda: average_cosine_similarity(points), "0", source, note)
+
+
+def _of_pairs(sample: FloatArray, note: str) -> tuple[Measure, ...]:
+    """Return the measures whose cost grows with the square of the number of points."""
+    dim = str(sample.shape[1])
+    mle, two_nn = "Levina & Bickel, NeurIPS 2004", "Facco et al., Scientific Reports 2017"
+    return (
+        _row("ID score", lambda: id_score(sample), "1", _ISOSCORE, note),
+        _row("intrinsic dimension (MLE)", lambda: mle_dimension(sample), dim, mle, note),
+        _row("intrinsic dimension (TwoNN)", lambda: two_nn_dimension(sample), dim, two_nn, note),
+        _row("uniformity", lambda: uniformity(sample), "about -4", "Wang & Isola, ICML 2020", note),
+    )
+
+
+def _scores(points: FloatArray, numbers: NDArray[np.int64] | None) -> tuple[Measure, ...]:
     measurement = measure(in_unit(points), groups=numbers)
     of = "independent points" if numbers is None else f"halves of {measurement.group_count} groups"
     note = f"({of})" if measurement.standard_error is None else f"± {measurement.standard_error:.4f} ({of})"
     if measurement.unbiased_score is None:
         note = "too few points" if numbers is None else "too few groups"
     return (
-        Row("IsoScore", measurement.score, "1", next(iter(measurement.warnings), "")),
-        Row("unbiased score", measurement.unbiased_score, "1", note),
-        Row("effective dimensions", measurement.effective_dimensions, str(measurement.dim)),
+        Measure("IsoScore", measurement.score, "1", _ISOSCORE, next(iter(measurement.warnings), "")),
+        Measure("unbiased score", measurement.unbiased_score, "1", "isoscore_star.isoscore_unbiased", note),
+        Measure("effective dimensions", measurement.effective_dimensions, str(measurement.dim), "participation ratio"),
     )
 
 
-def _row(name: str, compute: Callable[[], float], isotropic: str, note: str = "") -> Row:
+def _row(name: str, compute: Callable[[], float], isotropic: str, source: str, note: str = "") -> Measure:
     try:
-        return Row(name, compute(), isotropic, note)
+        return Measure(name, compute(), isotropic, source, note)
     except (DegenerateDataError, MissingDependencyError) as error:
-        return Row(name, None, isotropic, error.reason)
+        return Measure(name, None, isotropic, source, error.reason)

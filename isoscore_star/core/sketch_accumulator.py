@@ -1,0 +1,92 @@
+"""`SketchAccumulator`: streaming points, unchecked, in d·k memory; the form of `Accumulator` below d²."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoscore_star.core.accumulator import BLOCK_ROWS, Accumulator
+from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.sketch import SketchedScatter, SketchedSpread, gaussian
+
+_OMEGAS: dict[tuple[int, int, int], NDArray[np.float64]] = {}
+
+
+class SketchAccumulator(Accumulator):
+    """The points of `isoscore_star.Moments` with a sketch, or of one half of their groups.
+
+    Parameters
+    ----------
+    size, seed : int
+        Columns of Ω and its seed, which all that are merged have in common.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__()
+        self.size, self.seed = size, seed
+        self.sums: SketchedScatter | None = None
+        self._form: SketchedSpread | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of points so far."""
+        return self.sums.count if self.sums else 0
+
+    @property
+    def omega(self) -> NDArray[np.float64]:
+        """Ω, which is drawn once for all accumulators of the same width."""
+        key = (self.dim or 0, self.size, self.seed)
+        if key not in _OMEGAS:
+            _OMEGAS.clear()  # layers come one width at a time
+            _OMEGAS[key] = gaussian(*key)
+        return _OMEGAS[key]
+
+    def spread(self) -> SketchedSpread:
+        """Return the centred points so far."""
+        if self._form is None:
+            dim = self.dim or 0
+            zero = np.zeros(dim)
+            nothing = SketchedScatter(0, zero, zero, zero, np.zeros((dim, self.size)))
+            self._form = SketchedSpread(self.sums.copy() if self.sums else nothing, self.omega)
+        return self._form
+
+    def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
+        """Take in an (m, d) array block by block, without check."""
+        self.dim = rows.shape[1]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            if keep is not None:
+                block = block[keep[start : start + BLOCK_ROWS]]
+            if len(block):
+                with np.errstate(over="ignore", invalid="ignore"):  # as explained by `is_finite`'s caller
+                    self._merge_sums(SketchedScatter.of_rows(block, self.omega))
+
+    def add(self, other: Accumulator) -> None:
+        """Take in the points of another accumulator, which stays unchanged."""
+        if not isinstance(other, SketchAccumulator) or (other.size, other.seed) != (self.size, self.seed):
+            raise InvalidValueError(
+                "other",
+                f"expected moments with the same sketch, of {self.size} columns and seed {self.seed}; got others. Make "
+                "both with the same sketch= and seed=",
+            )
+        self.dim = other.dim
+        if other.sums is not None:
+            self._merge_sums(other.sums.copy())
+
+    def own(self) -> None:
+        """Do nothing: no view of the caller's arrays is kept."""
+
+    def is_finite(self) -> bool:
+        """Return whether all sums are finite."""
+        sums = self.sums
+        return sums is None or bool(math.isfinite(sums.total) and np.isfinite(sums.product).all())
+
+    def _merge_sums(self, sums: SketchedScatter) -> None:
+        self._form = None
+        if self.sums is None:
+            self.sums = sums
+        else:
+            self.sums.merge(sums, self.omega)
