@@ -32,16 +32,18 @@ _CAUTION = (
 
 def advice(first: Layer) -> Html:
     """Write what the measured facts support, the commands that do it, and what the score would be."""
-    steps: list[Any] = list(_steps(first.explanation))
-    if not steps:
-        even = score_of(first.measurement) >= _EVEN
-        steps = [
-            "Nothing has to be done: the directions are used about evenly."
-            if even
-            else "There is no single cause that could be left out: nothing in this table doubles the number of "
-            "dimensions in use."
-        ]
-    return joined([listed(steps, "ol", class_="steps"), paragraph(_CAUTION, "aside"), _what_ifs(first.explanation)])
+    explanation = first.explanation
+    steps = list(_steps(explanation))
+    if steps:
+        shown = listed(steps, "ol", class_="steps")
+    elif score_of(first.measurement) >= _EVEN:
+        shown = paragraph("Nothing has to be done: the directions are used about evenly.")
+    else:
+        shown = paragraph(
+            "There is no single cause that could be left out: nothing in this table doubles the number of dimensions in "
+            "use."
+        )
+    return joined([shown, paragraph(_CAUTION, "aside"), _what_ifs(explanation)])
 
 
 def _steps(explanation: Any) -> Iterator[Html]:
@@ -154,15 +156,15 @@ def _command(text: str) -> Html:
 
 
 def _what_ifs(explanation: Any) -> Html:
-    has_unbiased = explanation.unbiased_score is not None
-    names = ["score", "plug-in score"] if has_unbiased else ["score"]
+    has_unbiased = any(one.unbiased_score is not None for one in explanation.what_ifs)
     rows = []
     for name, unbiased, plug_in in (
         ("as it is", explanation.unbiased_score, explanation.score),
         *((one.name, one.unbiased_score, one.score) for one in explanation.what_ifs),
     ):
-        scores = [_of_halves(unbiased), cells.score_bar(plug_in)] if has_unbiased else [cells.score_bar(plug_in)]
-        rows.append([name, *scores, action(name)])
+        scores = [_of_halves(unbiased)] if has_unbiased else []
+        rows.append([name, *scores, cells.score_bar(plug_in), action(name)])
+    names = ["score", "plug-in score"] if has_unbiased else ["plug-in score"]
     columns = [Column("what if"), *(Column(name, True) for name in names), Column("how", minor=True)]
     return table("What the score would be (computed from the moments, not tried on a task)", columns, rows)
 

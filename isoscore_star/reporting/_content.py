@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from isoscore_star.core.errors import InvalidTypeError
@@ -132,7 +133,7 @@ def _of_scan(scan: Any, name: str | None, explained: bool) -> Content:
     union = None if scan.union is None else _scanned(scan.union, "all layers together", explained)
     embeddings = None if scan.embeddings is None else _scanned(scan.embeddings, "sentence embeddings", explained)
     return Content(
-        name or str(scan.model),
+        name or _short(str(scan.model)),
         layers,
         union,
         embeddings,
@@ -140,6 +141,12 @@ def _of_scan(scan: Any, name: str | None, explained: bool) -> Content:
         notes=tuple(scan.notes),
         provenance=scan.provenance,
     )
+
+
+def _short(model: str) -> str:
+    """Keep the end of a path: of a folder that is called "model", the one above says more."""
+    parts = PurePath(model).parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else model
 
 
 def _scanned(one: Any, name: str, explained: bool) -> Layer:
