@@ -55,7 +55,8 @@ def report(
         thing = read(inputs, **options)
     else:
         thing = compared(inputs, against, **options)
-        name = title or f"{inputs[0]} and {against}"
+        own = [one.name or str(one) for one in (inputs[0], against)]
+        name = title or " and ".join(own if own[0] != own[1] else map(str, (inputs[0], against)))
     page = reporting.to_html(thing, name)
     with writing_to(output.parent), replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")

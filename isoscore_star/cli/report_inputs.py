@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 from isoscore_star import IsoScoreError, Measurement
 from isoscore_star.cli.errors import OptionError
@@ -51,12 +55,26 @@ def read(
 
 
 def compared(inputs: Sequence[Path], against: Path, **options: Any) -> Any:
-    """Compare two folders of scans, or two files of points."""
+    """Compare two folders of scans, or two files of points of any size.
+
+    Raises
+    ------
+    OptionError
+        If there are more inputs than one, or one is a folder and the other a file.
+    """
     if len(inputs) != 1:
         raise OptionError("against", f"it compares two inputs; got {len(inputs)} besides it")
+    (before,) = inputs
+    if before.is_dir() != against.is_dir():
+        raise OptionError("against", f"expected two folders of scans or two files; got {before} and {against}")
+    if not before.is_dir():
+        from isoscore_star.cli.compare import compared_files
+
+        return compared_files(before, against, **options)
+    if (before / RESULTS).exists() or (against / RESULTS).exists():
+        raise OptionError("against", "a fine-tuning's folder has its runs to compare with each other. Leave it out")
     from isoscore_star import compare
 
-    (before,) = inputs
     return compare(read([before], **options), read([against], **options), names=(str(before), str(against)))
 
 
@@ -108,19 +126,32 @@ def _require_run(run: Mapping[str, Any]) -> None:
 
 
 def _measured(clouds: Sequence[Cloud]) -> Measurement | dict[str, Measurement]:
+    """Measure each cloud and, of several, their union."""
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
     rng = np.random.default_rng(_SEED)
     dim = int(clouds[0].source.shape[-1] or 0)
     union, layers = StreamedCloud(dim, rng), {}
-    for label, cloud in zip(_labels(clouds), clouds, strict=True):
-        layer = StreamedCloud(dim, rng)
-        layer.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), groups=cloud.groups)
-        layers[label] = _measurement(layer, cloud.source.name)
-        union.merge(layer)
-    if len(layers) == 1:
-        return next(iter(layers.values()))
-    return {**layers, "union": _measurement(union, "union")}
+    with _progress(clouds) as advance:
+        for label, cloud in zip(_labels(clouds), clouds, strict=True):
+            layer = StreamedCloud(dim, rng)
+            layer.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance, cloud.groups)
+            layers[label] = _measurement(layer, cloud.source.name, advance)
+            union.merge(layer)
+        if len(layers) == 1:
+            return next(iter(layers.values()))
+        return {**layers, "union": _measurement(union, "union", advance)}
+
+
+@contextmanager
+def _progress(clouds: Sequence[Cloud]) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal; points of groups are read again, for a layer and, of several, for all of them."""
+    again = 2 if len(clouds) > 1 else 1
+    counts = [cloud.rows and cloud.rows * (1 if cloud.groups is None else 1 + again) for cloud in clouds]
+    total = None if None in counts else sum(filter(None, counts))
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def _labels(clouds: Sequence[Cloud]) -> list[str]:
@@ -130,8 +161,8 @@ def _labels(clouds: Sequence[Cloud]) -> list[str]:
     return [f"{place}: {name}" for place, name in enumerate(plain)] if taken else plain
 
 
-def _measurement(cloud: StreamedCloud, name: str) -> Measurement:
+def _measurement(cloud: StreamedCloud, name: str, advance: Callable[[int], None]) -> Measurement:
     try:
-        return cloud.measurement()
+        return cloud.measurement(progress=advance)
     except IsoScoreError as error:
         raise error.about(name) from error

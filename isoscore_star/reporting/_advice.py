@@ -40,8 +40,8 @@ def advice(first: Layer) -> Html:
         shown = paragraph("Nothing has to be done: the directions are used about evenly.")
     else:
         shown = paragraph(
-            "There is no single cause that could be left out: nothing in this table doubles the number of dimensions in "
-            "use."
+            "There is no single cause that could be left out: nothing in this table doubles the number of dimensions "
+            "in use."
         )
     return joined([shown, paragraph(_CAUTION, "aside"), _what_ifs(explanation)])
 

@@ -24,7 +24,7 @@ def compared(content: Content) -> list[Section]:
         return []
     charts = tuple(_charts(comparison))
     first, *rest = comparison.sentences
-    title = paragraph(f"{comparison.a} (before) and {comparison.b} (after)", "of")
+    title = paragraph(f"A, before: {comparison.a}. B, after: {comparison.b}.", "of")
     head = [title, paragraph(first, "lead"), listed(rest), paragraph(MEANING, "aside")]
     body = [element("div", joined(head), class_="words"), *map(drawn, charts), _table(comparison)]
     return [Section("compared", "Before and after", joined(body), charts)]
@@ -42,14 +42,14 @@ def change(row: Any) -> str:
 
 def _charts(comparison: Any) -> list[Chart]:
     rows, names = comparison.rows, unique([row.name for row in comparison.rows])
-    sides = unique([f"before: {comparison.a}", f"after: {comparison.b}"])
+    sides = unique([f"A, before: {comparison.a}", f"B, after: {comparison.b}"])
     height = len(rows) * max(12, min(26, 900 // len(rows)))
     values = [
         [name, side, rounded(score_of(one)), rounded(score_of(row.a)), rounded(score_of(row.b))]
         for name, row in zip(names, rows, strict=True)
         for side, one in zip(sides, (row.a, row.b), strict=True)
     ]
-    y = ordered("layer", None, names)
+    y = ordered("layer", "layer", names)
     both = chart_spec("compared", height, encoding={"y": y})
     points = {
         "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},

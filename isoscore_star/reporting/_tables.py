@@ -101,7 +101,7 @@ def measures(content: Content) -> list[Section]:
 
 def provenance(content: Content) -> list[Section]:
     """Write where the numbers come from, and what the words mean."""
-    facts = [(key, value) for key, value in _flat(content.provenance) if value not in (None, "", (), [])]
+    facts = [(key, value) for key, value in _flat(content.provenance) if value]
     listed = [element("dt", key.replace("_", " ")) + element("dd", value) for key, value in facts]
     body = [element("dl", Html("".join(listed)), class_="facts")] if listed else []
     words = "".join(element("dt", word) + element("dd", meaning) for word, meaning in _WORDS)
@@ -140,15 +140,15 @@ _WORDS = (
 )
 
 
-def _flat(facts: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{before}{key} ")
-        elif isinstance(value, float):
-            found.append((f"{before}{key}", write.general(value)))
-        elif isinstance(value, (list, tuple)):
-            found.append((f"{before}{key}", ", ".join(map(str, value))))
-        elif value is not None:
-            found.append((f"{before}{key}", str(value)))
-    return found
+def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, _written(value)) for key, value in facts.items() if value is not None]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_written(one)}" for key, one in value.items() if one is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_written, value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return write.general(value)
+    return str(value)

@@ -75,6 +75,7 @@ def test_it_prints_light_without_navigation(opened: Any) -> None:
     assert found.page.pdf(format="A4")[:5] == b"%PDF-"
 
 
+@pytest.mark.sampled("kind")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", THINGS)
 def test_axe_finds_nothing(kind: str, scheme: str, opened: Any) -> None:
