@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from isoscore_star.reporting import _cells as cells
@@ -15,6 +15,9 @@ from isoscore_star.reporting._section import paragraph
 
 _CLEAR = 2.0
 """Factor in effective dimensions from which on the verdict names a cause, too."""
+
+_LEAST = 0.01
+"""Gain in score below which a layer is as collapsed as before."""
 
 _FROM_MEAN = 0.5
 """The mean's part of the mean square from which centring is worth naming."""
@@ -30,10 +33,10 @@ _CAUTION = (
 )
 
 
-def advice(first: Layer) -> Html:
+def advice(first: Layer, layers: Sequence[Layer]) -> Html:
     """Write what the measured facts support, the commands that do it, and what the score would be."""
     explanation = first.explanation
-    steps = list(_steps(explanation))
+    steps = list(_steps(explanation, layers))
     if steps:
         shown = listed(steps, "ol", class_="steps")
     elif score_of(first.measurement) >= _EVEN:
@@ -46,10 +49,30 @@ def advice(first: Layer) -> Html:
     return joined([shown, paragraph(_CAUTION, "aside"), _what_ifs(explanation)])
 
 
-def _steps(explanation: Any) -> Iterator[Html]:
-    yield from _of_parts(explanation)
+def _steps(explanation: Any, layers: Sequence[Layer]) -> Iterator[Html]:
+    of_parts = list(_of_parts(explanation))
+    yield from of_parts or _of_layers(layers)
     yield from _of_changes(explanation)
     yield from _of_mean(explanation)
+
+
+def _of_layers(layers: Sequence[Layer]) -> Iterator[Html]:
+    """Name the tokens that make layers look collapsed, where these are not what the headline is of."""
+    found: dict[str, list[tuple[float, float, str]]] = {}
+    for layer in layers:
+        before = score_of(layer.measurement)
+        for kind, one in layer.without.items():
+            after = score_of(one)
+            if after >= _CLEAR * before and after - before >= _LEAST:
+                found.setdefault(kind, []).append((after, before, layer.name))
+    if found:
+        kind, gains = max(found.items(), key=lambda one: (len(one[1]), max(one[1])))
+        after, before, name = max(gains)
+        yield _step(
+            f"Leave the {kind} out of hidden states",
+            f"{len(gains)} of the {len(layers)} layers score at least twice as high without them, {name} "
+            f"{write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others.",
+        )
 
 
 def _of_parts(explanation: Any) -> Iterator[Html]:
@@ -134,6 +157,8 @@ def _title(name: str) -> str:
         return f"Remove the {'largest direction' if number == 1 else f'{number} largest directions'}"
     if name.startswith("without outlier"):
         return f"Leave out {name.removeprefix('without ')}, or standardise all coordinates"
+    if "standardised" in name:
+        return "Standardise each coordinate"
     return "Whiten in part" if name.startswith("half whitened") else name[:1].upper() + name[1:]
 
 
@@ -146,7 +171,7 @@ def action(name: str) -> Html:
         return _command("isoscore-star transform FILE --power 0.5 -o new.npy")
     if "standardised" in name:
         return joined(
-            ["divide each coordinate by its standard deviation: ", _command("StandardScaler"), " of scikit-learn"]
+            ["Divide each coordinate by its standard deviation: ", _command("StandardScaler"), " of scikit-learn."]
         )
     return Html("")
 

@@ -21,7 +21,7 @@ def verdict(content: Content) -> list[Section]:
     if first is not None:
         body = element("div", joined([_headline(first), _words(content, first)]), class_="verdict")
         sections.append(Section("verdict", "Verdict", joined([body, _others(content, first)])))
-        sections.append(Section("what-to-do", "What can be done", advice(first)))
+        sections.append(Section("what-to-do", "What can be done", advice(first, content.layers)))
     return sections
 
 
