@@ -68,6 +68,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/estimators.py --write benchmarks/ESTIMATORS.md
 	$(BIN)/python benchmarks/launches.py --write benchmarks/LAUNCHES.md
 	$(BIN)/python benchmarks/transforms.py --write benchmarks/TRANSFORMS.md
+	$(BIN)/python benchmarks/sketch.py --write benchmarks/SKETCH.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test

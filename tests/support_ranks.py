@@ -355,7 +355,7 @@ def documented(rank: int) -> Iterator[tuple[str, Any]]:
         given = {**names, "net": Classifier()}
         exec(code, given)
         yield f"documented {way}/loss", given["loss"].detach()
-        yield f"documented {way}/penalty", given["penalty"].collect()["istar_loss"]
+        yield f"documented {way}/penalty", given["penalty"].collect()["istar_penalty"]
 
 
 def examples() -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from isoscore_star.backends.torch.moments import StreamingMoments
     from isoscore_star.backends.torch.training.data_pass import LABELS
     from isoscore_star.backends.torch.training.hidden_states import HiddenStates
+    from isoscore_star.backends.torch.training.isotropy_monitor import IsotropyMonitor
     from isoscore_star.backends.torch.training.layers import select_layers
     from isoscore_star.backends.torch.training.preserve import evaluation_mode, preserve_rng_state
     from isoscore_star.backends.torch.training.state_masks import StateMasks
@@ -26,6 +27,7 @@ _PLACES = {
     "CosineRegularizer": "modules.cosine_regularizer",
     "HiddenStates": "training.hidden_states",
     "IStarLoss": "modules.istar_loss",
+    "IsotropyMonitor": "training.isotropy_monitor",
     "LABELS": "training.data_pass",
     "RankPart": "training.sync",
     "ShrinkageCovariance": "modules.shrinkage_covariance",
@@ -43,6 +45,7 @@ __all__ = [
     "CosineRegularizer",
     "HiddenStates",
     "IStarLoss",
+    "IsotropyMonitor",
     "RankPart",
     "ShrinkageCovariance",
     "StateMasks",

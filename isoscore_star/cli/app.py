@@ -15,6 +15,7 @@ from isoscore_star.cli.measure import measure
 from isoscore_star.cli.report import report
 from isoscore_star.cli.transform import transform
 from isoscore_star.cli.validate import validate
+from isoscore_star.cli.watch import watch
 
 app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
 app.command()(measure)
@@ -24,6 +25,7 @@ app.command()(finetune)
 app.command()(report)
 app.command()(transform)
 app.command()(validate)
+app.command()(watch)
 
 
 def _show_version(wanted: bool) -> None:

@@ -40,7 +40,7 @@ class Moments:
     sketch : int, optional
         Keep products with so many random columns instead of the scatter: d·k memory (of halves twice that) and 2·m·d·k
         multiplications. Scores are estimates then (`isoscore_star.core.sketch`); `Measurement.sketch_error` says how
-        far off. For widths of which d² does not fit; 512 columns are right to about 1 %.
+        far off. For widths of which d² does not fit.
     seed : int, default 0
         Of these columns; moments that are merged have the same.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from transformers import TrainerCallback
 
-from isoscore_star import LambdaSchedule
+from isoscore_star import IsoScoreError, LambdaSchedule
 from isoscore_star.atomic_files import writing_to
+from isoscore_star.backends.torch import IsotropyMonitor
 from isoscore_star.finetuning._settings import Cell
+from isoscore_star.integrations.huggingface import IsotropyMonitorCallback
 
 
 class StepWatch(TrainerCallback):
@@ -24,7 +27,7 @@ class StepWatch(TrainerCallback):
         self._schedule: LambdaSchedule | None = None
         self._seconds: list[float] = []
         self._started = 0.0
-        self._lam = self._lr = 0.0
+        self.lam = self.lr = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the schedule."""
@@ -35,10 +38,10 @@ class StepWatch(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         """Set λ, and keep the learning rate of this step."""
         assert self._schedule is not None
-        self._lam = self._schedule(state.global_step)
+        self.lam = self._schedule(state.global_step)
         if self.penalty is not None:
-            self.penalty.lam = self._lam
-        self._lr = optimizer.param_groups[0]["lr"]
+            self.penalty.lam = self.lam
+        self.lr = optimizer.param_groups[0]["lr"]
         self._started = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -46,13 +49,49 @@ class StepWatch(TrainerCallback):
         if "loss" not in logs:
             return
         self._seconds.append(time.perf_counter() - self._started)
-        values = {name: logs.get(name) for name in ("loss", "istar_loss", "isoscore_star")}
-        self.record({"step": state.global_step, **values, "lam": self._lam, "lr": self._lr})
+        values = {name: logs.get(name) for name in ("loss", "istar_penalty", "isoscore_star")}
+        self.record({"step": state.global_step, **values, "lam": self.lam, "lr": self.lr})
 
     @property
     def seconds_per_step(self) -> float | None:
         """Median time from the loaded batch to the logged loss."""
         return median(self._seconds) if self._seconds else None
+
+
+class WriteLog(TrainerCallback):
+    """Writes every line of the log for `isoscore-star watch`."""
+
+    def __init__(self, watch: StepWatch, write: Callable[..., None]) -> None:
+        self.watch, self.write = watch, write
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write how many steps there will be."""
+        self.write("begin", steps=state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Write the line."""
+        if "train_runtime" in logs:  # means of all steps
+            return
+        own = {"lam": self.watch.lam, "lr": self.watch.lr} if "loss" in logs else {}
+        self.write("log", step=state.global_step, **{**logs, **own})
+
+
+class Monitor(IsotropyMonitorCallback):
+    """Measures the layers some fifty times a run, where that costs little."""
+
+    LOOKS, SEQUENCES, WIDEST = 50, 16, 1024
+
+    @classmethod
+    def add_to(cls, trainer: Any, steps: int, batch_size: int) -> None:
+        """Add it to a Trainer, if its model has one list of layers, which are not too wide."""
+        width = getattr(trainer.model.config, "hidden_size", None)
+        if not isinstance(width, int) or width > cls.WIDEST:
+            return
+        every = max(1, steps // cls.LOOKS)
+        window = min(every, max(1, cls.SEQUENCES // batch_size))
+        with suppress(IsoScoreError):
+            IsotropyMonitor(trainer.model).close()
+            trainer.add_callback(cls(trainer, every=every, window=window))
 
 
 class KeepBest(TrainerCallback):

@@ -12,7 +12,7 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from isoscore_star.finetuning._callbacks import KeepBest, ReportProgress, StepWatch
+from isoscore_star.finetuning._callbacks import KeepBest, Monitor, ReportProgress, StepWatch, WriteLog
 from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._examples import TaskData
 from isoscore_star.finetuning._held_out import measure_held_out, require_states
@@ -40,6 +40,7 @@ def run(
     seed: int,
     folder: Path,
     record: Callable[[dict[str, Any]], None],
+    log: Callable[..., None],
     progress: Callable[[float], None],
 ) -> dict[str, Any]:
     """Fine-tune, keep the best state, and measure it."""
@@ -59,7 +60,7 @@ def run(
             "eval_dataset": prepared.evaluation,
             "data_collator": collate,
             "compute_metrics": lambda result: scores(data.metric, _logits(result), result.label_ids),
-            "callbacks": [watch, best, ReportProgress(progress)],
+            "callbacks": [watch, WriteLog(watch, log), best, ReportProgress(progress)],
         }
         if cell.lam == 0:
             trainer = Trainer(**common)
@@ -68,6 +69,7 @@ def run(
             # Only the best state is measured, at the end.
             trainer = IStarTrainer(**common, istar=penalty, eval_isoscore_star=False)
             watch.penalty = trainer.istar
+        Monitor.add_to(trainer, settings.steps(cell, len(prepared.train)), cell.batch_size)
         trainer.remove_callback(PrinterCallback)
         # Heads for classification ignore num_items_in_batch, so the loss would grow with the accumulated batches.
         trainer.model_accepts_loss_kwargs = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,11 @@ class Settings:
     max_eval: int | None = None
     gradient_accumulation: int = 1
     device: str = "auto"
+
+    def steps(self, cell: Cell, examples: int) -> int:
+        """Return the optimizer steps of a run on so many examples."""
+        batches = math.ceil(examples / cell.batch_size)
+        return self.max_steps or math.ceil(cell.epochs * math.ceil(batches / self.gradient_accumulation))
 
 
 @dataclass(frozen=True)

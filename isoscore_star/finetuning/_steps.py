@@ -11,7 +11,7 @@ from typing import Any
 from isoscore_star.atomic_files import replacing, sync, writing_to
 from isoscore_star.readers import FileContentError
 
-STEP_COLUMNS = ("run", "step", "loss", "istar_loss", "isoscore_star", "lam", "lr")
+STEP_COLUMNS = ("run", "step", "loss", "istar_penalty", "isoscore_star", "lam", "lr")
 
 
 class Steps:

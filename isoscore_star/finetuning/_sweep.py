@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from isoscore_star.finetuning._model import load_tokenizer, quiet, require_packa
 from isoscore_star.finetuning._results import Results, shared_settings
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells, check_seeds
 from isoscore_star.finetuning._tasks import is_file
+from isoscore_star.watching import RunLog
 
 if TYPE_CHECKING:
     from isoscore_star.finetuning._run import Prepared
@@ -49,7 +50,7 @@ def finetune(
     seeds : sequence of int
         One run each, for every combination.
     output : Path
-        Folder for results.json, steps.csv and the runs' best models. Finished runs in it are not repeated.
+        Folder for results.json, steps.csv, log.jsonl and the runs' best models. Finished runs in it are not repeated.
     progress : callable, optional
         See `Progress`.
     keep_models : bool, default True
@@ -83,11 +84,13 @@ def finetune(
         train, evaluation = (encode(part, tokenizer, settings.max_length) for part in (data.train, data.evaluation))
         require_words(train, tokenizer, settings.model)
         for cell in wanted:
-            _check_schedule(cell, settings, len(train))
+            steps = settings.steps(cell, len(train))
+            LambdaSchedule(cell.lam, steps, warmup_steps=cell.warmup_steps, shape=cell.lam_schedule)
         prepared = Prepared(settings, data, tokenizer, train, evaluation)
         everything = [(cell, seed) for cell in wanted for seed in seeds]
-        with results.alone():
-            _run_all(prepared, results, everything, sweep, progress, keep_models)
+        log = RunLog(output)
+        with results.alone(), log.sweep([run_name(cell, seed, sweep) for cell, seed in everything]):
+            _run_all(prepared, results, everything, sweep, progress, keep_models, log)
     return results
 
 
@@ -98,6 +101,7 @@ def _run_all(
     sweep: Mapping[str, Sequence[Any]],
     progress: Progress,
     keep_models: bool,
+    log: RunLog,
 ) -> None:
     from isoscore_star.finetuning._memory import advising_on_memory
     from isoscore_star.finetuning._run import run
@@ -121,11 +125,13 @@ def _run_all(
                 seed,
                 folder,
                 lambda step, name=name: results.add_step({"run": name, **step}),  # type: ignore[misc]
+                functools.partial(log.write, run=name),
                 lambda done, what=what, number=number: progress(what, (number + done) / len(everything)),  # type: ignore[misc]
             )
         if not keep_models:
             _remove(folder)
         results.add({**own, **measured, "model": f"runs/{name}/model" if keep_models else None})
+        log.write("end", run=name)
 
 
 def _remove(folder: Path) -> None:
@@ -138,13 +144,6 @@ def run_name(cell: Cell, seed: int, swept: Mapping[str, Any]) -> str:
     """Return the name of a run and its folder, unique in the folder of results."""
     parts = {**{name: getattr(cell, name) for name in (*PENALTY, *swept)}, "seed": seed}
     return "_".join(f"{name}={str(value).removesuffix('.0')}" for name, value in parts.items() if value is not None)
-
-
-def _check_schedule(cell: Cell, settings: Settings, examples: int) -> None:
-    steps = settings.max_steps or math.ceil(
-        cell.epochs * math.ceil(math.ceil(examples / cell.batch_size) / settings.gradient_accumulation)
-    )
-    LambdaSchedule(cell.lam, steps, warmup_steps=cell.warmup_steps, shape=cell.lam_schedule)
 
 
 def _require_device(device: str) -> None:

@@ -293,7 +293,7 @@ def test_a_row_that_was_cut_off_is_no_other_run_s(tmp_path: Path) -> None:
             file.write("seed=1")  # of seed=12,1,0.5
     with Results(tmp_path, {}).alone():
         rows = (tmp_path / "steps.csv").read_text(encoding="utf-8").splitlines()
-    assert rows == ["run,step,loss,istar_loss,isoscore_star,lam,lr", "seed=1,1,0.5,,,1,0.1"]
+    assert rows == ["run,step,loss,istar_penalty,isoscore_star,lam,lr", "seed=1,1,0.5,,,1,0.1"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed there")
@@ -321,7 +321,12 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on(
         code, line = failure(*words)
     assert (code, "output: cannot write to" in line, "Make room there" in line) == (1, True, True), line
     assert main(words) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {"results.json", "steps.csv", "runs"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {
+        "results.json",
+        "steps.csv",
+        "log.jsonl",
+        "runs",
+    }
     whole = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert len(whole["runs"]) == 1
 

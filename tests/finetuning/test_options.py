@@ -40,7 +40,9 @@ def test_schedule_target_and_layers(home: SimpleNamespace, tmp_path: Path) -> No
     first = read_steps(tmp_path)[5]
     # 15 is d − 1; the penalty is lam·log²(PR/PR*), with PR = 1 + (d − 1)·score
     ratio = (1 + 15 * float(first["isoscore_star"])) / (1 + 15 * 0.3)
-    assert float(first["istar_loss"]) == pytest.approx(float(first["lam"]) * math.log(ratio) ** 2, rel=1e-3, abs=1e-6)
+    assert float(first["istar_penalty"]) == pytest.approx(
+        float(first["lam"]) * math.log(ratio) ** 2, rel=1e-3, abs=1e-6
+    )
 
 
 def test_a_floor_holds_where_lambda_is_negative(home: SimpleNamespace, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tiny_finetuning import arguments, examples, read_runs, read_steps
 
 import isoscore_star as iso
 from isoscore_star.cli import main
+from isoscore_star.watching import open_log
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -92,10 +93,31 @@ def test_every_step_is_in_the_csv(sweep: SimpleNamespace) -> None:
         assert float(row["lr"]) == pytest.approx(5e-3 * (17 - int(row["step"])) / 16)
         lam = float(row["lam"])
         if lam == 0:
-            assert row["istar_loss"] == row["isoscore_star"] == ""
+            assert row["istar_penalty"] == row["isoscore_star"] == ""
         else:
             # lam·(1 − score), through float32
-            assert float(row["istar_loss"]) == pytest.approx(lam * (1 - float(row["isoscore_star"])), abs=1e-5)
+            assert float(row["istar_penalty"]) == pytest.approx(lam * (1 - float(row["isoscore_star"])), abs=1e-5)
+
+
+def test_the_log_has_every_step_layer_and_evaluation(sweep: SimpleNamespace) -> None:
+    seen = open_log(sweep.folder).read()
+    trained = [run for run in sweep.runs if "same_as" not in run]
+    assert (seen.state, seen.planned) == ("finished", len(sweep.runs))
+    assert [(run.name, run.step, run.steps, run.state) for run in seen.runs] == [
+        (run["name"], 16, 16, "finished") for run in trained
+    ]
+    assert [result["value"] for result in seen.results] == [run["metric"]["value"] for run in sweep.runs]
+    for run, own in zip(seen.runs, trained, strict=True):
+        rows = [row for row in sweep.steps if row["run"] == run.name]
+        assert [float(row["loss"]) for row in rows] == list(run.series["train/loss"].values)
+        assert [name[-2:] for name in run.layers("train")] == ["01", "02"]
+        assert all(len(layer.steps) == 16 for layer in run.layers("train").values())
+        assert run.series["eval/accuracy"].steps == (8, 16)
+        assert max(run.series["eval/accuracy"].values) == own["metric"]["value"]
+        score = run.series["train/isoscore_star"].values
+        assert len(score) == 16
+        if own["lam"] != 0:  # the penalty's, not the monitor's
+            assert list(score) == [float(row["isoscore_star"]) for row in rows]
 
 
 def test_loss_is_the_task_s_plus_the_penalty(sweep: SimpleNamespace) -> None:
@@ -103,7 +125,7 @@ def test_loss_is_the_task_s_plus_the_penalty(sweep: SimpleNamespace) -> None:
     plain = float(first[of(sweep.runs, lam=0.0, zeta=0.2, seed=0)["name"]]["loss"])
     for lam in (-1.0, 1.0):
         row = first[of(sweep.runs, lam=lam, zeta=0.2, seed=0)["name"]]
-        assert float(row["loss"]) == pytest.approx(plain + float(row["istar_loss"]), abs=1e-5)
+        assert float(row["loss"]) == pytest.approx(plain + float(row["istar_penalty"]), abs=1e-5)
 
 
 def test_without_lambda_it_is_plain_training(sweep: SimpleNamespace, home: SimpleNamespace, tmp_path: Path) -> None:

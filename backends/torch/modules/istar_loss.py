@@ -121,7 +121,7 @@ class IStarLoss(nn.Module):
     >>> loss.shape
     torch.Size([])
     >>> sorted(penalty.collect())
-    ['isoscore_star', 'istar_loss']
+    ['isoscore_star', 'istar_penalty']
     """
 
     shrinkage_cov: Tensor | None
@@ -248,11 +248,11 @@ class IStarLoss(nn.Module):
             logged, loss = torch.stack(layer_scores).mean(), losses.mean()
             result = loss if self.reduction == "mean" else losses
             if self.by_layer is not None:  # their logs have the true scores
-                self.log.record({"istar_loss": loss})
+                self.log.record({"istar_penalty": loss})
                 return result
         names = [f"isoscore_star/layer_{index:02d}" for index in chosen.indices]
         by_layer = dict(zip(names, layer_scores, strict=True)) if layer_scores else {}
-        self.log.record({"isoscore_star": logged, "istar_loss": loss, **by_layer})
+        self.log.record({"isoscore_star": logged, "istar_penalty": loss, **by_layer})
         if self.training and learns_later:  # of the anchored loss: the batch is compared with those before it
             self._learn(chosen)
         return result
@@ -263,7 +263,7 @@ class IStarLoss(nn.Module):
         Returns
         -------
         dict of str to float
-            ``"isoscore_star"``, ``"istar_loss"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
+            ``"isoscore_star"``, ``"istar_penalty"`` and, if there are layers' scores, ``"isoscore_star/layer_07"`` with
             the layer's index in `hidden_states`. Empty if the loss was not called, or is compiled.
 
         Notes

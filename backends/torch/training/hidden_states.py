@@ -31,6 +31,8 @@ class HiddenStates:
         Names of the layers that have hooks.
     recording : bool
         Set it to False to ignore calls of the model.
+    training_only : bool
+        Set it to True to ignore modules in evaluation mode.
     taken : list of str
         Names of the layers of the states in the last `take`, for `StateMasks`.
 
@@ -68,6 +70,7 @@ class HiddenStates:
         hooked = _find(model, layers)
         self.names = list(hooked.values())
         self.recording = True
+        self.training_only = False
         self.taken: list[str] = []
         self._states: list[tuple[str, Tensor]] = []
         self._with_grad = torch.is_grad_enabled()
@@ -75,8 +78,13 @@ class HiddenStates:
         self._handles: list[Any] = [model.register_forward_pre_hook(_Hook(self, None))]
         self._handles += [layer.register_forward_hook(_Hook(self, name)) for layer, name in hooked.items()]
 
-    def take(self) -> list[Tensor]:
+    def take(self, *, need_gradient: bool = True) -> list[Tensor]:
         """Return the states of the calls since the last `take`, and delete them here.
+
+        Parameters
+        ----------
+        need_gradient : bool, default True
+            Refuse states without a gradient of a model that was called with gradients. Who only measures needs none.
 
         Returns
         -------
@@ -100,13 +108,18 @@ class HiddenStates:
                 f"none of the {len(self.names)} layers ({_listed(self.names)}) ran since the last take(). "
                 "Call the model before, with recording=True",
             )
-        if cut_off is not None and not any(state.requires_grad for state in states):
+        if need_gradient and cut_off is not None and not any(state.requires_grad for state in states):
             raise InvalidValueError(
                 "states",
                 f"{cut_off} ran without gradients inside a model called with them, so a loss on its states "
                 "would change nothing. Checkpoint with use_reentrant=False, or hook the checkpointed layer itself",
             )
         return states
+
+    @property
+    def has_states(self) -> bool:
+        """Whether a layer ran since the last `take`."""
+        return bool(self._states)
 
     def clear(self) -> None:
         """Delete the states."""
@@ -166,6 +179,8 @@ class _Hook:
 
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         if self.states is None or not self.states.recording or in_backward_pass():
+            return
+        if self.states.training_only and not module.training:
             return
         if self.name is None:
             self.states._begin()

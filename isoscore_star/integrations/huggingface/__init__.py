@@ -1,4 +1,4 @@
-"""Hugging Face transformers: `IStarTrainer`, and `IStarMixin` for any other Trainer.
+"""Hugging Face transformers: `IStarTrainer`, `IStarMixin` for any other Trainer, and `IsotropyMonitorCallback`.
 
 The penalty is added to the loss in `compute_loss`; a Trainer is unchanged otherwise.
 
@@ -10,6 +10,7 @@ Examples
 """
 
 from isoscore_star.integrations.huggingface._mixin import IStarMixin
+from isoscore_star.integrations.huggingface._monitor import IsotropyMonitorCallback
 from isoscore_star.integrations.huggingface._trainer import IStarTrainer
 
-__all__ = ["IStarMixin", "IStarTrainer"]
+__all__ = ["IStarMixin", "IStarTrainer", "IsotropyMonitorCallback"]

@@ -80,7 +80,7 @@ class IStarMixin(_Base):
     but no log line tells.
 
     Evaluation losses, predictions and `compute_metrics` are as without I-STAR. A log line with ``loss``, which includes
-    the penalty, also has ``isoscore_star`` and ``istar_loss``, the means since the last line; an evaluation has
+    the penalty, also has ``isoscore_star`` and ``istar_penalty``, the means since the last line; an evaluation has
     ``eval_isoscore_star``, the score (ζ = 0) of all its states together.
 
     With λ = 0 a run equals one without I-STAR; an error of the score is logged once.

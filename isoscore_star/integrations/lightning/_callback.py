@@ -67,7 +67,7 @@ class IStarCallback(pl.Callback):
     Notes
     -----
     Logged every ``trainer.log_every_n_steps`` steps, and at the end of an epoch: ``train/isoscore_star`` and
-    ``train/istar_loss``, each the mean since the last entry; layers too, if the penalty has ``log_layers=True``.
+    ``train/istar_penalty``, each the mean since the last entry; layers too, if the penalty has ``log_layers=True``.
 
     With λ = 0 a fit equals one without the callback; an error of the score is logged once.
 

@@ -87,7 +87,7 @@ class IStarCallback(TrainerCallback):
         values = {
             prefix + name: value
             for name, value in self.loss.penalty.collect().items()
-            if self._name or name != "istar_loss"  # which the trainer logs among the components of a single loss
+            if self._name or name != "istar_penalty"  # which the trainer logs among the components of a single loss
         }
         logs.update(values)
         if state.log_history:

@@ -121,8 +121,8 @@ class IStarLoss(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``"task_loss"`` (or the wrapped loss's components) and ``"istar_loss"``, which the trainer sums and logs. In
-            evaluation the result of the wrapped loss alone, so that ``eval_loss`` is the task's.
+            ``"task_loss"`` (or the wrapped loss's components) and ``"istar_penalty"``, which the trainer sums and logs.
+            In evaluation the result of the wrapped loss alone, so that ``eval_loss`` is the task's.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class IStarLoss(nn.Module):
             states, masks, groups = _states.by_layer(_states.with_gradients(passes, self.loss), self.penalty)
             self._require_covariance()
             penalty = penalty_of(self.penalty, states, masks, groups)
-        return {**components, "istar_loss": penalty}
+        return {**components, "istar_penalty": penalty}
 
     def refresh(self, texts: Iterable[str], *, batch_size: int = 32, max_points: int | None = None) -> None:
         """Estimate Σ_S from the model's token states on texts; see `ShrinkageCovariance.fit`.

@@ -260,7 +260,7 @@ def test_few_sequences_are_told_of_once(caplog: pytest.LogCaptureFixture) -> Non
     assert len(caplog.records) == 1
     assert "this one has 3" in caplog.text
     assert "anchored" in caplog.text
-    assert penalty.collect().keys() == {"istar_loss"}  # of no score
+    assert penalty.collect().keys() == {"istar_penalty"}  # of no score
 
 
 def test_only_some_states_of_a_batch_are_enough_for_the_average() -> None:

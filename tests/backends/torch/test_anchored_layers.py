@@ -49,7 +49,7 @@ def test_as_a_loss_of_each_layer(places: list[int] | None, more: dict[str, Any])
     for place, own in zip(chosen, logs, strict=True):
         assert logged[f"isoscore_star/layer_{place:02d}"] == own["isoscore_star"]
     assert logged["isoscore_star"] == pytest.approx(sum(own["isoscore_star"] for own in logs) / len(logs))
-    assert logged["istar_loss"] == pytest.approx(sum(own["istar_loss"] for own in logs) / len(logs), abs=2e-6)
+    assert logged["istar_penalty"] == pytest.approx(sum(own["istar_penalty"] for own in logs) / len(logs), abs=2e-6)
 
 
 def test_a_saved_one_goes_on() -> None:

@@ -120,7 +120,7 @@ def test_collect_gives_means_since_the_last_time() -> None:
     scores = [score_of(batch) for batch in batches]
     found = penalty.collect()
     assert found == pytest.approx(
-        {"isoscore_star": np.mean(scores), "istar_loss": np.mean([2 - 2 * s for s in scores])}
+        {"isoscore_star": np.mean(scores), "istar_penalty": np.mean([2 - 2 * s for s in scores])}
     )
     assert penalty.collect() == {}
 

@@ -107,4 +107,4 @@ def test_outputs_are_those_the_configuration_asks_for(asked: bool, tmp_path: Pat
 
 
 def losses_of(trainer: Any) -> float:
-    return trainer.istar.collect()["istar_loss"]
+    return trainer.istar.collect()["istar_penalty"]

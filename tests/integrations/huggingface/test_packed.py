@@ -89,7 +89,7 @@ def test_the_log_of_the_anchored_loss(tmp_path: Path) -> None:
 def test_few_sequences_train_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     istar = {"lam": 1.0, "estimator": "unbiased"}
     trainer = trained(tmp_path, made(llama), istar, Flattening(), per_device_train_batch_size=3)
-    assert losses(trainer, "istar_loss") == [1.0]
+    assert losses(trainer, "istar_penalty") == [1.0]
     assert "this one has 3" in caplog.text
 
 

@@ -41,7 +41,7 @@ def test_bf16(tmp_path: Path) -> None:
     half, half_log = one_step(tmp_path, bf16=True)
     # States rounded to 8 bits: a relative 2⁻⁸ of each, which averages out over 100 of them.
     assert half_log["isoscore_star"] == pytest.approx(log["isoscore_star"], abs=2**-8)
-    assert half_log["istar_loss"] == pytest.approx(1 - half_log["isoscore_star"], abs=1e-6)
+    assert half_log["istar_penalty"] == pytest.approx(1 - half_log["isoscore_star"], abs=1e-6)
     assert all(p.dtype == torch.float32 for p in half.parameters())
     step = [p.detach() - q for p, q in zip(plain.parameters(), made(bert, torch.float32).parameters(), strict=True)]
     other = [p.detach() - q for p, q in zip(half.parameters(), made(bert, torch.float32).parameters(), strict=True)]

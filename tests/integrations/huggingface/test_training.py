@@ -66,7 +66,7 @@ def test_one_step_of_each_family_equals_one_by_hand(family: Any, tmp_path: Path)
     ((task, penalty),) = by_hand(other, [[stacked(rows)]], cov, lam=2.0)
     assert_same(model, other, tolerance(family))
     assert losses(trainer) == pytest.approx([task + penalty], abs=LOGGED)
-    assert losses(trainer, "istar_loss") == [pytest.approx(penalty, abs=1e-9)]
+    assert losses(trainer, "istar_penalty") == [pytest.approx(penalty, abs=1e-9)]
     assert losses(trainer, "isoscore_star") == [pytest.approx(1 - penalty / 2, abs=1e-9)]
 
 
@@ -88,7 +88,7 @@ def test_accumulation_equals_the_mean_over_micro_batches(family: Any, rows: int,
     means = by_hand(other, windows, torch.eye(DIM).double(), lam=1.5)
     assert_same(model, other, tolerance(family))
     assert losses(trainer) == pytest.approx([sum(pair) for pair in means], abs=LOGGED)
-    assert losses(trainer, "istar_loss") == pytest.approx([pair[1] for pair in means], abs=tolerance(family))
+    assert losses(trainer, "istar_penalty") == pytest.approx([pair[1] for pair in means], abs=tolerance(family))
 
 
 def test_a_head_that_ignores_the_number_of_items_keeps_the_weight_of_lam(
@@ -158,5 +158,5 @@ def test_penalty_changes_with_the_schedule(tmp_path: Path) -> None:
     trainer.train()
     scores = losses(trainer, "isoscore_star")
     expected = [schedule(step) * (1 - score) for step, score in enumerate(scores)]
-    assert losses(trainer, "istar_loss") == pytest.approx(expected, abs=1e-12)
+    assert losses(trainer, "istar_penalty") == pytest.approx(expected, abs=1e-12)
     assert expected[0] == 0 < expected[1] < expected[2]

@@ -22,7 +22,7 @@ def test_means_of_the_score_are_logged() -> None:
     expected = [sum(by_hand.scores[i : i + 3]) / len(by_hand.scores[i : i + 3]) for i in (0, 3, 6)]
     rows = [row for _, row in recorder.rows if "train/isoscore_star" in row]
     assert [row["train/isoscore_star"] for row in rows] == pytest.approx(expected, rel=1e-6)
-    assert [row["train/istar_loss"] for row in rows] == pytest.approx([-0.5 * (1 - e) for e in expected], rel=1e-6)
+    assert [row["train/istar_penalty"] for row in rows] == pytest.approx([-0.5 * (1 - e) for e in expected], rel=1e-6)
     assert {f"train/isoscore_star/layer_{i:02d}" for i in range(2)} < set(rows[0])
     assert trainer.callback_metrics["train/isoscore_star"] == pytest.approx(expected[-1], rel=1e-6)
     assert "training_step" not in vars(model)

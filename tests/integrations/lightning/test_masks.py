@@ -89,7 +89,7 @@ def test_with_lam_zero_a_fit_is_that_of_the_module_alone(
 def test_with_lam_zero_the_score_is_logged() -> None:
     trainer = fit(Plain().double(), IStarCallback({"dim": DIM, "lam": 0.0}), max_epochs=1)
     assert 0 < float(trainer.callback_metrics["train/isoscore_star"]) < 1
-    assert float(trainer.callback_metrics["train/istar_loss"]) == 0
+    assert float(trainer.callback_metrics["train/istar_penalty"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ def test_the_log_has_every_penalty(trainer_of: Any) -> None:
     for log in steps:
         for name, lam in (("nli/all", 0.5), ("qa", 0.2)):
             if f"{name}_isoscore_star" in log:
-                assert log[f"{name}_istar_loss"] == pytest.approx(lam * (1 - log[f"{name}_isoscore_star"]), rel=1e-9)
-                assert log["istar_loss"] == pytest.approx(log[f"{name}_istar_loss"], abs=1e-4)  # 4 digits
+                assert log[f"{name}_istar_penalty"] == pytest.approx(lam * (1 - log[f"{name}_isoscore_star"]), rel=1e-9)
+                assert log["istar_penalty"] == pytest.approx(log[f"{name}_istar_penalty"], abs=1e-4)  # 4 digits
 
 
 class Both(nn.Module):

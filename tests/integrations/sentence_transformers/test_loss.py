@@ -63,7 +63,7 @@ def test_gradient_is_the_loss_and_the_penalty_of_all_that_was_embedded(model: An
     cov = torch.diag(torch.arange(1.0, 17, dtype=torch.float64))
     wrapped = IStarLoss(model, make(model), lam=0.7, zeta=0.3, shrinkage_cov=cov)
     result = wrapped(features(model, *columns), labels)
-    assert result["istar_loss"].item() > 0
+    assert result["istar_penalty"].item() > 0
     ours = gradients(model, total(result))
 
     task = total(make(model)(features(model, *columns), labels))
@@ -78,7 +78,7 @@ def test_chosen_layers_and_estimator(model: Any) -> None:
         wrapped = IStarLoss(
             model, losses.MultipleNegativesRankingLoss(model), estimator="unbiased", layers=layers, target=0.5
         )
-        penalty = wrapped(features(model, ANCHORS, POSITIVES))["istar_loss"]
+        penalty = wrapped(features(model, ANCHORS, POSITIVES))["istar_penalty"]
         rows = rows_of_states(model, ANCHORS, POSITIVES, layers=part)
         score = iso.isoscore_unbiased(union_of_states(model, ANCHORS, POSITIVES, layers=part).detach(), groups=rows)
         ratio = (1 + 15 * score) / (1 + 15 * 0.5)
@@ -128,7 +128,7 @@ def test_states_without_a_mask_all_count(model: Any) -> None:
     with pytest.raises(iso.InvalidValueError, match="attention_mask"):
         loss(features(model, ANCHORS, POSITIVES))
     batches = features(model, ANCHORS, POSITIVES)
-    penalty = loss(batches)["istar_loss"]
+    penalty = loss(batches)["istar_penalty"]
     everything = []
     for batch in features(model, ANCHORS, POSITIVES):
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -184,7 +184,7 @@ def test_with_lam_zero_training_is_that_of_the_loss_alone(model: Any, caplog: An
             result = loss(features(model, ANCHORS, POSITIVES))
         found = gradients(model, total(result))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-        assert set(result) == {"task_loss", "istar_loss"}
+        assert set(result) == {"task_loss", "istar_penalty"}
         assert ("isoscore_star" in loss.penalty.collect()) == (mask is None)
     assert len(caplog.records) == 1
     assert "lam is 0" in caplog.text

@@ -70,12 +70,12 @@ def test_trainer_logs_trains_and_refreshes(trained: Any, monkeypatch: pytest.Mon
     assert len(steps) == 4
     for log in steps:
         assert log["loss"] == pytest.approx(
-            log["task_loss"] + log["istar_loss"], abs=3e-4
+            log["task_loss"] + log["istar_penalty"], abs=3e-4
         )  # each is rounded to 4 digits
-        assert log["istar_loss"] == pytest.approx(0.5 * (1 - log["isoscore_star"]), abs=1e-4)
+        assert log["istar_penalty"] == pytest.approx(0.5 * (1 - log["isoscore_star"]), abs=1e-4)
     evaluated = [log for log in trainer.state.log_history if "eval_loss" in log]
     assert all(0 < log["eval_dev_isoscore_star"] < 1 for log in evaluated)
-    assert not any("eval_istar_loss" in log for log in evaluated)
+    assert not any("eval_istar_penalty" in log for log in evaluated)
     assert sum("isoscore_star" in log for log in trainer.state.log_history) == 4
 
 

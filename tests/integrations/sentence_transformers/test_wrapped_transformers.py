@@ -108,5 +108,5 @@ def test_masks_of_states_of_another_length(model: Any, mask: Any) -> None:
     rows = torch.arange(6)[:, None].expand(states[0].shape[:-1])
     rows = rows[:, 2:][kept] if mask is None else rows.flatten()
     expected = iso.istar_loss(torch.cat(points), estimator="unbiased", groups=rows.repeat(len(points))).item()
-    penalty = loss(batch, torch.tensor([0, 0, 1, 1, 2, 2]))["istar_loss"]
+    penalty = loss(batch, torch.tensor([0, 0, 1, 1, 2, 2]))["istar_penalty"]
     assert penalty.item() == pytest.approx(expected, rel=1e-12)

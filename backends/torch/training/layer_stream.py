@@ -1,0 +1,112 @@
+"""What a monitor keeps of one layer while states stream by: moments in halves, and what few points hold of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isoscore_star.backends.torch._compat import without_autocast
+from isoscore_star.backends.torch.moments import StreamingMoments
+
+FEW = 100
+"""One point in so many is "few"."""
+
+_ENOUGH = 4  # groups: two in each half; or independent points
+
+
+@dataclass(frozen=True)
+class MonitoredLayer:
+    """One layer at one measurement of `IsotropyMonitor`.
+
+    Attributes
+    ----------
+    name : str
+        ``"layer_07"``, or ``"union"``.
+    module : str
+        Name of the module, as in ``model.named_modules()``; empty for the union.
+    score : float or None
+        Of two halves of the sequences; of independent points (states of shape (m, d)) the unbiased score. None where
+        there are fewer than four, and for states that are not finite.
+    count, group_count : int
+        Points, and sequences (0 for independent points).
+    coordinate, coordinate_share : int, float
+        The coordinate of the largest variance, and its fraction of the total variance.
+    few_points_share : float
+        What one point in a hundred, those farthest from the mean of their batch, hold of the variance; 0 where a batch
+        has fewer than a hundred.
+    finite : bool
+        Whether the states were.
+    """
+
+    name: str
+    module: str
+    score: float | None
+    count: int
+    group_count: int
+    coordinate: int
+    coordinate_share: float
+    few_points_share: float
+    finite: bool
+
+
+class LayerStream:
+    """Sums of one layer, on its device; nothing but `measured` waits for it."""
+
+    def __init__(self, module: str, dim: int, device: Any) -> None:
+        self.module = module
+        self.moments = StreamingMoments(dim, device, fourth_order=True)
+        self._held = self.moments.mean.new_zeros(2)  # by few points, by all
+
+    @torch.no_grad()
+    def update(self, states: Tensor, mask: Tensor | None, groups: Any) -> None:
+        """Take in a batch."""
+        self.moments.update(states, mask, groups)
+        with without_autocast(states.device.type):
+            self._held += _held_by_few(states.detach().reshape(-1, states.shape[-1]), mask).to(self._held)
+
+    def merge(self, other: LayerStream) -> None:
+        """Take in another layer of the same sequences."""
+        self.moments.merge(other.moments)
+        self._held += other._held.to(self._held)
+
+    def reduce(self) -> None:
+        """Replace by the sums of all ranks, all of which have to call it."""
+        self.moments.reduce()
+        dist.all_reduce(self._held)
+
+    def measured(self, name: str, layers: int = 1) -> MonitoredLayer:
+        """Wait for the device and return the numbers of what may be the union of several layers."""
+        moments = self.moments
+        count, groups = moments.count, (moments.group_count or 0) // layers
+        variances = moments.scatter.diagonal()
+        share, coordinate = (variances / variances.sum()).max(0)
+        few, everything = self._held.tolist()
+        score, finite = float(moments.isoscore_unbiased()), math.isfinite(everything)
+        known = finite and (groups or count) >= _ENOUGH
+        return MonitoredLayer(
+            name=name,
+            module=self.module,
+            score=score if known else None,
+            count=count,
+            group_count=groups,
+            coordinate=int(coordinate),
+            coordinate_share=float(share) if finite and everything else 0.0,
+            few_points_share=few / everything if finite and everything else 0.0,
+            finite=finite,
+        )
+
+
+def _held_by_few(points: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the squared distances from the mean, summed over the farthest points of a hundred, and over all."""
+    points = points.float() if points.dtype in (torch.float16, torch.bfloat16) else points
+    keep = points.new_ones(len(points)) if mask is None else (mask.reshape(-1) != 0).to(points.dtype)
+    points = torch.where(keep[:, None] > 0, points, 0.0)
+    mean = points.sum(0) / keep.sum().clamp(min=1)
+    distances = (points - mean).square().sum(1) * keep
+    few = distances.topk(len(distances) // FEW).values.sum()
+    return torch.stack([few, distances.sum()])
