@@ -50,14 +50,8 @@ def report(
     if output.suffix.lower() not in _SUFFIXES or output.is_dir():
         raise OptionError("output", f"expected a file that ends in .html; got {output}")
     options: dict[str, Any] = {"mask": mask, "groups": groups, "key": key, "columns": columns, "by_layer": by_layer}
-    name = title or (inputs[0].name or str(inputs[0]) if len(inputs) == 1 else f"{len(inputs)} files")
-    if against is None:
-        thing = read(inputs, **options)
-    else:
-        thing = compared(inputs, against, **options)
-        own = [one.name or str(one) for one in (inputs[0], against)]
-        name = title or " and ".join(own if own[0] != own[1] else map(str, (inputs[0], against)))
-    page = reporting.to_html(thing, name)
+    thing = read(inputs, **options) if against is None else compared(inputs, against, **options)
+    page = reporting.to_html(thing, title or _name(thing, inputs, against))
     with writing_to(output.parent), replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")
     written = [output]
@@ -65,6 +59,17 @@ def report(
         written += _write_figures(thing, figures)
     for path in written:
         print(printable(str(path)))
+
+
+def _name(thing: Any, inputs: list[Path], against: Path | None) -> str | None:
+    """Name the inputs; a scan knows better what it is of."""
+    if hasattr(thing, "model"):
+        return None
+    given = inputs if against is None else [*inputs, against]
+    names = [one.name or str(one) for one in given]
+    if len(set(names)) < len(names):
+        names = list(map(str, given))
+    return " and ".join(names) if len(names) <= 2 else f"{len(names)} files"
 
 
 def _write_figures(thing: Any, folder: Path) -> list[Path]:

@@ -70,7 +70,7 @@ def _of_layers(layers: Sequence[Layer]) -> Iterator[Html]:
         after, before, name = max(gains)
         yield _step(
             f"Leave the {kind} out of hidden states",
-            f"{len(gains)} of the {len(layers)} layers score at least twice as high without them, {name} "
+            f"{len(gains)} of the {len(layers)} layers score at least twice as high without them: {name} "
             f"{write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others.",
         )
 
