@@ -4,8 +4,12 @@
 ``isoscore_star.backends.<name>`` a framework's own part. Importing this imports no framework.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from isoscore_star import reference
 from isoscore_star._version import __version__
+from isoscore_star.comparison import ComparedLayer, Comparison, compare
 from isoscore_star.core.errors import (
     DegenerateDataError,
     InvalidTypeError,
@@ -29,8 +33,18 @@ from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, 
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
 
+if TYPE_CHECKING:
+    from isoscore_star.scanning import LongToken, Scan, ScannedLayer, load_scan, scan, scan_weights
+
+# What stands above the core, by the package that has it; loaded on first use.
+_PLACES = dict.fromkeys(
+    ("LongToken", "Scan", "ScannedLayer", "load_scan", "scan", "scan_weights"), "isoscore_star.scanning"
+)
+
 __all__ = [
     "Backend",
+    "ComparedLayer",
+    "Comparison",
     "DegenerateDataError",
     "Explanation",
     "InvalidTypeError",
@@ -38,6 +52,7 @@ __all__ = [
     "Invariants",
     "IsoScoreError",
     "LambdaSchedule",
+    "LongToken",
     "LongestPoints",
     "Measurement",
     "MissingDependencyError",
@@ -45,9 +60,12 @@ __all__ = [
     "Neighbours",
     "OutlierDimension",
     "Pair",
+    "Scan",
+    "ScannedLayer",
     "__version__",
     "available_backends",
     "backend_of",
+    "compare",
     "get_backend",
     "isoscore",
     "isoscore_from_cov",
@@ -55,8 +73,22 @@ __all__ = [
     "isoscore_star",
     "isoscore_unbiased",
     "istar_loss",
+    "load_scan",
     "measure",
     "participation_ratio",
     "reference",
+    "scan",
+    "scan_weights",
     "score_from_participation_ratio",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return __all__

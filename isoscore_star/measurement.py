@@ -17,7 +17,7 @@ from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.block_error import block_error, log_ratio, union
 from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, numbers_of
-from isoscore_star.core.longest_points import LongestPoints
+from isoscore_star.core.longest_points import Longest, LongestPoints
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.neighbours import Neighbours, Resemblance
 from isoscore_star.core.second_pass import Blocks, second_pass
@@ -201,13 +201,15 @@ class Measurement:
         )
 
     @classmethod
-    def from_blocks(cls, blocks: Sequence[Moments]) -> Measurement:
+    def from_blocks(cls, blocks: Sequence[Moments], *, longest: NDArray[Any] | None = None) -> Measurement:
         """Measure points in one pass, whose standard error leaves out each block.
 
         Parameters
         ----------
         blocks : sequence of Moments
             Disjoint blocks of whole groups, or of independent points; about twenty of about the same size.
+        longest : ndarray of shape (k, d), optional
+            The points farthest from the mean, ten or more, for `longest_points`; as rows.
 
         Returns
         -------
@@ -243,8 +245,16 @@ class Measurement:
         if error is not None and measured.unbiased_score is not None:
             error *= formulas.participation_ratio(measured.unbiased_score, dim) / (dim - 1)
         groups = None if measured.group_count is None else sum(block.group_count or 0 for block in kept)
+        found = Longest(moments.spread())
+        if longest is not None:
+            found.take(longest)
         return replace(
-            measured, standard_error=error, group_count=groups, _freedom=len(kept) - 1.0, _has_points=error is not None
+            measured,
+            standard_error=error,
+            group_count=groups,
+            longest_points=None if longest is None else found.points(),
+            _freedom=len(kept) - 1.0,
+            _has_points=error is not None,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -14,7 +14,7 @@ from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.longest_points import Longest, LongestPoints
 from isoscore_star.core.messages import shown
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.standard_error import GroupedJackknife, Jackknife
+from isoscore_star.core.standard_error import GroupedJackknife, Influences, Jackknife
 
 Numbers = NDArray[np.int64]
 Blocks = Callable[[], Iterable[tuple[NDArray[Any], Numbers | None]]]
@@ -57,51 +57,74 @@ def second_pass(moments: Moments, rows: Any, groups: Any, unbiased: float | None
 def _pass(
     moments: Moments, blocks: Iterable[tuple[NDArray[Any], Numbers | None]], unbiased: float | None, *, is_whole: bool
 ) -> Found:
-    longest = Longest(moments.spread())
-    if moments.group_count is None:
-        return _independent(moments, blocks, longest, unbiased, is_whole)
-    jackknife = None if unbiased is None else GroupedJackknife(moments)
-    sums = GroupSums.within_memory(moments.spread(), moments.group_count)
-    counts, met = [0, 0], np.zeros(moments.group_count, bool)
+    taken = SecondPass(moments, unbiased, is_whole=is_whole)
     for rows, numbers in blocks:
-        if numbers is None or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(met)):
-            raise _other_groups(moments)
-        met[numbers] = True
-        counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(counts)]
-        longest.take(rows)
-        if sums is not None:
-            sums.take(rows, numbers)
-        if jackknife is not None:
-            jackknife.take(rows, numbers)
-    if counts != [moments.half(half).count for half in (0, 1)]:
-        raise _other_groups(moments)
-    between = None if sums is None else sums.scatter()
-    found = Found(group_count=int(met.sum()), longest=longest.points(), has_points=True, between=between)
-    error = None if jackknife is None else jackknife.error()
-    if error is None or unbiased is None:
-        return found
-    return found._replace(
-        error=error.grouped * formulas.participation_ratio(unbiased, moments.dim or 0) / ((moments.dim or 0) - 1),
-        freedom=error.freedom,
-        design_effect=(error.grouped / error.independent) ** 2,
-    )
+        taken.take(rows, numbers)
+    return taken.found()
 
 
-def _independent(
-    moments: Moments,
-    blocks: Iterable[tuple[NDArray[Any], Numbers | None]],
-    longest: Longest,
-    unbiased: float | None,
-    is_whole: bool,
-) -> Found:
-    jackknife = None if unbiased is None else Jackknife(moments)
-    for rows, _ in blocks:
-        if is_whole:
-            longest.take(rows)
-        if jackknife is not None:
-            jackknife.take(rows)
-    error = None if jackknife is None else jackknife.error()
-    return Found(error, longest=longest.points() if is_whole else None, has_points=True)
+class SecondPass:
+    """Takes the points of the moments once more, in blocks of any order; of independent ones a sample will do.
+
+    `unbiased` is the score whose standard error is wanted, None where it is not defined.
+    """
+
+    def __init__(self, moments: Moments, unbiased: float | None, *, is_whole: bool = True) -> None:
+        self._moments, self._unbiased, self._is_whole = moments, unbiased, is_whole
+        self._longest = Longest(moments.spread())
+        self._points: Jackknife | None = None
+        self._groups: GroupedJackknife | None = None
+        self._between: GroupSums | None = None
+        self._met, self._counts = np.zeros(moments.group_count or 0, bool), [0, 0]
+        if moments.group_count is None:
+            self._points = None if unbiased is None else Jackknife(moments)
+            return
+        self._between = GroupSums.within_memory(moments.spread(), moments.group_count)
+        if unbiased is not None:
+            self._groups = GroupedJackknife(moments)
+
+    def take(self, rows: NDArray[Any], numbers: Numbers | None) -> None:
+        """Take in points, and the numbers of their groups."""
+        if self._moments.group_count is None:
+            if self._is_whole:
+                self._longest.take(rows)
+            if self._points is not None:
+                self._points.take(rows)
+            return
+        if numbers is None or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self._met)):
+            raise _other_groups(self._moments)
+        self._met[numbers] = True
+        self._counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(self._counts)]
+        self._longest.take(rows)
+        if self._between is not None:
+            self._between.take(rows, numbers)
+        if self._groups is not None:
+            self._groups.take(rows, numbers)
+
+    def found(self) -> Found:
+        """Return what was found."""
+        longest = self._longest.points() if self._is_whole else None
+        if self._moments.group_count is None:
+            error = None if self._points is None else self._points.error()
+            return Found(error, longest=longest, has_points=True)
+        if self._counts != [self._moments.half(half).count for half in (0, 1)]:
+            raise _other_groups(self._moments)
+        between = None if self._between is None else self._between.scatter()
+        found = Found(group_count=int(self._met.sum()), longest=longest, has_points=True, between=between)
+        of_groups, dim = None if self._groups is None else self._groups.error(), self._moments.dim or 0
+        if of_groups is None or self._unbiased is None:
+            return found
+        return found._replace(
+            error=of_groups.grouped * formulas.participation_ratio(self._unbiased, dim) / (dim - 1),
+            freedom=of_groups.freedom,
+            design_effect=(of_groups.grouped / of_groups.independent) ** 2,
+        )
+
+    def influences(self) -> Influences | None:
+        """Return what leaving out each point or group adds; None where that is not defined, or of a sample."""
+        if self._points is not None:
+            return self._points.influences()
+        return None if self._groups is None or self._unbiased is None else self._groups.influences(self._unbiased)
 
 
 def _sample(rows: Any, moments: Moments) -> NDArray[Any]:

@@ -1,8 +1,13 @@
-"""Jackknife standard errors of the unbiased scores, in closed form: leave out each point, or each group of points."""
+"""Jackknife standard errors of the unbiased scores, in closed form: leave out each point, or each group of points.
+
+What leaving out each of them adds is kept, so that two clouds of the same rows or groups can be compared: the variance
+of a difference is the sum of squares of the differences.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +29,17 @@ them. That changes the standard error by chance, by about 1 %: a variance of 4,0
 
 _ROUNDING = 1e-12
 """Of a sum from which all is left out but rounding."""
+
+
+class Influences(NamedTuple):
+    """What leaving out each point, or group, adds, as deviations whose squares sum to the jackknife's variance.
+
+    `log_ratio` is of log PR and `score` of the score, both by the point's place in what was taken, or by the group's
+    number modulo their length, with 0 for a group without points.
+    """
+
+    log_ratio: FloatArray
+    score: FloatArray
 
 
 class _Sums:
@@ -74,6 +90,21 @@ class Jackknife:
         error = math.sqrt((self._sums.count - 1) * float(np.var(np.concatenate(self._left_out))))
         return error if math.isfinite(error) else None
 
+    def influences(self) -> Influences | None:
+        """Return those of all points; None where a score, or its log PR, is undefined."""
+        scores = np.concatenate(self._left_out) if self._left_out else np.empty(0)
+        if self._sums.count < 5 or len(scores) != self._sums.count:
+            return None
+        ratios = formulas.participation_ratio(scores, self._sums.dim)  # type: ignore[arg-type]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = Influences(*(_scaled(values, len(scores)) for values in (np.log(ratios), scores)))
+        return found if all(np.isfinite(values).all() for values in found) else None
+
+
+def _scaled(changes: FloatArray, count: int) -> FloatArray:
+    """Return √((n − 1)/n)·(θ₋ᵢ − θ̄)."""
+    return np.asarray(math.sqrt(1 - 1 / count) * (changes - changes.mean()))
+
 
 def _leave_one_out(sums: _Sums, rows: NDArray[Any]) -> FloatArray:
     own = sums.centred(rows)
@@ -104,6 +135,7 @@ class GroupedJackknife:
 
     def __init__(self, moments: Moments) -> None:
         ours, its = (moments.half(half).spread() for half in (0, 1))
+        self._dim = moments.dim or 0
         slots = min(MOST_GROUPS // 2, ((moments.group_count or 0) + 1) // 2)
         self._halves = (_LeftOut(ours, its, slots), _LeftOut(its, ours, slots))
 
@@ -127,12 +159,30 @@ class GroupedJackknife:
             return None
         if not variance or not independent:
             return None
-        # By Satterthwaite a sum of squares u², of variance Σu⁴ − (Σu²)²/G, is like χ² of 2V²/var V degrees of freedom.
-        # Half of them, since of heavy tails a sample shows too little.
-        spread = sum(float(np.sum(part**4) - (part @ part) ** 2 / len(part)) for part in of_groups)
-        most = sum(map(len, of_groups)) - 2.0
-        freedom = min(2 * variance**2 / spread, most) / 2 if spread else most / 2
-        return GroupedError(math.sqrt(variance), math.sqrt(independent), freedom)
+        return GroupedError(math.sqrt(variance), math.sqrt(independent), freedom(of_groups))
+
+    def influences(self, score: float) -> Influences | None:
+        """Return those of all groups, by their numbers; None where `error` is. `score` is the one of all points."""
+        if any(half.group_count < 3 for half in self._halves):
+            return None
+        found = np.zeros(2 * self._halves[0].slots)
+        for number, half in enumerate(self._halves):
+            found[number::2][half.has_points] = half.of_groups()
+        if not np.isfinite(found).all():
+            return None
+        return Influences(found, found * (formulas.participation_ratio(score, self._dim) / (self._dim - 1)))
+
+
+def freedom(of_groups: Sequence[FloatArray]) -> float:
+    """Return the degrees of freedom of a Student t that a sum of squares over the groups of each half is like.
+
+    By Satterthwaite a sum of squares u², of variance Σu⁴ − (Σu²)²/G, is like χ² of 2V²/var V degrees of freedom. Half
+    of them, since of heavy tails a sample shows too little.
+    """
+    variance = sum(float(part @ part) for part in of_groups)
+    spread = sum(float(np.sum(part**4) - (part @ part) ** 2 / len(part)) for part in of_groups)
+    most = sum(map(len, of_groups)) - 2.0
+    return min(2 * variance**2 / spread, most) / 2 if spread > 0 else most / 2
 
 
 class _LeftOut:
@@ -147,8 +197,16 @@ class _LeftOut:
         self._points = np.zeros(2)
 
     @property
+    def slots(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def has_points(self) -> NDArray[np.bool_]:
+        return np.asarray(self._sizes > 0)
+
+    @property
     def group_count(self) -> int:
-        return int((self._sizes > 0).sum())
+        return int(self.has_points.sum())
 
     def take(self, rows: NDArray[Any], numbers: NDArray[np.int64]) -> None:
         spread, slots = self._spread, len(self._sizes)
@@ -166,7 +224,7 @@ class _LeftOut:
 
     def of_groups(self) -> FloatArray:
         """Return √((G − 1)/G)·(θ₋g − θ̄) of each group."""
-        kept = self._sizes > 0
+        kept = self.has_points
         sums = self._sums[kept]
         changes = self._changes(
             self._sizes[kept],
@@ -175,7 +233,7 @@ class _LeftOut:
             np.einsum("ij,ij->i", sums, sums),
             np.einsum("ij,ij->i", self._times(sums), sums),
         )
-        return np.asarray(math.sqrt(1 - 1 / len(changes)) * (changes - changes.mean()))
+        return _scaled(changes, len(changes))
 
     def of_points(self) -> float:
         """Return the half's part of V if each point were a group."""

@@ -9,12 +9,10 @@ from typing import Any
 from isoscore_star import InvalidValueError, MissingDependencyError
 from isoscore_star.finetuning._examples import Examples, TaskData
 from isoscore_star.finetuning._files import load_files
-from isoscore_star.finetuning._hub import offline_if_unreachable
-from isoscore_star.finetuning._model import first_line
 from isoscore_star.finetuning._settings import Settings
-from isoscore_star.finetuning._tables import require_file
 from isoscore_star.finetuning._tasks import Task, is_file, named_task
-from isoscore_star.readers import SelectionError
+from isoscore_star.pretrained import first_line, offline_if_unreachable
+from isoscore_star.readers import SelectionError, require_file
 
 
 def require_files(settings: Settings) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 from isoscore_star import InvalidValueError
 from isoscore_star.finetuning._examples import Examples, TaskData, split
 from isoscore_star.finetuning._settings import Settings
-from isoscore_star.finetuning._tables import Table, read_table
 from isoscore_star.finetuning._tasks import LABELS, PAIRS, TEXTS
-from isoscore_star.readers import FileContentError, SelectionError
+from isoscore_star.readers import FileContentError, SelectionError, TextTable, read_text_table
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -40,7 +39,7 @@ def load_files(settings: Settings) -> TaskData:
 def _read(settings: Settings, file: str) -> Examples:
     own = [settings.text_column, settings.text_pair_column, settings.label_column]
     known = [name for name in own if name] or [*TEXTS, *LABELS]
-    table = read_table(Path(file), settings.columns, known)
+    table = read_text_table(Path(file), settings.columns, known)
     text = settings.text_column or _first_of(table, TEXTS, "text-column")
     pair = settings.text_pair_column
     if pair is None and settings.text_column is None and PAIRS.get(text) in table.columns:
@@ -53,14 +52,14 @@ def _read(settings: Settings, file: str) -> Examples:
     )
 
 
-def _first_of(table: Table, names: tuple[str, ...], option: str) -> str:
+def _first_of(table: TextTable, names: tuple[str, ...], option: str) -> str:
     for name in names:
         if name in table.columns:
             return name
     raise SelectionError(f"{table.missing(' or '.join(map(repr, names)))}; or say which it is with --{option}")
 
 
-def _texts(table: Table, column: str) -> list[str]:
+def _texts(table: TextTable, column: str) -> list[str]:
     texts = table.column(column)
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
@@ -69,7 +68,7 @@ def _texts(table: Table, column: str) -> list[str]:
     return texts
 
 
-def _require_characters(table: Table, row: int, text: str) -> None:
+def _require_characters(table: TextTable, row: int, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON may contain a lone surrogate
@@ -80,7 +79,7 @@ def _require_characters(table: Table, row: int, text: str) -> None:
         ) from error
 
 
-def _label(table: Table, row: int, value: Any) -> str:
+def _label(table: TextTable, row: int, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = "" if value is None else str(value).strip()

@@ -16,7 +16,7 @@ from isoscore_star import InvalidValueError, IsoScoreError, Moments
 from isoscore_star.diagnostics import two_nn_dimension
 from isoscore_star.finetuning._encoding import Encoded
 from isoscore_star.finetuning._memory import out_of_memory
-from isoscore_star.finetuning._model import first_line
+from isoscore_star.pretrained import first_line
 
 NEIGHBOURS = 2000
 """Token states at most from which the intrinsic dimension is estimated; its cost grows with their square."""

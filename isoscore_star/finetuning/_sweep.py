@@ -14,10 +14,11 @@ from isoscore_star import InvalidValueError, LambdaSchedule
 from isoscore_star.atomic_files import writing_to
 from isoscore_star.finetuning._data import load_task, require_files
 from isoscore_star.finetuning._encoding import encode, require_words
-from isoscore_star.finetuning._model import load_tokenizer, quiet, require_packages
+from isoscore_star.finetuning._model import load_tokenizer, require_packages
 from isoscore_star.finetuning._results import Results, shared_settings
 from isoscore_star.finetuning._settings import PENALTY, Cell, Settings, cells, check_seeds
 from isoscore_star.finetuning._tasks import is_file
+from isoscore_star.pretrained import quiet
 from isoscore_star.watching import RunLog
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from isoscore_star.finetuning._tables import SUFFIXES
-from isoscore_star.readers import SelectionError
+from isoscore_star.readers import TEXT_SUFFIXES, SelectionError
 
 
 class Task(NamedTuple):
@@ -43,13 +42,13 @@ LABELS = ("label", "labels", "score", "Quality", "target", "class")
 
 def is_file(task: str) -> bool:
     """Return whether a task is a file rather than a name."""
-    return task.lower().endswith(SUFFIXES)
+    return task.lower().endswith(TEXT_SUFFIXES)
 
 
 def named_task(name: str) -> Task:
     """Return a task of GLUE."""
     if name not in TASKS:
         raise SelectionError(
-            "task", f"{name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(SUFFIXES)}"
+            "task", f"{name!r} is unknown; the known ones are {', '.join(TASKS)}, or a file: {' '.join(TEXT_SUFFIXES)}"
         )
     return TASKS[name]

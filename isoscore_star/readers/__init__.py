@@ -2,18 +2,21 @@
 
 `open_array` picks the reader by the file's suffix; every reader returns an `ArraySource`. `open_clouds` opens several
 files with their masks, and `StreamedCloud` measures their points.
+`read_text_table` reads tables of text.
 """
 
 from isoscore_star.readers._clouds import Cloud, open_clouds
 from isoscore_star.readers._errors import FileContentError, SelectionError
 from isoscore_star.readers._formats import SUFFIXES, open_array, require_fetched
 from isoscore_star.readers._groups import RowGroups
-from isoscore_star.readers._memory import require_memory
+from isoscore_star.readers._memory import free_memory, require_memory
 from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
+from isoscore_star.readers._text_tables import TEXT_SUFFIXES, TextTable, read_text_table, require_file
 
 __all__ = [
     "SUFFIXES",
+    "TEXT_SUFFIXES",
     "ArraySource",
     "Cloud",
     "DenseSource",
@@ -22,8 +25,12 @@ __all__ = [
     "RowGroups",
     "SelectionError",
     "StreamedCloud",
+    "TextTable",
+    "free_memory",
     "open_array",
     "open_clouds",
+    "read_text_table",
     "require_fetched",
+    "require_file",
     "require_memory",
 ]

@@ -75,6 +75,8 @@ class StreamedCloud:
     ----------
     moments : Moments
         Of all points so far.
+    neighbours : Neighbours
+        Sums over neighbouring rows of independent points.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ class StreamedCloud:
         self._parts: list[_Part] = []  # read again for the standard error of groups
         size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
         self._sample = Reservoir(size, dim, rng)
-        self._neighbours = Neighbours()
+        self.neighbours = Neighbours()
 
     @property
     def sample(self) -> NDArray[np.float64]:
@@ -137,7 +139,7 @@ class StreamedCloud:
             As `Moments.update`; the message names the source, and the row within it.
         """
         part = _Part(source, mask, groups)
-        self._neighbours.start_cloud()
+        self.neighbours.start_cloud()
         for block, keep, start, numbers in part.blocks():
             rows = block if keep is None else block[keep]
             try:
@@ -149,7 +151,7 @@ class StreamedCloud:
                 raise _in_file(error, block, keep, start).about(source.name) from error
             self._sample.add(rows)
             if numbers is None:
-                self._neighbours.take(rows)
+                self.neighbours.take(rows)
             progress(len(block))
         self._parts.append(part)
 
@@ -157,8 +159,17 @@ class StreamedCloud:
         """Add all points of another cloud, such as another layer; the same number is the same group."""
         self.moments.merge(other.moments, same_groups=True)
         self._sample.merge(other._sample)
-        self._neighbours.merge(other._neighbours)
+        self.neighbours.merge(other.neighbours)
         self._parts += other._parts
+
+    def blocks(
+        self, progress: Callable[[int], None] = lambda rows: None
+    ) -> Iterator[tuple[Block, NDArray[np.int64] | None]]:
+        """Read all points once more: blocks of those that count, in order, and the numbers of their groups."""
+        for part in self._parts:
+            for block, keep, _, numbers in part.blocks():
+                yield block if keep is None else block[keep], numbers
+                progress(len(block))
 
     def measurement(
         self, shrinkage_cov: Any = None, zeta: float = 0.0, progress: Callable[[int], None] = lambda rows: None
@@ -166,16 +177,10 @@ class StreamedCloud:
         """Measure the points so far, see `isoscore_star.measure`; those with groups are read once more."""
         if self.moments.group_count is None:
             return Measurement.from_moments(
-                self.moments, self._sample.rows, None, shrinkage_cov, zeta, neighbours=self._neighbours
+                self.moments, self._sample.rows, None, shrinkage_cov, zeta, neighbours=self.neighbours
             )
 
-        def again() -> Iterator[tuple[Block, NDArray[np.int64] | None]]:
-            for part in self._parts:
-                for block, keep, _, numbers in part.blocks():
-                    yield block if keep is None else block[keep], numbers
-                    progress(len(block))
-
-        measured = Measurement.from_moments(self.moments, again, None, shrinkage_cov, zeta)
+        measured = Measurement.from_moments(self.moments, lambda: self.blocks(progress), None, shrinkage_cov, zeta)
         taken = [part.groups.taken for part in self._parts if part.groups is not None]
         return replace(measured, groups=taken[0])
 

@@ -56,6 +56,13 @@ def test_measure(printed: Any) -> None:
     assert set(table["union"]["outlier_dimensions"][0]) == always | sometimes
 
 
+def test_compare(printed: Any) -> None:
+    found = printed("compare", "x.npy", "x.npy")
+    assert (set(found), set()) == documented("compare", "the whole")
+    assert (set(found["rows"][0]), set()) == documented("compare", "each of `rows`")
+    assert set(found["rows"][0]["a"]) == documented("measure", "`union`, each of `layers`")[0]
+
+
 def test_explain(printed: Any) -> None:
     found = printed("explain", "x.npy")
     assert set(found) == documented("explain", "the whole")[0]

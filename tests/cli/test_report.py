@@ -103,6 +103,17 @@ def test_a_folder_of_fine_tunings(reported: Any) -> None:
     )
 
 
+def test_two_files_are_compared(reported: Any) -> None:
+    before = np.stack([fakes.points(i) for i in range(2)])
+    after = before * np.linspace(1, 3, 48)
+    for name, layers in (("before.npz", before), ("after.npz", after)):
+        np.savez(name, states=layers)
+    words, _ = reported("before.npz", "--against", "after.npz", "--key", "states", "--by-layer")
+    assert "Isotropy of before.npz and after.npz" in words
+    for layer in (*before, *after):
+        assert f"{iso.measure(layer).unbiased_score:.3f}" in words
+
+
 def test_equal_results_are_equal_files(reported: Any) -> None:
     np.save("states.npy", fakes.points(1))
     found = []

@@ -36,7 +36,7 @@ def test_a_model_that_is_not_there(
 
 
 def test_without_network_the_hub_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from isoscore_star.finetuning import _hub
+    from isoscore_star.pretrained import hub as _hub
 
     datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
 

@@ -10,17 +10,18 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isoscore_star.readers import FileContentError, SelectionError, require_fetched
+from isoscore_star.readers._errors import FileContentError, SelectionError
+from isoscore_star.readers._formats import require_fetched
 
 _SHOWN = 10
 
-SUFFIXES = (".tsv", ".csv", ".jsonl")
+TEXT_SUFFIXES = (".tsv", ".csv", ".jsonl")
 
 HEADERLESS = ("sentence", "label")
 """Columns of a file of sentences and labels that has no header."""
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A file's rows, under the names of its columns."""
 
     path: Path
@@ -44,10 +45,10 @@ class Table(NamedTuple):
         return f"{self.path}: has no column {wanted}; its columns are {shown or 'none'}{hint}"
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> Table:
+def read_text_table(path: Path, columns: Sequence[str] | None = None, known: Collection[str] = ()) -> TextTable:
     """Read a table of text: ``.tsv`` without quoting, ``.csv`` with quoting, or ``.jsonl``, one object a line."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(SUFFIXES)}")
+    if path.suffix.lower() not in TEXT_SUFFIXES:
+        raise SelectionError(path, f"unknown suffix {path.suffix!r}; the known ones are {' '.join(TEXT_SUFFIXES)}")
     require_file(path)
     require_fetched(path)
     try:
@@ -65,7 +66,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, known: Collecti
     for number, row in rows:
         if len(row) != len(header):
             raise FileContentError(path, f"line {number} has {len(row)} columns, {len(header)} are expected")
-    return _not_empty(Table(path, header, [row for _, row in rows]))
+    return _not_empty(TextTable(path, header, [row for _, row in rows]))
 
 
 def require_file(path: Path) -> None:
@@ -107,7 +108,7 @@ def _split_header(rows: _Rows, columns: Sequence[str] | None, known: Collection[
     return first, rows[1:]
 
 
-def _table_of_objects(path: Path, text: str) -> Table:
+def _table_of_objects(path: Path, text: str) -> TextTable:
     objects: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -124,10 +125,10 @@ def _table_of_objects(path: Path, text: str) -> Table:
             raise FileContentError(path, f"line {number} is not a JSON object")
         objects.append(value)
     names = list(dict.fromkeys(name for value in objects for name in value))
-    return _not_empty(Table(path, names, [[value.get(name) for name in names] for value in objects]))
+    return _not_empty(TextTable(path, names, [[value.get(name) for name in names] for value in objects]))
 
 
-def _not_empty(table: Table) -> Table:
+def _not_empty(table: TextTable) -> TextTable:
     if not table.rows:
         raise FileContentError(table.path, "holds no rows")
     return table

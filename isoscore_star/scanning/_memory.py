@@ -1,0 +1,119 @@
+"""How many blocks of moments fit into memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from isoscore_star import InvalidValueError
+from isoscore_star.readers import free_memory
+from isoscore_star.scanning._batches import Batch
+
+LEAST_BLOCKS = 8
+"""Of fewer there is no standard error."""
+
+_MEASURED = 6
+"""Matrices of d² numbers in a layer's result: three of all tokens, one without each of three kinds."""
+
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class Plan(NamedTuple):
+    """How many blocks there are, and the device that keeps most of them, if it is not the host."""
+
+    blocks: int
+    device: Any
+    notes: list[str]
+
+
+def bytes_of(text: str | int | float | None) -> int | None:
+    """Return bytes from a word such as ``"8GB"``.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is none.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(text).lower())
+    if found is None or not float(found[1]):
+        raise InvalidValueError("memory", f"expected a number of bytes, such as 8GB; got {text!r}")
+    return int(float(found[1]) * _SIZES[found[2]])
+
+
+def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, copies: int = 1) -> Plan:
+    """Return how many blocks fit, by the widths of a first batch.
+
+    Parameters
+    ----------
+    batch : Batch
+        The first one.
+    blocks : int
+        As many as are wanted.
+    tokens : int, optional
+        About how many tokens there are; few of them take less than d² numbers.
+    budget : int, optional
+        Bytes; by default half of what is free.
+    copies : int, default 1
+        2 where the moments are written to a file, which takes a copy.
+
+    Raises
+    ------
+    InvalidValueError
+        If the least number of blocks does not fit.
+    """
+    free = free_memory()
+    limit = budget if budget is not None else (None if free is None else free // 2)
+    device = _device(batch, blocks, budget)
+    widths = [int(layer.states.shape[-1]) for layer in batch.layers]
+
+    def needed(count: int) -> int:
+        moments = sum(_bytes(width, count, None if device is None else 0, tokens) for width in widths)
+        return copies * moments + sum(_MEASURED * 8 * width * width for width in widths)
+
+    if limit is None or needed(blocks) <= limit:
+        return Plan(blocks, device, [])
+    least = min(LEAST_BLOCKS, blocks)
+    fitting = next((count for count in range(blocks, least - 1, -1) if needed(count) <= limit), None)
+    if fitting is not None:
+        why = f"{fitting} blocks instead of {blocks}, since more moments do not fit into {_figure(limit)} of memory"
+        return Plan(fitting, device, [f"{why} (--memory)"])
+    # Fewer blocks give no error, but scores.
+    fewest = next((count for count in range(least - 1, 0, -1) if needed(count) <= limit), None)
+    advice = f"Choose fewer layers (--layers, {len(widths)} now), or give more (--memory)"
+    if fewest is not None:
+        advice += f", or take scores without standard errors (--blocks {fewest})"
+    raise InvalidValueError(
+        "memory",
+        f"the moments of {len(widths)} layers of {max(widths):,} dimensions take {_figure(needed(least))} in {least} "
+        f"blocks; {_figure(limit)} may be used. {advice}",
+    )
+
+
+def _device(batch: Batch, blocks: int, budget: int | None) -> Any:
+    """Return the accelerator that the states are on, if half of its free memory holds the moments."""
+    place = getattr(batch.layers[0].states, "device", None)
+    if getattr(place, "type", "cpu") != "cuda":
+        return None
+    import torch
+
+    free = torch.cuda.mem_get_info(place)[0] // 2 if budget is None else budget
+    needed = sum(16 * int(layer.states.shape[-1]) ** 2 * blocks for layer in batch.layers)
+    return place if needed <= free else None
+
+
+def _bytes(width: int, blocks: int, rest: int | None, tokens: int | None) -> int:
+    """Return the bytes of a layer's moments: of halves of blocks of up to two parts with many tokens."""
+    full = 8 * width * width
+    if tokens is None:
+        half = full
+    else:
+        rows = tokens / (2 * blocks)
+        half = full + width * width if rows >= width else int(4 * rows * width)
+    few = 2 * blocks * min(full, 4 * width * width)  # first and special tokens, while they are few
+    return 2 * blocks * half * (rest is None) + (few if tokens is None else min(few, int(12 * tokens * width)))
+
+
+def _figure(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 10**8 else f"{count / 1e6:,.2f} MB"
