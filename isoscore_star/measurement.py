@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from isoscore_star import reporting
 from isoscore_star.core import checks, doubts, formulas, interval
 from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.block_error import block_error, log_ratio, union
@@ -401,6 +402,21 @@ class Measurement:
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the spectrum into `ax`, or a new figure; see `isoscore_star.reporting.plot`."""
+        return reporting.plot(self, ax)
+
+    def to_html(self, name: str | None = None) -> str:
+        """Write a report as one HTML page; see `isoscore_star.reporting.to_html`."""
+        return reporting.to_html(self, name)
+
+    def to_frame(self) -> Any:
+        """Make a table of one row for pandas or polars; see `isoscore_star.reporting.to_frame`."""
+        return reporting.to_frame(self)
+
+    def _repr_html_(self) -> str:
+        return reporting.fragment(self)
 
 
 def measure(

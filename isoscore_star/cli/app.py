@@ -13,6 +13,7 @@ from isoscore_star.cli.errors import Commands
 from isoscore_star.cli.explain import explain
 from isoscore_star.cli.finetune import finetune
 from isoscore_star.cli.measure import measure
+from isoscore_star.cli.report import report
 from isoscore_star.cli.scan import scan
 from isoscore_star.cli.transform import transform
 from isoscore_star.cli.validate import validate
@@ -24,6 +25,7 @@ app.command()(compare)
 app.command()(explain)
 app.command()(demo)
 app.command()(finetune)
+app.command()(report)
 app.command()(scan)
 app.command()(transform)
 app.command()(validate)

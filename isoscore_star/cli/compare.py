@@ -70,6 +70,42 @@ def compare(
     if directions is not None:
         with checking_options():
             arguments.integer("directions", directions, 1)
+    comparison = compared_files(
+        a,
+        b,
+        mask=mask,
+        mask_b=mask_b,
+        groups=groups,
+        groups_b=groups_b,
+        key=key,
+        key_b=key_b,
+        columns=columns,
+        by_layer=by_layer,
+        paired="auto" if paired is None else paired,
+        directions=directions,
+    )
+    if as_json:
+        print(json.dumps(comparison.to_dict(), indent=2))
+    else:
+        show_comparison(comparison)
+
+
+def compared_files(
+    a: Path,
+    b: Path,
+    *,
+    mask: str | None = None,
+    mask_b: str | None = None,
+    groups: str = "auto",
+    groups_b: str | None = None,
+    key: list[str] | None = None,
+    key_b: list[str] | None = None,
+    columns: list[str] | None = None,
+    by_layer: bool = False,
+    paired: Any = "auto",
+    directions: int | None = None,
+) -> Comparison:
+    """Compare the points of two files; the parameters are the command's options."""
     ours = _layers(a, key, mask, groups, columns, by_layer)
     its = _layers(b, key_b or key, mask if mask_b is None else mask_b, groups_b or groups, columns, by_layer)
     rng, rows = np.random.default_rng(0), []
@@ -77,14 +113,8 @@ def compare(
     with _progress([*ours, *its]) as advance:
         for name, i, j in pairs:
             first, second = (_stream(layer, rng, advance) for layer in (ours[i], its[j]))
-            rows.append(
-                compare_layer(name, first, second, paired="auto" if paired is None else paired, directions=directions)
-            )
-    comparison = Comparison(str(a), str(b), tuple(rows), notes)
-    if as_json:
-        print(json.dumps(comparison.to_dict(), indent=2))
-    else:
-        show_comparison(comparison)
+            rows.append(compare_layer(name, first, second, paired=paired, directions=directions))
+    return Comparison(str(a), str(b), tuple(rows), notes)
 
 
 def _layers(

@@ -45,6 +45,7 @@ NEEDED = {
     "docs/huggingface.md": ("transformers", "accelerate"),
     "docs/lightning.md": ("lightning", "transformers"),
     "docs/metric_learning.md": ("pytorch_metric_learning",),
+    "docs/report.md": ("vl_convert", "pandas"),
     "docs/sentence_transformers.md": ("sentence_transformers",),
 }
 DOCUMENTS = [
