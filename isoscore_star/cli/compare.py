@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from isoscore_star import Comparison, DegenerateDataError, arguments
 from isoscore_star.cli.compare_tables import show_comparison
-from isoscore_star.cli.errors import checking_options
+from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.comparison import INDEPENDENT, ONE, Stream, compare_layer, pairs_of_names
@@ -34,9 +34,10 @@ class _Layer(NamedTuple):
 
 def compare(
     a: Annotated[
-        Path, typer.Argument(metavar="A", help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(metavar="A", help=f"A folder of a scan, or points as rows: {' '.join(SUFFIXES)}", exists=True),
     ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The same after a change.", exists=True, dir_okay=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same after a change.", exists=True)],
     mask: Mask = None,
     mask_b: Annotated[
         str | None,
@@ -66,28 +67,42 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the points of two files of any size: before and after training, float32 and int8."""
+    """Compare two scans, or the points of two files of any size: before and after training, float32 and int8."""
     if directions is not None:
         with checking_options():
             arguments.integer("directions", directions, 1)
-    comparison = compared_files(
-        a,
-        b,
-        mask=mask,
-        mask_b=mask_b,
-        groups=groups,
-        groups_b=groups_b,
-        key=key,
-        key_b=key_b,
-        columns=columns,
-        by_layer=by_layer,
-        paired="auto" if paired is None else paired,
-        directions=directions,
-    )
+    of_files = {
+        "mask": mask,
+        "mask_b": mask_b,
+        "groups": groups,
+        "groups_b": groups_b,
+        "key": key,
+        "key_b": key_b,
+        "columns": columns,
+        "by_layer": by_layer,
+    }
+    of_both: dict[str, Any] = {"paired": "auto" if paired is None else paired, "directions": directions}
+    if a.is_dir() or b.is_dir():
+        comparison = _compared_scans(a, b, of_files, of_both)
+    else:
+        comparison = compared_files(a, b, **of_files, **of_both)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2))
     else:
         show_comparison(comparison)
+
+
+def _compared_scans(a: Path, b: Path, of_files: dict[str, Any], of_both: dict[str, Any]) -> Comparison:
+    for folder in (a, b):
+        if not folder.is_dir():
+            raise OptionError("b", f"expected two folders of scans, or two files; got {a} and {b}")
+    for name, value in of_files.items():
+        if value and value != "auto":
+            raise OptionError(name, "it belongs to files of points; got folders of scans. Leave it out")
+    from isoscore_star import compare as compare_scans
+    from isoscore_star import load_scan
+
+    return compare_scans(load_scan(a), load_scan(b), names=(str(a), str(b)), **of_both)
 
 
 def compared_files(

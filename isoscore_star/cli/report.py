@@ -47,18 +47,28 @@ def report(
     by_layer: Annotated[bool, typer.Option("--by-layer", help="The first of 3 or more axes is the layer.")] = False,
 ) -> None:
     """Write a report as one HTML page, which needs no network (docs/report.md)."""
-    if output.suffix.lower() not in _SUFFIXES or output.is_dir():
-        raise OptionError("output", f"expected a file that ends in .html; got {output}")
+    require_page(output)
     options: dict[str, Any] = {"mask": mask, "groups": groups, "key": key, "columns": columns, "by_layer": by_layer}
     thing = read(inputs, **options) if against is None else compared(inputs, against, **options)
-    page = reporting.to_html(thing, title or _name(thing, inputs, against))
-    with writing_to(output.parent), replacing(output) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_page(thing, output, title or _name(thing, inputs, against))
     written = [output]
     if figures is not None:
         written += _write_figures(thing, figures)
     for path in written:
         print(printable(str(path)))
+
+
+def require_page(output: Path) -> None:
+    """Require a name for a page, before anything is read, and what draws it."""
+    if output.suffix.lower() not in _SUFFIXES or output.is_dir():
+        raise OptionError("output", f"expected a file that ends in .html; got {output}")
+
+
+def write_page(thing: Any, output: Path, title: str | None = None) -> None:
+    """Write the page of a scan, a measurement, a comparison or runs, whole or not at all."""
+    page = reporting.to_html(thing, title)
+    with writing_to(output.parent), replacing(output) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def _name(thing: Any, inputs: list[Path], against: Path | None) -> str | None:

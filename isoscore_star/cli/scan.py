@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.options import AsJson, folder
+from isoscore_star.cli.printable import printable
+from isoscore_star.cli.report import require_page, write_page
 
 
 class Precision(str, Enum):
@@ -57,6 +59,10 @@ def scan(
         Path | None,
         typer.Option(metavar="DIR", help="Keeps numbers and moments; the same command goes on there.", parser=folder),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", "-o", metavar="FILE.html", help="Write the whole answer as a page to look at."),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Places or names, as in 0,6,-1 or 'decoder*'; 0 is the embedding layer."),
@@ -82,6 +88,8 @@ def scan(
     as_json: AsJson = False,
 ) -> None:
     """Run a model over texts once, and tell how evenly each layer's token states use their dimensions."""
+    if report is not None:
+        require_page(report)
     from isoscore_star.scanning import scan as scan_model
     from isoscore_star.scanning import scan_weights
 
@@ -112,12 +120,16 @@ def scan(
             )
     if not found.layers:  # another process than the first of torchrun
         return
+    if report is not None:
+        write_page(found, report)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
         return
     from isoscore_star.cli.scan_tables import show_scan
 
     show_scan(found)
+    if report is not None:
+        print(printable(f"report: {report}"))
 
 
 def _layers(text: str) -> list[int | str]:
