@@ -18,6 +18,7 @@ from isoscore_star.readers import FileContentError, SelectionError
 MOMENTS, NUMBERS = "moments.safetensors", "scan.json"
 
 _KEY = "isoscore_star_scan"
+_FORMAT = 1
 
 _SHARE = 9
 """Between two writings pass at least as many times the time that the last one took."""
@@ -95,7 +96,7 @@ class Folder:
     def _write(self, path: Path, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         from safetensors.numpy import save_file
 
-        text = json.dumps({"settings": self.settings, **record})
+        text = json.dumps({"format": _FORMAT, "settings": self.settings, **record})
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
@@ -140,6 +141,8 @@ def read(path: Path) -> Stored:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if not isinstance(record["settings"], dict):
             raise ValueError("no settings")
+        if record.get("format") != _FORMAT:
+            raise ValueError(f"format {record.get('format')}, and this version reads {_FORMAT}")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileContentError(

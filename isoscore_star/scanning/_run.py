@@ -12,6 +12,7 @@ from typing import Any
 
 from isoscore_star import InvalidValueError, IsoScoreError
 from isoscore_star.pretrained import first_line
+from isoscore_star.readers import FileContentError
 from isoscore_star.scanning import _files
 from isoscore_star.scanning._accumulated import Accumulated, Arrays
 from isoscore_star.scanning._batches import Batch, Source
@@ -155,7 +156,7 @@ def scan(
         folder = _files.Folder(Path(output), settings, own.rank, own.size, seconds_between_states)
         finished = folder.result()
         if finished is not None:
-            return _restored(finished)
+            return _restored(Path(output), finished)
     run = _Run(source, own, folder, options, budget)
     noticed: list[str] = []
     try:
@@ -223,7 +224,8 @@ def load_scan(folder: str | Path) -> Scan:
     >>> import isoscore_star as iso
     >>> scan = iso.load_scan("scan-of-my-model")  # doctest: +SKIP
     """
-    return _restored(_files.read(_files.require_folder(Path(folder).expanduser())))
+    path = _files.require_folder(Path(folder).expanduser())
+    return _restored(path, _files.read(path))
 
 
 class _Run:
@@ -353,8 +355,11 @@ def _long_sequences(found: Accumulated) -> set[int]:
     }
 
 
-def _restored(stored: _files.Stored) -> Scan:
-    return built(stored.record, stored.arrays, stored.record["settings"])
+def _restored(path: Path, stored: _files.Stored) -> Scan:
+    try:
+        return built(stored.record, stored.arrays, stored.record["settings"])
+    except (LookupError, TypeError, AttributeError, InvalidValueError) as error:
+        raise FileContentError(path, f"lacks a part of a scan, or is damaged ({first_line(error)})") from error
 
 
 def built(record: dict[str, Any], arrays: Arrays, settings: dict[str, Any]) -> Scan:
