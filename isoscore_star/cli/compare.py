@@ -71,7 +71,7 @@ def compare(
     if directions is not None:
         with checking_options():
             arguments.integer("directions", directions, 1)
-    of_files = {
+    of_files: dict[str, Any] = {
         "mask": mask,
         "mask_b": mask_b,
         "groups": groups,
