@@ -23,7 +23,7 @@ from isoscore_star.core.neighbours import Neighbours, Resemblance
 from isoscore_star.core.second_pass import Blocks, second_pass
 from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import Spread, mean_of
-from isoscore_star.explanation import Explanation, between_classes, explained, halves_of
+from isoscore_star.explanation import Explanation, between_classes, explained, halves_of, require_all
 
 INDEPENDENT = "independent points"
 
@@ -326,6 +326,7 @@ class Measurement:
         parts: Mapping[str, Moments] | None = None,
         between: Mapping[str, Sequence[Moments]] | None = None,
         average_cosine: float | None = None,
+        blocks: Sequence[Moments] | None = None,
     ) -> Explanation:
         """Explain the score: what pulls it down, what it would be otherwise, what it does not see, and in words.
 
@@ -338,6 +339,10 @@ class Measurement:
             of the measurement itself is known where its points were.
         average_cosine : float, optional
             Of two random points, which no moments tell; see `isoscore_star.diagnostics.average_cosine_similarity`.
+
+        blocks : sequence of Moments, optional
+            The blocks of `from_blocks`, at least eight, for standard errors of the spectral measures; it takes the
+            eigenvalues of two more matrices for each.
 
         Returns
         -------
@@ -359,7 +364,7 @@ class Measurement:
         [('without the largest direction', 0.95), ('without the 3 largest directions', 0.92)]
         """
         scatters = {} if self._between is None else {"groups": (self.group_count or 0, self._between)}
-        scatters |= {name: between_classes(self._spread, name, classes) for name, classes in (between or {}).items()}
+        scatters |= {name: between_classes(self._spread, classes) for name, classes in (between or {}).items()}
         return explained(
             self._spread,
             self._halves,
@@ -369,6 +374,7 @@ class Measurement:
             between=scatters,
             parts=parts,
             average_cosine=average_cosine,
+            blocks=require_all(self._spread, "blocks", blocks) if blocks else (),
         )
 
     @property

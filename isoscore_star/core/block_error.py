@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from isoscore_star.core.moments import Moments
 from isoscore_star.core.spread import Spread, inner_product
 
 FloatArray = NDArray[np.float64]
+Statistic = TypeVar("Statistic")
 
 _LEAST_LEFT = 4
 """Groups in each half that have to be left for a subtraction; of fewer, merging says whether they suffice."""
@@ -37,14 +39,14 @@ def log_ratio(moments: Moments) -> float:
 
 
 def without_each(
-    blocks: Sequence[Moments], statistic: Callable[[Moments], float], rest: Moments | None = None
-) -> Iterator[float]:
+    blocks: Sequence[Moments], statistic: Callable[[Moments], Statistic], rest: Moments | None = None
+) -> Iterator[Statistic]:
     """Return the statistic of all blocks but one, for each; in R·log R merges, and the memory of log R blocks.
 
     Merged with what is left, never subtracted from all: of a block that holds nearly all variance no digit would stay.
     """
     if len(blocks) == 1:
-        yield math.nan if rest is None else statistic(rest)
+        yield statistic(Moments() if rest is None else rest)
         return
     middle = len(blocks) // 2
     for own, others in ((blocks[:middle], blocks[middle:]), (blocks[middle:], blocks[:middle])):

@@ -231,7 +231,8 @@ class Moments:
         Returns
         -------
         dict of str to ndarray
-            Names such as ``"even.scatter"``; at most 2·d² numbers, and as many rows as are not multiplied yet.
+            Names such as ``"even.scatter"``; at most 2·d² numbers, and as many rows as are not multiplied yet. They
+            are no copies: write or copy them before these moments change.
         """
         parts = zip(_PARTS, self._parts, strict=True)
         arrays = {f"{part}.{name}": array for part, of in parts for name, array in arrays_of(of).items()}

@@ -2,7 +2,7 @@
 
 from isoscore_star.explanation._cloud import halves_of
 from isoscore_star.explanation._explanation import Explanation, explained
-from isoscore_star.explanation._parts import between_classes
+from isoscore_star.explanation._parts import between_classes, require_all
 from isoscore_star.explanation._terms import Between, Coordinate, Direction, Measure, Part, WhatIf
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "between_classes",
     "explained",
     "halves_of",
+    "require_all",
 ]

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, eigvalsh
 
 from isoscore_star.core import formulas
 from isoscore_star.core.moments import Moments
@@ -65,6 +65,13 @@ class Cloud:
     def _eigen(self) -> tuple[FloatArray, FloatArray]:
         values, vectors = eigh(self.cov)
         return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
+
+    @cached_property
+    def spectrum(self) -> FloatArray:
+        """The same eigenvalues, without the work for their vectors, shape (d,)."""
+        if "_eigen" in vars(self):
+            return self.eigenvalues
+        return np.asarray(np.maximum(eigvalsh(self.cov)[::-1], 0.0))
 
     @property
     def eigenvalues(self) -> FloatArray:

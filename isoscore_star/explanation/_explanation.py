@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -105,6 +105,7 @@ def explained(
     between: Mapping[str, tuple[int, FloatArray]] | None = None,
     parts: Mapping[str, Moments] | None = None,
     average_cosine: float | None = None,
+    blocks: Sequence[Moments] = (),
 ) -> Explanation:
     """Explain the score of centred points.
 
@@ -124,6 +125,8 @@ def explained(
         Disjoint parts that together are the cloud.
     average_cosine : float, optional
         Of two random points.
+    blocks : sequence of Moments, optional
+        Of the points, for standard errors of the measures.
     """
     score, unbiased, interval = scores
     dim, count = len(spread.anchor), spread.count
@@ -131,7 +134,7 @@ def explained(
     if isinstance(spread, SketchedSpread):
         shape = _sketched(spread, factor, between)
     else:
-        shape = _exact(spread, halves, factor, between or {})
+        shape = _exact(spread, halves, factor, between or {}, blocks)
     facts = Facts(
         score,
         unbiased,
@@ -180,13 +183,18 @@ def _exact(
     halves: tuple[Spread, Spread] | None,
     factor: float,
     between: Mapping[str, tuple[int, FloatArray]],
+    blocks: Sequence[Moments],
 ) -> _Shape:
     cloud = Cloud.of(spread, halves)
     coordinates = coordinates_of(cloud, factor)
     outliers = [one.dimension for one in coordinates if one.dimension is not None]
     groups = tuple(between_of(cloud, name, count, scatter / spread.total) for name, (count, scatter) in between.items())
     return _Shape(
-        directions_of(cloud), coordinates, groups, what_ifs_of(cloud, outliers), spectral_measures(cloud, groups)
+        directions_of(cloud),
+        coordinates,
+        groups,
+        what_ifs_of(cloud, outliers),
+        spectral_measures(cloud, groups, blocks),
     )
 
 

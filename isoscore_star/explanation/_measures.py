@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
+from isoscore_star.core.block_error import LEAST_BLOCKS, without_each
+from isoscore_star.core.moments import Moments
 from isoscore_star.explanation._cloud import Cloud
 from isoscore_star.explanation._terms import Between, Measure
 
@@ -19,13 +23,9 @@ _RANKS = (11, 100)
 _LEAST_RANKS = 10
 
 
-def spectral_measures(cloud: Cloud, groups: tuple[Between, ...]) -> tuple[Measure, ...]:
-    """Return the measures that are functions of the spectrum, each with its source."""
-    dim, centred = cloud.dim, cloud.eigenvalues
-    full = str(min(dim, cloud.count - 1))
-    raw = _uncentred(cloud)
-    rank = "Roy & Vetterli, EUSIPCO 2007"
-    stable = "Rudelson & Vershynin, J. ACM 2007"
+def spectral_measures(cloud: Cloud, groups: tuple[Between, ...], blocks: Sequence[Moments] = ()) -> tuple[Measure, ...]:
+    """Return the measures that are functions of the spectrum, each with its source, and its error from blocks."""
+    dim = cloud.dim
     lidar = [
         Measure(
             f"LiDAR of {one.name}",
@@ -37,15 +37,35 @@ def spectral_measures(cloud: Cloud, groups: tuple[Between, ...]) -> tuple[Measur
         for one in groups
         if one.lidar is not None
     ]
-    return (
+    found = _of_spectrum(cloud)
+    if len(blocks) >= LEAST_BLOCKS:
+        left_out = list(without_each(blocks, lambda moments: _of_spectrum(Cloud.of(moments.spread(), None))))
+        found = [
+            replace(measure, error=_jackknife([of_block[place].value for of_block in left_out]))
+            for place, measure in enumerate(found)
+        ]
+    return (*found, *lidar)
+
+
+def _of_spectrum(cloud: Cloud) -> list[Measure]:
+    centred, raw = cloud.spectrum, _uncentred(cloud)
+    full = str(min(cloud.dim, cloud.count - 1))
+    rank, stable = "Roy & Vetterli, EUSIPCO 2007", "Rudelson & Vershynin, J. ACM 2007"
+    return [
         Measure("effective rank, centred", _entropy_rank(centred), full, rank),
         Measure("RankMe (effective rank, not centred)", _entropy_rank(raw), full, "Garrido et al., ICML 2023"),
         Measure("stable rank, centred", float(centred.sum() / centred[0]), full, stable),
         Measure("stable rank, not centred", float(raw.sum() / raw[0]), full, stable),
         _power_law(centred, cloud.count),
         _condition(cloud),
-        *lidar,
-    )
+    ]
+
+
+def _jackknife(left_out: list[float | None]) -> float | None:
+    """Return the standard error of a statistic from its values without each block."""
+    values = np.array([math.nan if value is None else value for value in left_out])
+    error = math.sqrt((len(values) - 1) * float(np.var(values))) if np.isfinite(values).all() else math.nan
+    return error if math.isfinite(error) else None
 
 
 def mean_share(mean: FloatArray, total_variance: float, count: int) -> float:
@@ -63,7 +83,7 @@ def _uncentred(cloud: Cloud) -> FloatArray:
     share = mean_share(cloud.mean, cloud.total, cloud.count)
     length = float(np.linalg.norm(cloud.mean))
     if not share or not length or not math.isfinite(length):
-        return cloud.eigenvalues
+        return cloud.spectrum
     unit = cloud.mean / length
     return np.asarray(np.maximum(eigvalsh(cloud.cov * (1 - share) + share * np.outer(unit, unit))[::-1], 0.0))
 
@@ -90,7 +110,7 @@ def _power_law(eigenvalues: FloatArray, count: int) -> Measure:
 
 def _condition(cloud: Cloud) -> Measure:
     name, source = "condition number", "Golub & Van Loan, 4th ed., 2.6"
-    p = cloud.eigenvalues
+    p = cloud.spectrum
     if cloud.count <= cloud.dim:
         return Measure(name, math.inf, "1", source, "no more points than dimensions")
     if p[-1] <= p[0] * cloud.dim * cloud.precision:

@@ -26,20 +26,19 @@ def parts_of(spread: Spread, parts: Mapping[str, Moments]) -> tuple[Part, ...]:
         If the parts are no moments, or not all points of the cloud.
     """
     if parts:
-        _require_all(spread, "parts", parts)
+        require_all(spread, "parts", parts)
     return tuple(_part(spread, name, parts) for name in parts if parts[name].count and len(parts) > 1)
 
 
-def between_classes(spread: Spread, name: str, classes: Sequence[Moments]) -> tuple[int, FloatArray]:
+def between_classes(spread: Spread, classes: Sequence[Moments]) -> tuple[int, FloatArray]:
     """Return how many classes there are, and the scatter of their means about that of all, in the spread's unit.
 
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        As `parts_of`.
+        As `require_all`.
     """
-    _require_all(spread, "between", {f"{name}[{index}]": one for index, one in enumerate(classes)})
-    kept = [one for one in classes if one.count]
+    kept = [one for one in require_all(spread, "between", classes) if one.count]
     means = np.stack([centred(spread, mean_of(one.spread())[None])[0] for one in kept])
     weighted = means * np.sqrt([one.count for one in kept])[:, None]
     return len(kept), np.asarray(weighted.T @ weighted)
@@ -71,15 +70,27 @@ def _part(spread: Spread, name: str, parts: Mapping[str, Moments]) -> Part:
     )
 
 
-def _require_all(spread: Spread, argument: str, parts: Mapping[str, Moments]) -> None:
-    for name, part in parts.items():
+def require_all(spread: Spread, argument: str, parts: Mapping[str, Moments] | Sequence[Moments]) -> list[Moments]:
+    """Require moments that together are of all points of the cloud.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If they are not.
+    """
+    named = parts if isinstance(parts, Mapping) else {f"number {index}": part for index, part in enumerate(parts)}
+    dim = len(spread.anchor)
+    for name, part in named.items():
         if not isinstance(part, Moments):
             raise InvalidTypeError(argument, f"expected Moments for {name!r}; got {type(part).__name__}")
-    count = sum(part.count for part in parts.values())
+        if part.dim not in (None, dim):
+            raise InvalidValueError(argument, f"expected moments of {dim} dimensions for {name!r}; got {part.dim}")
+    count = sum(part.count for part in named.values())
     if count != spread.count:
         raise InvalidValueError(
             argument, f"expected moments of all {spread.count} points, each point in one of them; got {count} points"
         )
+    return list(named.values())
 
 
 def _defined(score: Callable[[], float]) -> float | None:

@@ -143,6 +143,8 @@ class Measure:
         Where it comes from.
     note : str
         Why there is no value, or how it was computed; otherwise empty.
+    error : float or None
+        Its standard error, where blocks were given.
     """
 
     name: str
@@ -150,3 +152,4 @@ class Measure:
     isotropic: str
     source: str
     note: str = ""
+    error: float | None = None

@@ -111,7 +111,7 @@ def _of_parts(facts: Facts, parts: list[Part]) -> list[_Cause]:
             f"variance: without them IsoScore is {_instead(facts, part.score_without)}.",
         )
         for part in parts
-        if part.score_without is not None
+        if part.score_without is not None and 2 * part.count < facts.count  # without most points is no cause
     ]
 
 

@@ -164,10 +164,7 @@ def _explanation(measurement: Measurement, blocks: Blocks, between: Mapping[str,
         parts["other special tokens" if "first special" in blocks else "special tokens"] = _all(blocks["special"])
     if "rest" in blocks:
         parts["other tokens"] = _all(blocks["rest"])
-    explanation = measurement.explain(parts=parts if len(parts) > 1 else None, between=between)
-    # What is left without nearly all tokens is no cause.
-    sentences = tuple(line for line in explanation.sentences if not line.startswith("The other tokens ("))
-    return replace(explanation, sentences=sentences)
+    return measurement.explain(parts=parts if len(parts) > 1 else None, between=between)
 
 
 def stability_of(blocks: list[Moments]) -> tuple[Stability, ...]:

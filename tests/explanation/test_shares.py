@@ -191,3 +191,19 @@ def test_fewer_points_than_dimensions(rng: np.random.Generator) -> None:
     explanation = iso.measure(points).explain()
     assert sum(direction.share for direction in explanation.directions) == pytest.approx(1, abs=1e-12)
     assert explanation.to_dict()["measures"][-2]["value"] == "inf"
+
+
+def test_errors_of_measures_leave_out_blocks(tokens: np.ndarray) -> None:
+    blocks = [iso.Moments().update(tokens[r::10]) for r in range(10)]
+    measured = iso.Measurement.from_blocks(blocks)
+    left_out = []
+    for r in range(10):
+        points = np.concatenate([tokens[s::10] for s in range(10) if s != r]).reshape(-1, 12)
+        values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+        left_out.append(np.sum(values**2) / values[0] ** 2)
+    found = {measure.name: measure.error for measure in measured.explain(blocks=blocks).measures}
+    expected = np.sqrt(9 / 10 * np.sum((left_out - np.mean(left_out)) ** 2))
+    assert found["stable rank, centred"] == pytest.approx(expected, rel=1e-9)
+    assert all(measure.error is None for measure in measured.explain().measures)
+    with pytest.raises(iso.InvalidValueError, match="all 360 points"):
+        measured.explain(blocks=blocks[:9])
