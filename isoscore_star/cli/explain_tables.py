@@ -39,12 +39,15 @@ def _shares(explanation: Explanation, names: Sequence[str]) -> Table:
     def add(name: str, *shares: float | None) -> None:
         table.add_row(name, *("-" if share is None else f"{share:.1%}" for share in shares[: 2 + has_halves]))
 
-    for direction in explanation.directions:
-        if direction.index is None:
-            add("all other directions", direction.variance_share, direction.share, direction.halves_share)
-        elif direction.share >= _LEAST:
-            name = f"direction {direction.index + 1}"
-            add(name, direction.variance_share, direction.share, direction.halves_share)
+    listed = [one for one in explanation.directions if one.index is not None and one.share >= _LEAST]
+    for direction in listed:
+        name = f"direction {(direction.index or 0) + 1}"
+        add(name, direction.variance_share, direction.share, direction.halves_share)
+    rest = [one for one in explanation.directions if one not in listed]
+    if rest:
+        of_halves = [one.halves_share for one in rest if one.halves_share is not None]
+        sums = sum(one.variance_share for one in rest), sum(one.share for one in rest)
+        add("all other directions", *sums, sum(of_halves) if has_halves else None)
     table.add_section()
     for one in explanation.coordinates:
         name = "all other coordinates"
@@ -63,7 +66,8 @@ def _shares(explanation: Explanation, names: Sequence[str]) -> Table:
     if explanation.parts:
         table.add_section()
         for part in explanation.parts:
-            add(f"{part.count:,} {part.name}", part.variance_share, part.share, None)
+            if 2 * part.count < explanation.count:  # what goes with most of the points says nothing
+                add(f"{part.count:,} {part.name}", part.variance_share, part.share, None)
     return table
 
 
@@ -79,7 +83,7 @@ def _what_ifs(explanation: Explanation) -> Table:
     add("as they are", explanation.score, explanation.unbiased_score)
     for what_if in explanation.what_ifs:
         add(what_if.name, what_if.score, what_if.unbiased_score)
-    for part in explanation.parts:
+    for part in (one for one in explanation.parts if 2 * one.count < explanation.count):
         add(f"without the {part.name}", part.score_without, part.unbiased_without)
     return table
 
@@ -87,7 +91,7 @@ def _what_ifs(explanation: Explanation) -> Table:
 def _measures(measures: Sequence[Measure]) -> Table:
     table = Table("measure", title="Other measures (--json has the source of each)")
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("if isotropic", justify="right")
+    table.add_column("of many isotropic points", justify="right")
     table.add_column("note")
     for measure in measures:
         value = "-" if measure.value is None else f"{measure.value:.4g}"

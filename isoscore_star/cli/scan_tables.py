@@ -10,6 +10,7 @@ from isoscore_star import Measurement
 from isoscore_star.cli.printable import printable
 from isoscore_star.scanning import Scan, ScannedLayer, hangs_on_few
 
+_SHORT = {"first tokens": "no first", "special tokens": "no spec.", "first and special tokens": "neither"}
 _SHOWN_TOKENS = 3
 _SHOWN_SHARE = 0.01
 
@@ -26,8 +27,7 @@ def show_scan(scan: Scan) -> None:
     widest = max(layer.measurement.dim for layer in layers)
     sequences = scan.provenance.get("sequences")
     title = f"{printable(scan.model)}: {sequences:,} sequences, {widest:,} dimensions"
-    columns = ["layer", "tokens", "score", *(f"without {kind}" for kind in kinds)]
-    columns += ["effective dimensions", "largest coordinate", "mean's share"]
+    columns = ["layer", "tokens", "score", *(_SHORT[kind] for kind in kinds), "dims", "largest", "mean"]
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -37,8 +37,10 @@ def show_scan(scan: Scan) -> None:
         table.add_row(*_row(layer, kinds))
     console.print(table)
     console.print(
-        "score: of two halves of the sequences, from 0 (one direction) to 1 (isotropic), ± its standard error; mean's "
-        "share: of the squared length, which the score does not see; !: hangs on a few tokens",
+        "score: of two halves of the sequences, from 0 (one direction) to 1 (isotropic), ± its standard error; no "
+        "first, no spec.: without the sequences' first tokens, without special tokens; dims: effective dimensions; "
+        "largest: the coordinate with the most variance; mean: its share of the squared length, which the score does "
+        "not see; !: hangs on a few tokens",
         style="dim",
     )
     worst = min(scan.layers, key=lambda layer: headline(layer.measurement))

@@ -77,7 +77,7 @@ def headline(watched: Watched) -> str:
 
 def line(run: WatchedRun) -> str:
     """Return the last values in one line, for a pipe."""
-    values = [f"step {run.step}" + (f"/{run.steps}" if run.steps else "")]
+    values = [f"step {run.step or 0}" + (f"/{run.steps}" if run.steps else "")]
     values += [f"{label} {_number(run.series[name].last)}" for name, label in _rows(run)]
     return printable(", ".join([run.name, *values]))
 

@@ -13,6 +13,10 @@ from isoscore_star.core.accumulator import BLOCK_ROWS
 
 Interval = tuple[float, float]
 
+_STORED = 1e-6
+"""Difference of log PR that float32 files of the same points may have: their rounding of 6e-8 times a mean of some ten
+standard deviations. A millionth of the effective dimensions is no finding in any case."""
+
 LOG, SCORE = 0, 1  # places in `Influences`
 
 
@@ -55,11 +59,11 @@ def rounding(first: Side, second: Side) -> float:
     """Return how far the log PR of two computations of the same score may lie apart.
 
     Sums within a block of rows have errors of about √m·ε, by λ = 8 as in `isoscore_star.core.score`; sums of blocks are
-    kept in float64.
+    kept in float64. Points that were stored in float32 are rounded themselves.
     """
     precisions = [side.moments.spread().precision for side in (first, second) if side.moments is not None]
     count = max(first.measurement.count, second.measurement.count)
-    return 8 * max(precisions, default=2.0**-52) * (1 + math.sqrt(min(count, BLOCK_ROWS)))
+    return max(_STORED, 8 * max(precisions, default=2.0**-52) * (1 + math.sqrt(min(count, BLOCK_ROWS))))
 
 
 def _paired(value: float, first: Side, second: Side, which: int) -> Estimate:

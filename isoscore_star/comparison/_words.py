@@ -72,7 +72,7 @@ def _headline(row: ComparedLayer) -> str:
 
 
 def _gain(row: ComparedLayer) -> str:
-    if row.gain is None or row.gain < _WORTH_TELLING:
+    if row.gain is None or row.gain < _WORTH_TELLING or row.is_rounding:
         return ""
     return f"without pairing the interval would be {_times(row.gain)} times as wide"
 

@@ -69,7 +69,7 @@ class Explanation:
     >>> points = np.random.default_rng(0).normal(size=(2000, 64)) * np.r_[20.0, np.ones(63)]
     >>> explanation = iso.measure(points).explain()
     >>> print(explanation.sentences[1])
-    Outlier coordinate 0 holds 85.9% of the variance: without it IsoScore is 0.95 instead of 0.0056.
+    Outlier coordinate 0 holds 85.9% of the variance: without it the score is 0.95 instead of 0.0056.
     >>> round(sum(direction.share for direction in explanation.directions), 12)
     1.0
     """

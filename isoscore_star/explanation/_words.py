@@ -64,11 +64,12 @@ def _headline(facts: Facts) -> str:
     within = ""
     if facts.interval is not None:
         low, high = (min(max(_dimensions(end, facts.dim), 1.0), facts.dim) for end in facts.interval)
-        within = f", 95 % interval {_number(low)} to {_number(high)}"
+        within = f"95 % interval {_number(low)} to {_number(high)}; "
     kind = "" if facts.unbiased_score is not None else ", too low where points are few"
+    # An unbiased estimate may lie a little above what is possible.
     return (
-        f"{_state(score, used)}: these points use about {_number(used)} of {facts.dim:,} dimensions evenly "
-        f"(score {_score(score)} of 1{within}{kind})."
+        f"{_state(score, used)}: these points use about {_number(min(used, facts.dim))} of {facts.dim:,} dimensions "
+        f"evenly ({within}score {_score(min(score, 1.0))} of 1{kind})."
     )
 
 
@@ -108,7 +109,7 @@ def _of_parts(facts: Facts, parts: list[Part]) -> list[_Cause]:
         (
             _gain(facts, part.score_without),
             f"The {part.name} ({part.count:,} of {facts.count:,} points) hold {part.variance_share:.1%} of the "
-            f"variance: without them IsoScore is {_instead(facts, part.score_without)}.",
+            f"variance: without them the score is {_instead(facts, part.score_without, part.unbiased_without)}.",
         )
         for part in parts
         if part.score_without is not None and 2 * part.count < facts.count  # without most points is no cause
@@ -128,7 +129,8 @@ def _of_outliers(facts: Facts) -> list[_Cause]:
     return [
         (
             _gain(facts, without.score),
-            f"{subject} {share:.1%} of the variance: without {them} IsoScore is {_instead(facts, without.score)}.",
+            f"{subject} {share:.1%} of the variance: without {them} the score is "
+            f"{_instead(facts, without.score, without.unbiased_score)}.",
         )
     ]
 
@@ -141,7 +143,7 @@ def _of_first(facts: Facts) -> list[_Cause]:
         (
             _gain(facts, without.score),
             f"The largest direction alone holds {facts.directions[0].variance_share:.1%} of the variance: without it "
-            f"IsoScore is {_instead(facts, without.score)}.",
+            f"the score is {_instead(facts, without.score, without.unbiased_score)}.",
         )
     ]
 
@@ -150,39 +152,54 @@ def _gain(facts: Facts, score: float) -> float:
     return _dimensions(score, facts.dim) / _dimensions(facts.score, facts.dim)
 
 
-def _instead(facts: Facts, score: float) -> str:
-    return f"{_score(score)} instead of {_score(facts.score)}"
+def _instead(facts: Facts, score: float, unbiased: float | None) -> str:
+    """Compare by one estimator, the unbiased one where both have it, and by the plug-in score beside it."""
+    plain = f"{_score(score)} instead of {_score(facts.score)}"
+    if unbiased is None or facts.unbiased_score is None:
+        return plain
+    return f"{_score(unbiased)} instead of {_score(facts.unbiased_score)} (plug-in {plain})"
 
 
 def _spectrum(facts: Facts) -> str:
     named = [direction for direction in facts.directions if direction.index is not None]
+    named = named[: max(1, facts.dim // 4)]
     share = sum(direction.variance_share for direction in named)
+    hold = "largest direction holds" if len(named) == 1 else f"{len(named)} largest directions hold"
+    first = "" if len(named) == 1 else f", the first {named[0].variance_share:.1%}"
     return (
-        f"No single direction, coordinate or kind of point explains it: the {len(named)} largest directions hold "
-        f"{share:.1%} of the variance ({len(named) / facts.dim:.1%} if isotropic), the first "
-        f"{named[0].variance_share:.1%}."
+        f"No single direction, coordinate or kind of point explains it: the {hold} {share:.1%} of the variance "
+        f"({len(named) / facts.dim:.1%} if isotropic){first}."
     )
 
 
 def _groups(facts: Facts) -> list[str]:
     return [
         f"{one.variance_share:.1%} of the variance lies between the means of {one.group_count:,} {one.name}; within "
-        f"them IsoScore is {_score(one.score_within)}."
+        f"them the plug-in score is {_score(one.score_within)}."
         for one in facts.between
         if one.variance_share >= _GROUPS and one.group_count < facts.count
     ]
 
 
 def _mean(facts: Facts) -> list[str]:
-    if facts.mean_share < _LARGE_MEAN:
-        return []
-    cosine = (
-        "" if facts.average_cosine is None else f", and two random ones have a cosine of {facts.average_cosine:.2f}"
+    """Say what the score does not see: how alike two points are because of the mean."""
+    cosine = f"{_weighted_cosine(facts):.2f} on average, weighted by their lengths"
+    if facts.average_cosine is not None:
+        cosine = f"{facts.average_cosine:.2f} on average"
+    shared = (
+        f"The mean is {facts.mean_share:.1%} of the points' squared length, and two random points have a cosine of "
     )
+    if facts.mean_share < _LARGE_MEAN:
+        return [f"{shared}{cosine}; the score does not see the mean."]
     return [
-        f"Apart from that, the mean is {facts.mean_share:.1%} of the points' squared length{cosine}: raw cosine "
-        "similarities are high for all pairs. IsoScore does not see the mean; subtracting it removes this part."
+        f"{shared}{cosine}: raw cosine similarities are high for all pairs. The score does not see the mean; "
+        "subtracting it removes this part."
     ]
+
+
+def _weighted_cosine(facts: Facts) -> float:
+    """Return Σ xᵢ·xⱼ/((m − 1)·Σ‖xᵢ‖²) over all pairs i ≠ j."""
+    return (facts.count * facts.mean_share - 1) / (facts.count - 1)
 
 
 def _dimensions(score: float, dim: int) -> float:

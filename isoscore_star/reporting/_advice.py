@@ -25,6 +25,11 @@ _FROM_MEAN = 0.5
 _EVEN = 0.5
 """Score from which on a space is called close to isotropic, as in the verdict."""
 
+_SINK = (
+    " In decoders a first token of huge length is known as an attention sink (Xiao et al., ICLR 2024; Sun et al., COLM "
+    "2024): attention makes use of it, and it is no fault of the model."
+)
+
 _CAUTION = (
     "A more even space is not by itself a better one: full whitening, say, can make search and similarity worse "
     "(docs/transforms.md shows where). Try a change on your own task before you keep it. docs/transforms.md also shows "
@@ -33,10 +38,10 @@ _CAUTION = (
 )
 
 
-def advice(first: Layer, layers: Sequence[Layer]) -> Html:
-    """Write what the measured facts support, the commands that do it, and what the score would be."""
+def advice(first: Layer, layers: Sequence[Layer], *, has_file: bool) -> Html:
+    """Write what the measured facts support, how it is done, to a file or in Python, and what the score would be."""
     explanation = first.explanation
-    steps = list(_steps(explanation, layers))
+    steps = list(_steps(explanation, layers, has_file))
     if steps:
         shown = listed(steps, "ol", class_="steps")
     elif score_of(first.measurement) >= _EVEN:
@@ -46,14 +51,14 @@ def advice(first: Layer, layers: Sequence[Layer]) -> Html:
             "There is no single cause that could be left out: nothing in this table doubles the number of dimensions "
             "in use."
         )
-    return joined([shown, paragraph(_CAUTION, "aside"), _what_ifs(explanation)])
+    return joined([shown, paragraph(_CAUTION, "aside"), _what_ifs(explanation, has_file)])
 
 
-def _steps(explanation: Any, layers: Sequence[Layer]) -> Iterator[Html]:
+def _steps(explanation: Any, layers: Sequence[Layer], has_file: bool) -> Iterator[Html]:
     of_parts = list(_of_parts(explanation))
     yield from of_parts or _of_layers(layers)
-    yield from _of_changes(explanation)
-    yield from _of_mean(explanation)
+    yield from _of_changes(explanation, has_file)
+    yield from _of_mean(explanation, has_file)
 
 
 def _of_layers(layers: Sequence[Layer]) -> Iterator[Html]:
@@ -71,7 +76,8 @@ def _of_layers(layers: Sequence[Layer]) -> Iterator[Html]:
         yield _step(
             f"Leave the {kind} out of hidden states",
             f"{len(gains)} of the {len(layers)} layers score at least twice as high without them: {name} "
-            f"{write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others.",
+            f"{write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others."
+            + (_SINK if kind == "first tokens" else ""),
         )
 
 
@@ -86,11 +92,12 @@ def _of_parts(explanation: Any) -> Iterator[Html]:
         yield _step(
             f"Leave out the {part.name}",
             f"These {part.count:,} points hold {write.percent(part.variance_share)} of the variance; without them the "
-            f"score is {write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others.",
+            f"score is {write.score(after)} in place of {write.score(before)}. Pool, compare and measure the others."
+            + (_SINK if part.name == "first tokens" else ""),
         )
 
 
-def _of_changes(explanation: Any) -> Iterator[Html]:
+def _of_changes(explanation: Any, has_file: bool) -> Iterator[Html]:
     """Name the outlier coordinates or, where these explain less, the fewest directions that count; else whitening."""
     removed = [one for one in explanation.what_ifs if removed_directions(one.name)]
     outliers = [one for one in explanation.what_ifs if one.name.startswith("without outlier")]
@@ -102,11 +109,13 @@ def _of_changes(explanation: Any) -> Iterator[Html]:
             best = max(worth, key=lambda one: round(_gain(explanation, *_scores(explanation, one)), 1))
             before, after = _scores(explanation, best)
             about = f"The score would be {write.score(after)} in place of {write.score(before)}. "
-            yield _step(_title(best.name), joined([about, action(best.name)]))
+            if best in outliers:
+                about += "(As a fraction of all dimensions, those that are left out too.) "
+            yield _step(_title(best.name), joined([about, action(best.name, has_file)]))
             return
 
 
-def _of_mean(explanation: Any) -> Iterator[Html]:
+def _of_mean(explanation: Any, has_file: bool) -> Iterator[Html]:
     cosine, share = explanation.average_cosine, explanation.mean_share
     if share >= _FROM_MEAN:
         about = "" if cosine is None else f", and two points have a cosine of {write.score(cosine)} on average"
@@ -114,7 +123,7 @@ def _of_mean(explanation: Any) -> Iterator[Html]:
             f"The common mean is {write.percent(share)} of the points' mean square{about}: this is why similarities "
             "look high. The score does not see the mean. "
         )
-        yield _step("Centre the points", joined([text, _command("isoscore-star transform FILE -o centred.npy")]))
+        yield _step("Centre the points", joined([text, _transform("", has_file)]))
 
 
 def _step(title: str, text: Any) -> Html:
@@ -156,19 +165,23 @@ def _title(name: str) -> str:
     if number is not None:
         return f"Remove the {'largest direction' if number == 1 else f'{number} largest directions'}"
     if name.startswith("without outlier"):
-        return f"Leave out {name.removeprefix('without ')}, or standardise all coordinates"
+        return f"Leave out {name.removeprefix('without ')}"
     if "standardised" in name:
         return "Standardise each coordinate"
     return "Whiten in part" if name.startswith("half whitened") else name[:1].upper() + name[1:]
 
 
-def action(name: str) -> Html:
-    """Return the command that does what a what-if supposes; nothing where there is none."""
+def action(name: str, has_file: bool) -> Html:
+    """Return the command that does what a what-if supposes, in Python where there is no file; or nothing."""
     number = removed_directions(name)
     if number is not None:
-        return _command(f"isoscore-star transform FILE --remove {number} -o new.npy")
-    if name.startswith("half whitened"):
-        return _command("isoscore-star transform FILE --power 0.5 -o new.npy")
+        option = f"--remove {number}" if has_file else f"remove={number}"
+    elif name.startswith("half whitened"):
+        option = "--power 0.5" if has_file else "power=0.5"
+    else:
+        option = ""
+    if option:
+        return _transform(option, has_file)
     if "standardised" in name:
         return joined(
             ["Divide each coordinate by its standard deviation: ", _command("StandardScaler"), " of scikit-learn."]
@@ -176,11 +189,17 @@ def action(name: str) -> Html:
     return Html("")
 
 
+def _transform(option: str, has_file: bool) -> Html:
+    if has_file:
+        return _command(f"isoscore-star transform FILE {option} -o new.npy".replace("  ", " "))
+    return _command(f"SpectralTransform({option}).fit_transform(embeddings)")
+
+
 def _command(text: str) -> Html:
     return element("code", text)
 
 
-def _what_ifs(explanation: Any) -> Html:
+def _what_ifs(explanation: Any, has_file: bool) -> Html:
     has_unbiased = any(one.unbiased_score is not None for one in explanation.what_ifs)
     rows = []
     for name, unbiased, plug_in in (
@@ -188,9 +207,9 @@ def _what_ifs(explanation: Any) -> Html:
         *((one.name, one.unbiased_score, one.score) for one in explanation.what_ifs),
     ):
         scores = [_of_halves(unbiased)] if has_unbiased else []
-        rows.append([name, *scores, cells.score_bar(plug_in), action(name)])
+        rows.append([name, *scores, cells.score_bar(plug_in), action(name, has_file)])
     names = ["score", "plug-in score"] if has_unbiased else ["plug-in score"]
-    columns = [Column("what if"), *(Column(name, True) for name in names), Column("how", minor=True)]
+    columns = [Column("what if"), *(Column(name, True) for name in names), Column("how")]
     return table("What the score would be (computed from the moments, not tried on a task)", columns, rows)
 
 

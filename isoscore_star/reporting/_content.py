@@ -54,6 +54,8 @@ class Content:
         Of a folder of fine-tunings.
     warnings, notes : tuple of str
     provenance : mapping of str to Any
+    has_file : bool
+        Whether the points are in a file, which a command can transform.
     """
 
     title: str
@@ -65,6 +67,7 @@ class Content:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    has_file: bool = True
 
     @property
     def headline(self) -> Layer | None:
@@ -140,6 +143,7 @@ def _of_scan(scan: Any, name: str | None, explained: bool) -> Content:
         warnings=tuple(scan.warnings),
         notes=tuple(scan.notes),
         provenance=scan.provenance,
+        has_file=False,
     )
 
 

@@ -36,8 +36,10 @@ def _sentences(groups: Groups, metric: str) -> list[str]:
     if not defined:
         return [f"No run has a value of {metric}."]
     best = max(defined, key=lambda key: defined[key])
+    equal = [key for key in defined if defined[key] == defined[best]]
+    with_what = name_of(best) if len(equal) == 1 else f"{len(equal)} settings, {name_of(best)} among them"
     found = [
-        f"The highest mean {metric} is {write.score(defined[best])}, with {name_of(best)}.",
+        f"The highest mean {metric} is {write.score(defined[best])}, with {with_what}.",
         "λ is the penalty's strength: λ > 0 pulls towards an even space, λ < 0 away from it, 0 is plain fine-tuning.",
     ]
     plain = next((key for key in defined if key[0] == 0), best)

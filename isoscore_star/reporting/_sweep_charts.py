@@ -32,7 +32,9 @@ def by_lam(groups: Groups, metric: str) -> list[Chart]:
     labels = [other or "runs" for other in others]
     charts = []
     for name, title in (("metric", metric), ("isotropy", "score of all layers, held-out tokens")):
-        x, y = quantitative("lam", "λ"), quantitative(name, visible(title), scale={"zero": False})
+        values = {row[3 if name == "metric" else 4] for row in rows} - {None}
+        # An axis around one value has no ticks but zero.
+        x, y = quantitative("lam", "λ"), quantitative(name, visible(title), scale={"zero": len(values) < 2})
         colour = coloured("other", labels)
         tooltip = told(("lam", "λ"), ("other", "setting"), ("seed", "seed"), (name, "value"), form={name: ".3~g"})
         points = {

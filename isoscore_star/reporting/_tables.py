@@ -87,7 +87,7 @@ def measures(content: Content) -> list[Section]:
     columns = [
         Column("measure"),
         Column("value", True),
-        Column("if isotropic"),
+        Column("of many isotropic points"),
         Column("source", minor=True),
         Column("note", minor=True),
     ]

@@ -21,7 +21,9 @@ def verdict(content: Content) -> list[Section]:
     if first is not None:
         body = element("div", joined([_headline(first), _words(content, first)]), class_="verdict")
         sections.append(Section("verdict", "Verdict", joined([body, _others(content, first)])))
-        sections.append(Section("what-to-do", "What can be done", advice(first, content.layers)))
+        sections.append(
+            Section("what-to-do", "What can be done", advice(first, content.layers, has_file=content.has_file))
+        )
     return sections
 
 

@@ -20,7 +20,8 @@ _LARGE_MEAN = 0.5
 INTRODUCTION = (
     "The score is low where a few things hold most of the variance. Each table divides the same whole, what pulls the "
     "score down (the sum of the squared shares of variance, 1/effective dimensions), in another way; so the tables "
-    "overlap, and do not add up with each other."
+    "overlap, and do not add up with each other. Of kinds of tokens a table says what goes with them, which does not add "
+    "up."
 )
 
 
@@ -138,20 +139,21 @@ def _parts(explanation: Any) -> Html:
             cells.score_bar(one.score_without),
         ]
         for one in explanation.parts
+        if 2 * one.count < explanation.count  # what goes with most of the points says nothing
     ]
     columns = [
         Column("points"),
         Column("number", True, True),
         Column("of the variance", True),
         Column("of what pulls the score down", True),
-        Column("score without them", True),
+        Column("plug-in score without them", True),
     ]
     return table("Kinds of tokens, and the points farthest from the mean", columns, rows)
 
 
 def _longest(layer: Layer) -> Html:
     rows: list[Sequence[Any]] = [
-        [element("code", one.token), cells.count(one.text + 1), cells.count(one.position + 1),
+        [element("code", one.token), cells.count(one.text), cells.count(one.position),
          cells.percent_bar(one.variance_share)]
         for one in layer.longest
     ]  # fmt: skip
@@ -161,7 +163,7 @@ def _longest(layer: Layer) -> Html:
         Column("place in it", True),
         Column("of the variance", True),
     ]
-    return table("Tokens farthest from the mean (texts and places counted from 1)", columns, rows)
+    return table("Tokens farthest from the mean (texts and places counted from 0)", columns, rows)
 
 
 def _between(explanation: Any) -> Html:
@@ -182,7 +184,7 @@ def _between(explanation: Any) -> Html:
         Column("pull from within", True, True),
         Column("from both", True, True),
         Column("from between", True),
-        Column("score within", True),
+        Column("plug-in score within", True),
     ]
     return table("Between groups: what would be left if each had the same mean", columns, rows)
 
