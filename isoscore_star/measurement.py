@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isoscore_star import reporting
 from isoscore_star.core import checks, doubts, formulas, interval
 from isoscore_star.core.accumulator import covariance
-from isoscore_star.core.block_error import block_error, log_ratio, union
+from isoscore_star.core.block_error import balanced, block_error, log_ratio, union
 from isoscore_star.core.errors import DegenerateDataError, InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, numbers_of
 from isoscore_star.core.longest_points import Longest, LongestPoints
@@ -231,10 +231,11 @@ class Measurement:
         >>> measured.group_count, measured.standard_error < 0.05
         (200, True)
         """
+        blocks = list(blocks)
         for block in blocks:
             if not isinstance(block, Moments):
                 raise InvalidTypeError("blocks", f"expected Moments; got {type(block).__name__}")
-        kept = [block for block in blocks if block.count]
+        kept = balanced([block for block in blocks if block.count])
         if not kept:
             raise InvalidValueError("blocks", "expected at least one block with points; got none")
         moments = union(kept)
@@ -244,10 +245,12 @@ class Measurement:
             error = math.hypot(error, measured.sketch_error)  # all blocks have one sketch, whose error they do not show
         if error is not None and measured.unbiased_score is not None:
             error *= formulas.participation_ratio(measured.unbiased_score, dim) / (dim - 1)
-        groups = None if measured.group_count is None else sum(block.group_count or 0 for block in kept)
+        groups = (
+            None if measured.group_count is None else sum(block.group_count or 0 for block in blocks if block.count)
+        )
         found = Longest(moments.spread())
         if longest is not None:
-            found.take(longest)
+            found.take(_few_rows(longest, dim))
         return replace(
             measured,
             standard_error=error,
@@ -488,6 +491,15 @@ def _neighbours(clouds: list[NDArray[Any]]) -> Neighbours:
         found.start_cloud()
         found.take(rows)
     return found
+
+
+def _few_rows(longest: Any, dim: int) -> NDArray[Any]:
+    rows = np.asarray(longest)
+    if rows.ndim != 2 or rows.shape[1] != dim or rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
+        raise InvalidValueError(
+            "longest", f"expected finite points of shape (k, {dim}); got shape {rows.shape} of {rows.dtype}"
+        )
+    return rows
 
 
 def _defined(score: Callable[..., float], **arguments: Any) -> float | None:

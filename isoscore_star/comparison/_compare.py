@@ -100,7 +100,7 @@ def compare(
     >>> round(row.difference, 2), row.differs, row.paired, round(row.cka, 2)
     (-0.31, True, True, 0.87)
     """
-    if not (paired in (True, False) or (isinstance(paired, str) and paired == "auto")):
+    if not (isinstance(paired, bool) or (isinstance(paired, str) and paired == "auto")):
         raise InvalidValueError("paired", f'expected "auto", True or False; got {paired!r}')
     if directions is not None:
         directions = integer("directions", directions, 1)

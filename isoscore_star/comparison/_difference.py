@@ -76,7 +76,18 @@ def _paired(value: float, first: Side, second: Side, which: int) -> Estimate:
     sums = float(ours @ ours), float(its @ its), float(ours @ its)
     if not changes.any():
         sums = sums[0], sums[0], sums[0]  # without the rounding of sums
-    return _estimate(value, first, second, sums, float(changes @ changes), freedom_of(changes, first.unit), which)
+    # Sketches of two clouds err apart, which the blocks of either do not show.
+    own, other = _of_sketch(first, which), _of_sketch(second, which)
+    if value:
+        sums = sums[0] + own, sums[1] + other, sums[2]
+    variance = float(changes @ changes) + (own + other if value else 0.0)
+    return _estimate(value, first, second, sums, variance, freedom_of(changes, first.unit), which)
+
+
+def _of_sketch(side: Side, which: int) -> float:
+    """Return the variance that a sketch adds."""
+    error = side.measurement.sketch_error or 0.0
+    return (error if which == LOG else error * side.ratio / (side.measurement.dim - 1)) ** 2
 
 
 def _unpaired(value: float, first: Side, second: Side, which: int) -> Estimate:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star.comparison._streams import Stream
-from isoscore_star.core.block_error import LEAST_BLOCKS, log_ratio, union, without_each
+from isoscore_star.core.block_error import LEAST_BLOCKS, balanced, block_influences, log_ratio, union
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.second_pass import SecondPass
 from isoscore_star.core.standard_error import Influences, freedom
@@ -88,24 +88,15 @@ def of_measurement(measurement: Measurement) -> Side:
 def of_blocks(blocks: Sequence[Moments]) -> Side:
     """Return the side of blocks of whole groups, each of which is left out; empty ones add nothing."""
     measurement = Measurement.from_blocks(blocks)
-    kept = [block for block in blocks if block.count]
+    kept = balanced([block for block in blocks if block.count])
     moments, count = union(kept), len(kept)
     influences = None
     if measurement.standard_error is not None and count >= LEAST_BLOCKS:
-        own = _of_blocks(kept, log_ratio(moments))
+        own = block_influences(kept, log_ratio(moments))
         of_log = np.zeros(len(blocks))
         of_log[[block.count > 0 for block in blocks]] = own
         influences = Influences(of_log, of_log * measurement.effective_dimensions / (measurement.dim - 1))
     return Side(measurement, moments, BLOCKS, count, influences, count - 1.0)
-
-
-def _of_blocks(blocks: Sequence[Moments], log_all: float) -> FloatArray:
-    """Return the deviations whose squares sum to V of `isoscore_star.core.block_error`."""
-    sizes = np.array([block.group_count or block.count for block in blocks], float)
-    left_out, h = np.fromiter(without_each(blocks, log_ratio), float, len(blocks)), sizes.sum() / sizes
-    pseudo = h * log_all - (h - 1) * left_out
-    centre = len(blocks) * log_all - float(((1 - 1 / h) * left_out).sum())
-    return np.asarray((centre - pseudo) / np.sqrt((h - 1) * len(blocks)))
 
 
 def freedom_of(values: FloatArray, unit: str | None) -> float:

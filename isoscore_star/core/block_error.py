@@ -126,19 +126,37 @@ def union(blocks: Sequence[Moments], rest: Moments | None = None) -> Moments:
     return merged
 
 
-def block_error(blocks: Sequence[Moments], log_all: float) -> float | None:
-    """Return the standard error of log PR from leaving out each block; None if it is not defined.
+def balanced(blocks: Sequence[Moments]) -> list[Moments]:
+    """Return blocks whose halves add up to equal numbers of groups: of those with an odd number every second is turned.
+
+    Otherwise blocks of one group each would all be in one half.
+    """
+    found, turn = [], False
+    for block in blocks:
+        is_odd = (block.group_count or 0) % 2 == 1
+        found.append(block.turned() if is_odd and turn else block)
+        turn ^= is_odd
+    return found
+
+
+def block_influences(blocks: Sequence[Moments], log_all: float) -> FloatArray:
+    """Return what each block adds to log PR: the sum of the squares is its variance; NaN where it is not defined.
 
     The jackknife for blocks of unequal size of Busing, Meijer & van der Leeden, *Delete-m jackknife for unequal m*,
     Statistics and Computing 9 (1999): with h = n/nᵣ and τᵣ = h·θ − (h − 1)·θ₋ᵣ, V = 1/R·Σ(τᵣ − τ̄)²/(h − 1), where
-    τ̄ = R·θ − Σ(1 − 1/h)·θ₋ᵣ. Sizes count groups, or independent points.
+    τ̄ = R·θ − Σ(1 − 1/h)·θ₋ᵣ. Sizes count groups with points, or independent points.
     """
-    sizes = np.array([block.group_count or block.count for block in blocks], float)
-    if len(blocks) < LEAST_BLOCKS or not sizes.all():
-        return None
-    left_out = log_ratios_without(blocks)
-    h = sizes.sum() / sizes
+    sizes = np.array([block.groups_with_points or block.count for block in blocks], float)
+    left_out, h = log_ratios_without(blocks), sizes.sum() / sizes
     pseudo = h * log_all - (h - 1) * left_out
     centre = len(blocks) * log_all - float(((1 - 1 / h) * left_out).sum())
-    variance = float(np.mean((pseudo - centre) ** 2 / (h - 1)))
+    return np.asarray((centre - pseudo) / np.sqrt((h - 1) * len(blocks)))
+
+
+def block_error(blocks: Sequence[Moments], log_all: float) -> float | None:
+    """Return the standard error of log PR from leaving out each block; None if it is not defined."""
+    if len(blocks) < LEAST_BLOCKS:
+        return None
+    influences = block_influences(blocks, log_all)
+    variance = float(influences @ influences)
     return math.sqrt(variance) if math.isfinite(variance) and variance else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,18 @@ class Moments:
         self._met = _either(self._met, other._met) if same_groups else np.concatenate([self._met, other._met])
         return self
 
+    @property
+    def groups_with_points(self) -> int:
+        """Number of groups so far that have a point; 0 if points are independent."""
+        return int(np.count_nonzero(self._met))
+
+    def turned(self) -> Moments:
+        """Return a copy whose halves are exchanged: its groups' numbers count from 1."""
+        twin = copy.copy(self)
+        twin._halves = (twin._halves[1], twin._halves[0])
+        twin._met = np.concatenate([[False], twin._met])
+        return twin
+
     def merge_halves(self, other: Moments) -> Moments:
         """Take in the points of other groups, which stay in their halves: a group without points evens our number."""
         if len(self._met) % 2:
@@ -265,6 +278,10 @@ class Moments:
         >>> iso.Moments.from_arrays(moments.to_arrays()).isoscore() == moments.isoscore()
         True
         """
+        if not isinstance(arrays, Mapping):
+            raise InvalidTypeError(
+                "arrays", f"expected a mapping of names to arrays, as to_arrays returns; got {type(arrays).__name__}"
+            )
         met = np.array(arrays.get("met", 0))
         if met.ndim != 1 or met.dtype != np.bool_:
             raise InvalidValueError(
@@ -274,6 +291,8 @@ class Moments:
             accumulator_of({name[len(part) + 1 :]: arrays[name] for name in arrays if name.startswith(f"{part}.")})
             for part in _PARTS
         )
+        if len({part.dim for part in (independent, even, odd) if part.dim is not None}) > 1:
+            raise InvalidValueError("arrays", "expected parts of one number of dimensions; got several")
         kinds = {sketch_of(part) for part in (independent, even, odd) if part.dim is not None}
         if len(kinds) > 1:
             raise InvalidValueError("arrays", "expected parts of one kind; got some with a sketch, and others")

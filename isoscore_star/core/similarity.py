@@ -24,6 +24,7 @@ from scipy.linalg import eigh, subspace_angles, svd
 
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.score import rounding_of_margin
+from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import FewPoints, Spread, centred
 
 FloatArray = NDArray[np.float64]
@@ -102,6 +103,10 @@ class Directions:
         if isinstance(spread, FewPoints):
             vectors, values, _ = svd((spread.rows() / math.sqrt(spread.total)).T, full_matrices=False)
             values = values**2
+        elif isinstance(spread, SketchedSpread):
+            found = spread.leading() / math.sqrt(spread.total)
+            values = np.einsum("ij,ij->j", found, found)
+            vectors = found / np.sqrt(np.where(values > 0, values, 1.0))
         else:
             least = max(0, dim - most - 1)
             values, vectors = eigh(spread.matrix() / spread.total, subset_by_index=[least, dim - 1])

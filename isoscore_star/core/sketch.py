@@ -108,7 +108,7 @@ def leading(scatter: SketchedScatter, omega: FloatArray) -> FloatArray:
     """
     first = omega[:, : omega.shape[1] // 2]
     product = scatter.product[:, : first.shape[1]]
-    shift = math.sqrt(len(product)) * np.finfo(np.float32).eps * float(np.linalg.norm(product, 2))
+    shift = math.sqrt(len(product)) * float(np.finfo(np.float32).eps) * float(np.linalg.norm(product, 2))
     if not shift:
         return np.zeros_like(first)
     shifted = product + shift * first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,9 @@ from numpy.typing import NDArray
 
 from isoscore_star.core.accumulator import BLOCK_ROWS, Accumulator
 from isoscore_star.core.sketch import SketchedScatter, SketchedSpread, gaussian
+
+_LEAST, _MOST = 1e-140, 1e140
+"""Total variances whose squares, and those of their parts, are in range."""
 
 _OMEGAS: dict[tuple[int, int, int], NDArray[np.float64]] = {}
 
@@ -73,9 +75,12 @@ class SketchAccumulator(Accumulator):
         """Do nothing: no view of the caller's arrays is kept."""
 
     def is_finite(self) -> bool:
-        """Return whether all sums are finite."""
+        """Return whether all sums are finite, and their squares in range: a sketch has no unit."""
         sums = self.sums
-        return sums is None or bool(math.isfinite(sums.total) and np.isfinite(sums.product).all())
+        if sums is None:
+            return True
+        in_range = sums.total == 0 or _LEAST < sums.total < _MOST
+        return bool(in_range and np.isfinite(sums.product).all())
 
     def _merge_sums(self, sums: SketchedScatter) -> None:
         self._form = None

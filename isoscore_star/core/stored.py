@@ -54,10 +54,16 @@ def accumulator_of(arrays: Arrays) -> Accumulator:
             _get(arrays, name, shape) for name, shape in zip(_SUMS, shapes, strict=True)
         )
         precision = float(_get(arrays, "precision", ()))
+        _require(_is_count(count), "count", "a number of points")
+        _require(float(unit) > 0, "unit", "a positive length")
+        _require(0 < precision < 0.01, "precision", "a rounding error")
+        _require(bool((scatter.diagonal() >= 0).all()), "scatter", "no negative variance")
         sums = Sums(int(count), float(unit), anchor, offset, scatter, third, float(fourth))
         accumulator.scatter = Scatter.of_sums(sums, precision)
     if "rows" in arrays:
-        accumulator.waiting = [_get(arrays, "rows", (None, dim))]
+        rows = _get(arrays, "rows", (None, dim), as_float=False)
+        _require(len(rows) > 0, "rows", "at least one row")
+        accumulator.waiting = [rows]
     return accumulator
 
 
@@ -74,14 +80,28 @@ def _sketched(arrays: Arrays, dim: int) -> SketchAccumulator:
     if "count" in arrays:
         shapes = ((), (dim,), (dim,), (dim,), (dim, accumulator.size))
         count, *sums = (_get(arrays, name, shape) for name, shape in zip(_SKETCHED, shapes, strict=True))
+        _require(_is_count(count), "count", "a number of points")
+        _require(bool((sums[2] >= 0).all()), "variances", "no negative one")
         accumulator.sums = SketchedScatter(int(count), *sums)
     return accumulator
 
 
-def _get(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+def _is_count(count: NDArray[Any]) -> bool:
+    return 0 < float(count) < 2.0**62 and float(count).is_integer()
+
+
+def _require(holds: bool, name: str, what: str) -> None:
+    if not holds:
+        raise InvalidValueError("arrays", f"expected {what} in {name!r}; got others: they are damaged")
+
+
+def _get(arrays: Arrays, name: str, shape: tuple[int | None, ...], *, as_float: bool = True) -> NDArray[Any]:
     if name not in arrays:
         raise InvalidValueError("arrays", f"expected {name!r}, as to_arrays writes it; got only {sorted(arrays)}")
-    array = np.array(arrays[name])
+    try:
+        array = np.array(arrays[name])
+    except ValueError as error:
+        raise InvalidValueError("arrays", f"expected {name!r}, numbers of shape {shape}; got a ragged list") from error
     fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if not fits or array.dtype.kind not in "fiu":
         raise InvalidValueError(
@@ -89,4 +109,4 @@ def _get(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> NDArray[An
         )
     if not np.isfinite(array).all():
         raise InvalidValueError("arrays", f"expected finite numbers in {name!r}; got NaN or inf: they are damaged")
-    return array
+    return array.astype(np.float64, copy=False) if as_float else array

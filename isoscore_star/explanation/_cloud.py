@@ -12,7 +12,7 @@ from scipy.linalg import eigh, eigvalsh
 
 from isoscore_star.core import formulas
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.spread import Spread, mean_of
+from isoscore_star.core.spread import Spread
 
 FloatArray = NDArray[np.float64]
 
@@ -25,10 +25,10 @@ class Cloud:
     ----------
     count, dim : int
         Points and dimensions.
-    mean : ndarray of shape (d,)
-        Of the points.
-    total : float
-        Total variance tr S, before the division.
+    mean_share : float
+        ‖μ‖²/E‖x‖².
+    mean_direction : ndarray of shape (d,)
+        μ/‖μ‖, or zeros.
     cov : ndarray of shape (d, d)
         S/tr S.
     halves : pair of such arrays, or None
@@ -39,8 +39,8 @@ class Cloud:
 
     count: int
     dim: int
-    mean: FloatArray
-    total: float
+    mean_share: float
+    mean_direction: FloatArray
     cov: FloatArray
     halves: tuple[FloatArray, FloatArray] | None
     precision: float
@@ -54,8 +54,7 @@ class Cloud:
         return cls(
             spread.count,
             len(spread.anchor),
-            mean_of(spread),
-            spread.total / (spread.count - 1) * spread.unit * spread.unit,
+            *mean_of_unit(spread),
             spread.matrix() / spread.total,
             pair,
             spread.precision,
@@ -94,6 +93,17 @@ class Cloud:
         if trace <= 0 or squares <= 0:
             return 0.0
         return formulas.score_from_participation_ratio(max(1.0, trace / squares * trace), self.dim)
+
+
+def mean_of_unit(spread: Spread) -> tuple[float, FloatArray]:
+    """Return ‖μ‖²/E‖x‖² and μ/‖μ‖, in the spread's unit, in which neither leaves the range of floats."""
+    mean = spread.anchor / spread.unit + spread.offset
+    largest = float(np.abs(mean).max())
+    if not largest:
+        return 0.0, np.zeros_like(mean)
+    scaled = mean / largest
+    own = float(scaled @ scaled)
+    return own / (own + spread.total / spread.count / largest / largest), scaled / math.sqrt(own)
 
 
 def halves_of(moments: Moments) -> tuple[Spread, Spread] | None:

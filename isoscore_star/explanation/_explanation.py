@@ -12,10 +12,10 @@ from isoscore_star.core.errors import InvalidValueError
 from isoscore_star.core.longest_points import LongestPoints
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.sketch import SketchedSpread
-from isoscore_star.core.spread import Spread, mean_of
-from isoscore_star.explanation._cloud import Cloud, FloatArray
+from isoscore_star.core.spread import Spread
+from isoscore_star.explanation._cloud import Cloud, FloatArray, mean_of_unit
 from isoscore_star.explanation._decomposition import between_of, coordinates_of, directions_of
-from isoscore_star.explanation._measures import mean_share, spectral_measures
+from isoscore_star.explanation._measures import spectral_measures
 from isoscore_star.explanation._parts import longest_part, parts_of
 from isoscore_star.explanation._sketched import (
     sketched_coordinates,
@@ -130,7 +130,6 @@ def explained(
     """
     score, unbiased, interval = scores
     dim, count = len(spread.anchor), spread.count
-    variance = spread.total / (count - 1) * spread.unit * spread.unit
     if isinstance(spread, SketchedSpread):
         shape = _sketched(spread, factor, between)
     else:
@@ -146,7 +145,7 @@ def explained(
         parts_of(spread, parts or {}) + longest_part(longest),
         shape.between,
         shape.what_ifs,
-        mean_share(mean_of(spread), variance, count),
+        mean_of_unit(spread)[0],
         average_cosine,
     )
     return Explanation(

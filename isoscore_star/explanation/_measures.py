@@ -68,23 +68,11 @@ def _jackknife(left_out: list[float | None]) -> float | None:
     return error if math.isfinite(error) else None
 
 
-def mean_share(mean: FloatArray, total_variance: float, count: int) -> float:
-    """Return ‖μ‖²/E‖x‖²."""
-    largest = float(np.abs(mean).max())
-    if not largest:
-        return 0.0
-    mean = mean / largest
-    own = float(mean @ mean)
-    return own / (own + total_variance / largest / largest * (count - 1) / count)
-
-
 def _uncentred(cloud: Cloud) -> FloatArray:
     """Return the eigenvalues of E xxᵀ, as fractions."""
-    share = mean_share(cloud.mean, cloud.total, cloud.count)
-    length = float(np.linalg.norm(cloud.mean))
-    if not share or not length or not math.isfinite(length):
+    share, unit = cloud.mean_share, cloud.mean_direction
+    if not share:
         return cloud.spectrum
-    unit = cloud.mean / length
     return np.asarray(np.maximum(eigvalsh(cloud.cov * (1 - share) + share * np.outer(unit, unit))[::-1], 0.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from isoscore_star.explanation._terms import Part
 
 FloatArray = NDArray[np.float64]
 
+_SAME = 1e-3
+"""Relative difference of variances up to which two sums are of the same points: float32 products err by far less."""
+
 
 def parts_of(spread: Spread, parts: Mapping[str, Moments]) -> tuple[Part, ...]:
     """Return each part's share, from the union of the others: subtracted from all, a small rest would lose its digits.
@@ -27,7 +31,7 @@ def parts_of(spread: Spread, parts: Mapping[str, Moments]) -> tuple[Part, ...]:
     """
     if parts:
         require_all(spread, "parts", parts)
-    return tuple(_part(spread, name, parts) for name in parts if parts[name].count and len(parts) > 1)
+    return tuple(_part(spread, name, parts) for name in parts if 0 < parts[name].count < spread.count)
 
 
 def between_classes(spread: Spread, classes: Sequence[Moments]) -> tuple[int, FloatArray]:
@@ -78,6 +82,8 @@ def require_all(spread: Spread, argument: str, parts: Mapping[str, Moments] | Se
     InvalidTypeError, InvalidValueError
         If they are not.
     """
+    if argument == "parts" and not isinstance(parts, Mapping):
+        raise InvalidTypeError(argument, f"expected a mapping of names to Moments; got {type(parts).__name__}")
     named = parts if isinstance(parts, Mapping) else {f"number {index}": part for index, part in enumerate(parts)}
     dim = len(spread.anchor)
     for name, part in named.items():
@@ -89,6 +95,16 @@ def require_all(spread: Spread, argument: str, parts: Mapping[str, Moments] | Se
     if count != spread.count:
         raise InvalidValueError(
             argument, f"expected moments of all {spread.count} points, each point in one of them; got {count} points"
+        )
+    whole = union([part for part in named.values() if part.count]).spread()
+    scale = math.sqrt(spread.total) * spread.unit
+    apart = (whole.anchor - spread.anchor) + (whole.offset * whole.unit - spread.offset * spread.unit)
+    variance = whole.total * (whole.unit / spread.unit) ** 2
+    if not (
+        abs(variance / spread.total - 1) < _SAME and float(np.abs(apart).max()) * math.sqrt(count) < _SAME * scale * 30
+    ):
+        raise InvalidValueError(
+            argument, "expected moments of the points that are measured; got others, of another mean or variance"
         )
     return list(named.values())
 

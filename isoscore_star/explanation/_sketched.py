@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from isoscore_star.core import formulas
@@ -34,7 +36,7 @@ def sketched_what_ifs(spread: SketchedSpread) -> tuple[WhatIf, ...]:
         if k >= len(p) or not p[k - 1]:
             break
         trace, left = float(1 - p[:k].sum()), spread.squares_without(k) / spread.total / spread.total
-        if trace > 0 and left > 0:
+        if trace > 8 * spread.precision * math.sqrt(dim) and left > 0:
             ratio = max(1.0, trace / left * trace)
             score = formulas.score_from_participation_ratio(ratio, dim)
             found.append(WhatIf(name_without(k), score, None, ratio))

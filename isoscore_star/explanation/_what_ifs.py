@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -55,6 +56,9 @@ def _scaled(variances: FloatArray, power: float) -> Change:
 
 def _changed(cloud: Cloud, name: str, covariances: tuple[FloatArray, ...], change: Change) -> WhatIf:
     own, *halves = map(change, covariances)
+    # Of trace 1 before: what is left is the rounding of sums if it is no more than they may err by.
+    if float(own.trace()) <= 8 * cloud.precision * math.sqrt(cloud.dim):
+        return WhatIf(name, 0.0, None, 1.0)
     score, unbiased = cloud.score(float(own.trace()), float(np.vdot(own, own))), None
     if halves:
         first, second = halves

@@ -211,4 +211,5 @@ def _number(value: float) -> str:
 
 
 def _score(score: float) -> str:
+    score = max(score, 0.0)  # of one direction rounding may leave a little less
     return f"{score:.2f}" if score >= 0.1 else f"{score:.2g}"

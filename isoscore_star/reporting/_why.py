@@ -20,8 +20,8 @@ _LARGE_MEAN = 0.5
 INTRODUCTION = (
     "The score is low where a few things hold most of the variance. Each table divides the same whole, what pulls the "
     "score down (the sum of the squared shares of variance, 1/effective dimensions), in another way; so the tables "
-    "overlap, and do not add up with each other. Of kinds of tokens a table says what goes with them, which does not add "
-    "up."
+    "overlap, and do not add up with each other. Of kinds of tokens a table says what goes with them, which does not "
+    "add up."
 )
 
 

@@ -33,14 +33,18 @@ def test_equal_blocks_are_the_usual_jackknife(rng: np.random.Generator, shape: t
 def test_blocks_of_odd_and_unequal_size(rng: np.random.Generator) -> None:
     sizes = [3, 5, 4, 3, 7, 5, 3, 4, 5]
     arrays = [rng.normal(size=(size, 6, 5)) * np.linspace(0.5, 2, 5) for size in sizes]
+    odd = np.cumsum(np.array(sizes) % 2)
+    turned = [bool(size % 2 and before % 2 == 0) for size, before in zip(sizes, odd, strict=True)]
+    assert turned == [False, True, False, False, True, False, True, False, False]  # every second odd one
+    halves = [(a[1::2], a[0::2]) if turn else (a[0::2], a[1::2]) for a, turn in zip(arrays, turned, strict=True)]
 
-    def ratio(kept: list[np.ndarray]) -> float:
-        """Return log PR with each block's first sequence in the first half, whatever is left out."""
-        first, second = (np.cov(np.concatenate([a[half::2] for a in kept]).reshape(-1, 5).T) for half in (0, 1))
+    def ratio(kept: list) -> float:
+        """Return log PR with each sequence in its half, whatever is left out."""
+        first, second = (np.cov(np.concatenate([pair[half] for pair in kept]).reshape(-1, 5).T) for half in (0, 1))
         return math.log(np.trace(first) * np.trace(second) / np.sum(first * second))
 
-    own, h = ratio(arrays), sum(sizes) / np.array(sizes)
-    left_out = np.array([ratio(arrays[:r] + arrays[r + 1 :]) for r in range(9)])
+    own, h = ratio(halves), sum(sizes) / np.array(sizes)
+    left_out = np.array([ratio(halves[:r] + halves[r + 1 :]) for r in range(9)])
     pseudo = h * own - (h - 1) * left_out
     centre = 9 * own - np.sum((1 - 1 / h) * left_out)
     error = math.sqrt(np.mean((pseudo - centre) ** 2 / (h - 1)))
@@ -48,6 +52,21 @@ def test_blocks_of_odd_and_unequal_size(rng: np.random.Generator) -> None:
     assert measured.group_count == sum(sizes)
     assert measured.unbiased_score == pytest.approx((math.exp(own) - 1) / 4, abs=1e-12)
     assert measured.standard_error == pytest.approx(error * math.exp(own) / 4, rel=1e-9)
+
+
+def test_blocks_of_one_sequence_fill_both_halves(rng: np.random.Generator) -> None:
+    states = rng.normal(size=(24, 10, 4))
+    measured = iso.Measurement.from_blocks(iso.Moments().update(one[None]) for one in states)
+    assert measured.unbiased_score == pytest.approx(iso.isoscore_unbiased(states), abs=1e-12)
+    assert measured.group_count == 24
+    assert measured.standard_error is not None
+
+
+@pytest.mark.parametrize("longest", [np.full((10, 5), np.nan), np.zeros((10, 4)), np.zeros(5)])
+def test_wrong_longest_points_are_refused(rng: np.random.Generator, longest: np.ndarray) -> None:
+    blocks = blocks_of([rng.normal(size=(4, 6, 5)) for _ in range(8)])
+    with pytest.raises(iso.InvalidValueError, match="longest"):
+        iso.Measurement.from_blocks(blocks, longest=longest)
 
 
 def test_few_blocks_have_no_error(rng: np.random.Generator) -> None:
@@ -102,6 +121,12 @@ def test_damaged_arrays_are_refused(rng: np.random.Generator) -> None:
         ("met", np.zeros(3)),
         ("independent.offset", np.full(4, np.nan)),
         ("independent.anchor", np.array(["a"] * 4)),
+        ("independent.count", np.array(-30)),
+        ("independent.count", np.array(30.5)),
+        ("independent.unit", np.array(0.0)),
+        ("independent.scatter", -np.eye(4)),
+        ("independent.third", [[1.0], [2.0, 3.0]]),
+        ("even.dim", np.array(5)),
     ):
         changed = dict(arrays)
         if damaged is None:
@@ -110,3 +135,5 @@ def test_damaged_arrays_are_refused(rng: np.random.Generator) -> None:
             changed[name] = damaged
         with pytest.raises(iso.InvalidValueError, match="arrays"):
             iso.Moments.from_arrays(changed)
+    with pytest.raises(iso.InvalidTypeError, match="mapping"):
+        iso.Moments.from_arrays([])  # type: ignore[arg-type]

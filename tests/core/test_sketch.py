@@ -106,6 +106,15 @@ def test_blocks_and_explanation(rng: np.random.Generator) -> None:
     assert ours == pytest.approx(its, rel=0.25)
 
 
+def test_sketches_are_compared(rng: np.random.Generator) -> None:
+    states = tokens(SPECTRA["1/j"], rng, sequences=160)
+    before, after = ([iso.Moments(sketch=64).update(x[r::20]) for r in range(20)] for x in (states, states[..., ::-1]))
+    row = iso.compare(before, after).rows[0]
+    assert row.differs is False  # the coordinates are in another order
+    assert max(row.angles) > 45
+    assert max(iso.compare(before, before).rows[0].angles) == pytest.approx(0, abs=1e-4)
+
+
 def test_what_a_sketch_cannot_tell_is_refused(rng: np.random.Generator) -> None:
     states = tokens(SPECTRA["flat"], rng)
     moments = iso.Moments(sketch=32).update(states)
@@ -127,6 +136,8 @@ def test_what_a_sketch_cannot_tell_is_refused(rng: np.random.Generator) -> None:
         iso.Moments(sketch=4)
     with pytest.raises(iso.InvalidTypeError, match="integer"):
         iso.Moments(sketch=True)
+    with pytest.raises(iso.InvalidValueError, match="differences of these values overflow"):
+        iso.Moments(sketch=32).update(states * 1e100)
     with pytest.raises(iso.InvalidValueError, match="finite"):
         iso.Moments(sketch=32).update(np.full((4, DIM), np.nan))
     with pytest.raises(iso.DegenerateDataError, match="identical"):

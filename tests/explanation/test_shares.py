@@ -122,6 +122,29 @@ def test_parts_that_are_not_all_points_are_refused(tokens: np.ndarray) -> None:
         measured.explain(parts={"first tokens": tokens})  # type: ignore[dict-item]
 
 
+def test_parts_of_other_points_are_refused(tokens: np.ndarray, rng: np.random.Generator) -> None:
+    measured = iso.measure(tokens)
+    for other in (rng.normal(size=tokens.shape), tokens * 1.01, tokens + 1.0):
+        halves = iso.Moments().update(other[:20]), iso.Moments().update(other[20:])
+        with pytest.raises(iso.InvalidValueError, match="of another mean or variance"):
+            measured.explain(parts={"a": halves[0], "b": halves[1]})
+        with pytest.raises(iso.InvalidValueError, match="of another mean or variance"):
+            measured.explain(between={"classes": halves})
+    with pytest.raises(iso.InvalidTypeError, match="mapping"):
+        measured.explain(parts=[iso.Moments().update(tokens)])  # type: ignore[arg-type]
+    whole = iso.Moments().update(tokens)
+    assert [part.name for part in measured.explain(parts={"all": whole, "none": iso.Moments()}).parts] == [
+        part.name for part in measured.explain().parts
+    ]
+
+
+def test_what_is_rounding_alone_has_no_score(rng: np.random.Generator) -> None:
+    line = rng.normal(size=(200, 1)) @ rng.normal(size=(1, 64))
+    explanation = iso.measure(line).explain()
+    assert all(what_if.score == 0 for what_if in explanation.what_ifs if what_if.name.startswith("without the"))
+    assert not any("The largest direction" in sentence for sentence in explanation.sentences)
+
+
 def test_what_ifs(tokens: np.ndarray) -> None:
     points = tokens.reshape(-1, 12)
     moved = points - points.mean(axis=0)
@@ -175,9 +198,11 @@ def test_power_law(rng: np.random.Generator) -> None:
     assert decay.note == "fitted to ranks 11 to 100"
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
+@pytest.mark.parametrize("scale", [1e-160, 1.0, 1e150])
 def test_scale_plays_no_part(tokens: np.ndarray, scale: float) -> None:
     plain, scaled = (iso.measure(points).explain() for points in (tokens, tokens * scale))
+    values = [[one.value for one in of.measures if one.value is not None] for of in (scaled, plain)]
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
     assert [one.share for one in scaled.directions] == pytest.approx([one.share for one in plain.directions], abs=1e-9)
     assert scaled.mean_share == pytest.approx(plain.mean_share, abs=1e-9)
     assert [one.score for one in scaled.what_ifs] == pytest.approx([one.score for one in plain.what_ifs], abs=1e-9)
