@@ -384,9 +384,12 @@ class Measurement:
     def warnings(self) -> tuple[str, ...]:
         """What to mind in these numbers, in sentences."""
         has_unbiased, has_error = self.unbiased_score is not None, self.standard_error is not None
+        of_score = doubts.of_score(self.count, self.group_count, self.dim, has_unbiased, self._has_points, has_error)
+        if isinstance(self._spread, SketchedSpread) and self.group_count is None:
+            of_score = doubts.of_sketched_points()
         found = (
             doubts.of_few_points(self.count, self.dim, has_unbiased),
-            doubts.of_score(self.count, self.group_count, self.dim, has_unbiased, self._has_points, has_error),
+            of_score,
             doubts.of_independence(self._resemblance),
             doubts.of_longest(self.longest_points),
             doubts.of_sketch(self.sketch_error),

@@ -60,6 +60,14 @@ def of_independence(found: Resemblance | None) -> str:
     )
 
 
+def of_sketched_points() -> str:
+    """Warn of independent points, of which a sketch keeps too little."""
+    return (
+        "a sketch has no unbiased score of independent points: give each its own group (groups=numpy.arange(m)), or take "
+        "exact moments"
+    )
+
+
 def of_sketch(error: float | None) -> str:
     """Warn of a sketch whose own error is large."""
     if error is None or error < LARGE_SKETCH_ERROR:

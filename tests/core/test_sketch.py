@@ -132,6 +132,8 @@ def test_what_a_sketch_cannot_tell_is_refused(rng: np.random.Generator) -> None:
         iso.Moments(sketch=256).update(states)
     with pytest.raises(iso.InvalidValueError, match="Give each its own group"):
         iso.Moments(sketch=32).update(states, groups=None).isoscore_unbiased()
+    independent = iso.measure(iso.Moments(sketch=32).update(states, groups=None))
+    assert any("give each its own group" in warning for warning in independent.warnings)
     with pytest.raises(iso.InvalidValueError, match="at least 16"):
         iso.Moments(sketch=4)
     with pytest.raises(iso.InvalidTypeError, match="integer"):
