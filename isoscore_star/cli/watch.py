@@ -135,8 +135,9 @@ def _print_lines(log: Log, console: Console, interval: float, idle: float | None
             if before is not None and (run.step is None or run.step < before):
                 before = None  # it began again
             for text in lines_after(run, before):
-                console.print(text, soft_wrap=True)
+                print(text)  # a console takes minutes for a long log
             printed[run.name] = run.step
+        console.file.flush()
         if not looks.go_on():
             break
     if looks.last is not None:
