@@ -14,7 +14,7 @@ from rich.live import Live
 from isoscore_star import IsoScoreError
 from isoscore_star.cli.options import folder
 from isoscore_star.cli.printable import note, printable
-from isoscore_star.cli.watch_tables import headline, line, view
+from isoscore_star.cli.watch_tables import headline, lines_after, view
 from isoscore_star.watching import Log, NoFolderError, NoLogError, Watched, open_log
 
 _PIPE_WIDTH = 200  # characters a line without a terminal
@@ -123,14 +123,21 @@ def _show(log: Log, console: Console, interval: float, idle: float | None) -> No
 
 
 def _print_lines(log: Log, console: Console, interval: float, idle: float | None) -> None:
-    """Print a line for each new step, for a pipe or a file."""
-    looks, before = _Looks(log, interval, idle), None
+    """Print a line for each step, for a pipe or a file."""
+    looks = _Looks(log, interval, idle)
+    printed: dict[str, int | None] = {}
     while True:
         watched = looks.look()
-        run = watched.runs[-1] if watched is not None and watched.runs else None
-        if run is not None and (run.name, run.step) != before:
-            before = run.name, run.step
-            console.print(line(run), soft_wrap=True)
+        for run in () if watched is None else watched.runs:
+            before = printed.get(run.name)
+            if run.name in printed and before is None and run.step is None:
+                continue  # it has begun, as was told
+            if before is not None and (run.step is None or run.step < before):
+                before = None  # it began again
+            for text in lines_after(run, before):
+                print(text)  # a console takes minutes for a long log
+            printed[run.name] = run.step
+        console.file.flush()
         if not looks.go_on():
             break
     if looks.last is not None:

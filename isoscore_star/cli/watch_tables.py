@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ def view(watched: Watched, console: Console, *, height: int | None = None) -> Gr
     parts: list[Any] = [Text(headline(watched), overflow="fold")]
     parts += [Text(f"note: {printable(note)}", overflow="fold") for note in watched.notes]
     room = None if height is None else height - len(parts)
-    if len(watched.results) > 1 or (watched.results and not watched.runs):
+    if watched.results:
         shown = watched.results if room is None else watched.results[-max(1, room // 3) :]
         parts.append(_results(shown, len(watched.results)))
         room = None if room is None else room - len(shown) - 5
@@ -75,11 +76,21 @@ def headline(watched: Watched) -> str:
     return " ".join([*words, state if run is not None or watched.state != "unknown" else "no step yet"])
 
 
-def line(run: WatchedRun) -> str:
-    """Return the last values in one line, for a pipe."""
-    values = [f"step {run.step or 0}" + (f"/{run.steps}" if run.steps else "")]
-    values += [f"{label} {_number(run.series[name].last)}" for name, label in _rows(run)]
-    return printable(", ".join([run.name, *values]))
+def lines_after(run: WatchedRun, before: int | None) -> Iterator[str]:
+    """Yield a line for each step after one, with the values of the step or the last ones before it, for a pipe."""
+    rows = [(label, run.series[name]) for name, label in _rows(run)]
+    steps = sorted({step for own in run.series.values() for step in own.steps[_count(own, before) :]})
+    for step in steps if run.series or before is not None else [run.step or 0]:
+        words = [run.name, f"step {step}" + (f"/{run.steps}" if run.steps else "")]
+        for label, own in rows:
+            seen = _count(own, step)
+            words += [f"{label} {_number(own.values[seen - 1])}"] if seen else []
+        yield printable(", ".join(words))
+
+
+def _count(series: Series, step: int | None) -> int:
+    """Return how many values a curve has up to a step."""
+    return 0 if step is None else bisect_right(series.steps, step)
 
 
 def _rows(run: WatchedRun) -> Iterator[tuple[str, str]]:

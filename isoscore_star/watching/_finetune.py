@@ -11,7 +11,17 @@ from typing import Any
 
 from isoscore_star.readers import FileContentError
 from isoscore_star.watching._run_log import LOG_FILE, LogLines, number
-from isoscore_star.watching._runs import FINISHED, RUNNING, STOPPED, UNKNOWN, Curves, Watched, WatchedRun
+from isoscore_star.watching._runs import (
+    FINISHED,
+    RUNNING,
+    STOPPED,
+    UNKNOWN,
+    Curves,
+    Watched,
+    WatchedRun,
+    left_out,
+    too_large,
+)
 
 RESULTS = "results.json"
 
@@ -58,8 +68,7 @@ class FinetuneLog:
         elif state == UNKNOWN and results and not self._lines.path.exists():
             state = FINISHED
         notes = [f"it stopped: {reason}"] if reason else []
-        if self._lines.damaged:
-            notes.append(f"{self._lines.damaged} lines of {LOG_FILE} cannot be read")
+        notes += left_out(self._lines.damaged, LOG_FILE)
         planned = self._sweep.get("runs")
         return Watched(
             str(self.folder),
@@ -84,7 +93,7 @@ class FinetuneLog:
             self._runs[name] = _Run(line.get("steps"))
         elif event == "end" and name in self._runs:
             self._runs[name].state = FINISHED
-        elif event == "log" and isinstance(line.get("step"), int):
+        elif event == "log":
             run = self._runs.setdefault(name, _Run())
             for key, value in line.items():
                 if key not in _OTHER:
@@ -135,6 +144,6 @@ def _finished_runs(path: Path) -> list[dict[str, Any]] | None:
 
 
 def _number(value: Any) -> float | None:
-    if value is None or isinstance(value, (int, float)):
+    if value is None or (isinstance(value, (int, float)) and not too_large(value)):
         return value
     raise TypeError(f"expected a number; got {type(value).__name__}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from isoscore_star import InvalidValueError
 from isoscore_star.atomic_files import writing_to
+from isoscore_star.watching._runs import too_large
 
 LOG_FILE = "log.jsonl"
 
@@ -107,10 +108,17 @@ class LogLines:
             parsed = json.loads(line)
         except (ValueError, RecursionError):
             parsed = None
-        if isinstance(parsed, dict) and isinstance(parsed.get("event"), str):
+        if isinstance(parsed, dict) and _is_event(parsed):
             return parsed
         self.damaged += 1
         return None
+
+
+def _is_event(line: Mapping[str, Any]) -> bool:
+    event = line.get("event")
+    if not isinstance(event, str) or any(map(too_large, line.values())):
+        return False
+    return event != "log" or type(line.get("step")) is int
 
 
 def number(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -122,21 +123,35 @@ class Curves:
 
     def __init__(self) -> None:
         self._points: dict[str, dict[int, float]] = {}
+        self._series: dict[str, Series] | None = None  # in order, until a point comes
 
     def add(self, name: str, step: int, value: Any) -> None:
         """Add a point; anything but a number is left out. A later one of the same step replaces it."""
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not too_large(value):
             self._points.setdefault(canonical(name), {})[step] = float(value)
+            self._series = None
 
     def series(self) -> dict[str, Series]:
         """Return the curves, in the order of their steps."""
-        ordered = {name: sorted(points.items()) for name, points in self._points.items()}
-        return {name: Series(*map(tuple, zip(*points, strict=True))) for name, points in ordered.items()}
+        if self._series is None:
+            ordered = {name: sorted(points.items()) for name, points in self._points.items()}
+            self._series = {name: Series(*map(tuple, zip(*points, strict=True))) for name, points in ordered.items()}
+        return dict(self._series)
 
     @property
     def step(self) -> int | None:
         """The last step."""
-        return max((step for points in self._points.values() for step in points), default=None)
+        return max((own.steps[-1] for own in self.series().values()), default=None)
+
+
+def too_large(value: Any) -> bool:
+    """Return whether a value is a whole number that no float holds, as JSON's may be."""
+    return isinstance(value, int) and value.bit_length() > sys.float_info.max_exp - 1
+
+
+def left_out(damaged: int, file: str) -> list[str]:
+    """Return a note of lines that were left out, if there are some."""
+    return [f"{damaged} lines of {file} cannot be read"] if damaged else []
 
 
 def canonical(name: str) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 
 from isoscore_star import MissingDependencyError
 from isoscore_star.readers import FileContentError
-from isoscore_star.watching._runs import FINISHED, UNKNOWN, Curves, Series, Watched, WatchedRun, furthest
+from isoscore_star.watching._runs import (
+    FINISHED,
+    UNKNOWN,
+    Curves,
+    Series,
+    Watched,
+    WatchedRun,
+    furthest,
+    left_out,
+    too_large,
+)
 from isoscore_star.watching._tensorboard import EventFiles
 
 STATE = "trainer_state.json"
@@ -26,6 +36,7 @@ class TrainerLog:
         self.folder = folder
         self._events = EventFiles(folder)
         self._state: Mapping[str, Any] = {}
+        self._saved, self._damaged = Curves(), 0
         self._stamp: Any = None
 
     @classmethod
@@ -43,12 +54,13 @@ class TrainerLog:
                 live = self._events.read()[1]
         except MissingDependencyError as error:
             notes.append(error.reason)
-        saved = _curves(self._state).series()
+        saved = self._saved.series()
+        notes += left_out(self._damaged, STATE)
         series = furthest([saved, live])
-        steps = self._state.get("max_steps")
-        steps = steps if isinstance(steps, int) and steps > 0 else None
-        step = max((own.steps[-1] for own in series.values()), default=self._state.get("global_step"))
-        state = FINISHED if steps is not None and (self._state.get("global_step") or 0) >= steps else UNKNOWN
+        steps, reached = (_whole(self._state.get(name)) for name in ("max_steps", "global_step"))
+        steps = steps if steps is not None and steps > 0 else None
+        step = max((own.steps[-1] for own in series.values()), default=reached)
+        state = FINISHED if steps is not None and (reached or 0) >= steps else UNKNOWN
         run = WatchedRun(self.folder.resolve().name, series, step, steps, state)
         return Watched(str(self.folder), "trainer", (run,), state, notes=tuple(notes))
 
@@ -69,7 +81,8 @@ class TrainerLog:
             except OSError:  # deleted, as old checkpoints are
                 continue
         if states:
-            self._state = max(states, key=lambda state: state.get("global_step") or 0)
+            self._state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
+            self._saved, self._damaged = _curves(self._state)
             self._stamp = stamp
         elif error is not None and not self._state:
             raise error
@@ -97,12 +110,19 @@ def _state_of(file: Path) -> Mapping[str, Any]:
     return state
 
 
-def _curves(state: Mapping[str, Any]) -> Curves:
-    curves = Curves()
-    for line in state.get("log_history", ()):
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int) or _SUMMARY in line:
-            continue
-        for name, value in line.items():
-            if name not in _OTHER:
-                curves.add(name, line["step"], value)
-    return curves
+def _curves(state: Mapping[str, Any]) -> tuple[Curves, int]:
+    """Return the curves, and how many lines were left out."""
+    curves, damaged = Curves(), 0
+    for line in state["log_history"]:
+        step = _whole(line.get("step")) if isinstance(line, dict) else None
+        if step is None or any(map(too_large, line.values())):
+            damaged += 1
+        elif _SUMMARY not in line:
+            for name, value in line.items():
+                if name not in _OTHER:
+                    curves.add(name, step, value)
+    return curves, damaged
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and not too_large(value) else None

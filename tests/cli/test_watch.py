@@ -104,6 +104,49 @@ def test_pipe_has_a_line_for_each_step_and_ends_with_the_run(
     assert len(lines) == 3
 
 
+def test_pipe_has_a_line_for_each_step_between_two_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = write_run(tmp_path, "a", steps=2)
+
+    def more() -> None:
+        for step in (3, 4, 5):
+            log.write("log", run="a", step=step, loss=10.0 * step)
+        log.write("log", run="a", step=4, eval_accuracy=0.25)
+        log.write("end", run="a")
+        log.write("begin", run="b", steps=10)
+        for step in (1, 2):
+            log.write("log", run="b", step=step, loss=10.0 * step)
+
+    def anew() -> None:
+        log.write("begin", run="b", steps=10)
+        log.write("log", run="b", step=1, loss=5.0)
+        log.write("done")
+
+    left = iter([more, lambda: None, anew])
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(left)())
+    lines = [line.split(", ") for line in shown(tmp_path, capsys).splitlines()[:-1]]
+    assert [(line[0], line[1], line[2]) for line in lines] == [
+        ("a", "step 1/10", "loss 1.000"), ("a", "step 2/10", "loss 0.500"), ("a", "step 3/10", "loss 30.000"),
+        ("a", "step 4/10", "loss 40.000"), ("a", "step 5/10", "loss 50.000"), ("b", "step 1/10", "loss 10.000"),
+        ("b", "step 2/10", "loss 20.000"), ("b", "step 1/10", "loss 5.000")]  # fmt: skip
+    said = ["evaluation: accuracy 0.250" in line for line in lines]
+    assert said == [False, False, False, True, True, False, False, False]
+
+
+def test_finished_runs_are_shown_while_the_next_one_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path)
+    log.write("sweep", runs=["first", "second"])
+    run = {"name": "first", "metric": {"name": "f1", "value": 0.625}, "isoscore_star": 0.125,
+           "isoscore_star_unbiased": 0.375}  # fmt: skip
+    (tmp_path / "results.json").write_text(json.dumps({"runs": [run]}))
+    log.write("begin", run="second", steps=10)
+    out = shown(tmp_path, capsys, "--once")
+    assert "second" in out.splitlines()[0]
+    (row,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["first"]]
+    assert row == ["first", "0.625", "0.125", "0.375"]
+
+
 def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path)
     started = time.monotonic()

@@ -126,6 +126,49 @@ def test_foreign_lines_end_nothing(tmp_path: Path, line: bytes) -> None:
     json.dumps(seen.to_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['{"event": "log", "run": "z", "step": 4, "loss": 1' + "0" * 400 + "}",
+     '{"event": "log", "run": "z", "step": 1' + "0" * 400 + ', "loss": 1}',
+     '{"event": "begin", "run": "z", "steps": 1' + "0" * 400 + "}",
+     '{"event": "log", "run": "z", "step": NaN, "loss": 1}', '{"event": "log", "run": "z", "step": true, "loss": 1}'],
+)  # fmt: skip
+def test_lines_with_impossible_numbers_are_left_out_and_counted(tmp_path: Path, line: str) -> None:
+    good = '{"event": "log", "run": "z", "step": 5, "loss": 0.5}'
+    (tmp_path / "log.jsonl").write_text(f"{line}\n{good}\n")
+    assert points(tmp_path, "train/loss") == [(5, 0.5)]
+    assert open_log(tmp_path).read().notes == ("1 lines of log.jsonl cannot be read",)
+
+
+@pytest.mark.parametrize("field", ["global_step", "max_steps"])
+@pytest.mark.parametrize("value", ['"x"', "[1]", "{}", "true", "null", "1" + "0" * 400, "1e999"])
+def test_trainer_with_fields_of_another_kind(tmp_path: Path, field: str, value: str) -> None:
+    rows = [{"step": 1, "loss": 0.5}]
+    trainer_state(tmp_path / "checkpoint-3", 3, rows)
+    file = trainer_state(tmp_path, 3, rows)
+    kept = json.loads(file.read_text())
+    del kept[field]
+    file.write_text(json.dumps(kept)[:-1] + f', "{field}": {value}}}')
+    seen = open_log(tmp_path).read()
+    assert (seen.runs[0].step, seen.state) == (1, "unknown")
+    assert points(tmp_path, "train/loss") == [(1, 0.5)]
+
+
+def test_trainer_leaves_damaged_lines_out_and_counts_them(tmp_path: Path) -> None:
+    big = 10**400
+    rows = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": big}, {"step": big, "loss": 1}, {"loss": 1}, 7,
+            {"step": "2", "loss": 1}, {"step": 3, "loss": 0.25}]  # fmt: skip
+    trainer_state(tmp_path, 3, rows)  # type: ignore[arg-type]
+    assert points(tmp_path, "train/loss") == [(1, 0.5), (3, 0.25)]
+    assert open_log(tmp_path).read().notes == ("5 lines of trainer_state.json cannot be read",)
+
+
+def test_lightning_leaves_damaged_lines_out_and_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,3\nnan,3\ninf,2\nx,2\n1e999,2\n2,1\n")
+    assert points(tmp_path, "train/loss") == [(1, 3.0), (2, 1.0)]
+    assert open_log(tmp_path).read().notes == ("4 lines of metrics.csv cannot be read",)
+
+
 def test_results_of_runs_that_ended(tmp_path: Path) -> None:
     run = {"name": "x", "metric": {"name": "f1", "value": 0.5}, "isoscore_star": 0.1, "isoscore_star_unbiased": None}
     (tmp_path / "results.json").write_text(json.dumps({"runs": [run]}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,7 +32,12 @@ class HiddenStates:
     recording : bool
         Set it to False to ignore calls of the model.
     training_only : bool
-        Set it to True to ignore modules in evaluation mode.
+        Set it to True to ignore modules in evaluation mode, and to delete what a call of the model left when the next
+        one begins.
+    in_call : bool
+        Whether a call of the model began since the last `take`; after one that raised, the states are of a part of it.
+    refused : callable or None
+        Set it to a function that is told of an output that is no tensor, instead of an exception in the model's call.
     taken : list of str
         Names of the layers of the states in the last `take`, for `StateMasks`.
 
@@ -71,6 +76,8 @@ class HiddenStates:
         self.names = list(hooked.values())
         self.recording = True
         self.training_only = False
+        self.in_call = False
+        self.refused: Callable[[InvalidTypeError], None] | None = None
         self.taken: list[str] = []
         self._states: list[tuple[str, Tensor]] = []
         self._with_grad = torch.is_grad_enabled()
@@ -123,7 +130,7 @@ class HiddenStates:
 
     def clear(self) -> None:
         """Delete the states."""
-        self._states, self._cut_off = [], None
+        self._states, self._cut_off, self.in_call = [], None, False
         # Layers may run without a call of the model, whose hook sets it.
         self._with_grad = torch.is_grad_enabled()
 
@@ -147,9 +154,9 @@ class HiddenStates:
         # Calls with gradients add up until `take` (a pair of sentences is two calls), others would through a whole
         # evaluation.
         with_grad = torch.is_grad_enabled()
-        if not (with_grad and self._with_grad):
+        if self.training_only or not (with_grad and self._with_grad):
             self.clear()
-        self._with_grad = with_grad
+        self._with_grad, self.in_call = with_grad, True
 
     def _record(self, name: str, output: Any) -> None:
         state = _first(output)
@@ -185,7 +192,12 @@ class _Hook:
         if self.name is None:
             self.states._begin()
         else:
-            self.states._record(self.name, output)
+            try:
+                self.states._record(self.name, output)
+            except InvalidTypeError as error:
+                if self.states.refused is None:
+                    raise
+                self.states.refused(error)
 
     def __reduce__(self) -> Any:
         return _Hook, ()

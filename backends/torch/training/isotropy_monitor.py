@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from isoscore_star.backends.torch.training.sync import checked_sync, is_distribu
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError, IsoScoreError
 
 LOGGER = logging.getLogger("isoscore_star")
+
+_Key = tuple[int, int, str]
+"""Of a layer: how often it ran before in a call of the model, its place among the monitor's names, and its name."""
 
 
 class IsotropyMonitor:
@@ -51,7 +55,7 @@ class IsotropyMonitor:
     prefix : str, default "train/"
         Of the names.
     first_number : int, default 0
-        Number of the first layer in names.
+        Number of the first layer in names. A layer that is skipped, as LayerDrop does, keeps its number.
     uncompiled : bool, default True
         In a window, run what `torch.compile` compiled uncompiled (from torch 2.6 on), since hooks are not seen in it.
         False where only the inside of layers is compiled, as flex attention, whose uncompiled form takes much memory.
@@ -72,7 +76,8 @@ class IsotropyMonitor:
     ------
     InvalidValueError, InvalidTypeError
         For layers that are not there, and numbers out of range. What is wrong later does not end a training: the logger
-        ``isoscore_star`` warns once.
+        ``isoscore_star`` warns once; after an error that is not this library's, as of a mask function, the layers are
+        measured no more.
 
     Notes
     -----
@@ -134,12 +139,15 @@ class IsotropyMonitor:
         self._masks = StateMasks(self._model, mask)
         self._parameters = list(inspect.signature(self._model.forward).parameters)
         self._collapse = CollapseWatch()
-        self._streams: dict[Any, LayerStream] = {}
+        self._streams: dict[_Key, LayerStream] = {}
+        self._calls: list[Any] = []  # of the model in a window: the shape of the states without the last axis
+        self._broken = False
         self._hooks: HiddenStates | None = None
         self._handle: Any = None
         self._closed = False
         with HiddenStates(self._model, layers) as found:
             self.names = found.names
+        self._known: set[_Key] = {(0, place, name) for place, name in enumerate(self.names)}
         self._prepare()
 
     @property
@@ -181,13 +189,15 @@ class IsotropyMonitor:
             with self._without_failing():
                 scores = self._measure()
         finally:
-            self._streams = {}
+            self._forget()
             self._release()
             self._prepare()
         return scores
 
     def observe(self, inputs: Any = None, outputs: Any = None) -> None:
         """Take in the states of layers that ran without a call of the model itself, with the batch for their mask."""
+        if self._hooks is not None and self._hooks.in_call:
+            self._hooks.clear()  # of a call of the model that raised
         if self._hooks is not None and self._hooks.has_states:
             with self._without_failing():
                 self._take(inputs, outputs, whole=False)
@@ -201,13 +211,13 @@ class IsotropyMonitor:
         self.steps = int(state["steps"])
         self._collapse.first = dict(state["first"])
         self._release()
-        self._streams = {}
+        self._forget()
         self._prepare()
 
     def close(self) -> None:
         """Remove the hooks."""
         self._release()
-        self._streams = {}
+        self._forget()
         self._closed = True
 
     def __enter__(self) -> IsotropyMonitor:
@@ -222,10 +232,13 @@ class IsotropyMonitor:
     def _prepare(self) -> None:
         """Put hooks on the model, if the next step is in a window."""
         coming = self.steps + 1
+        if self._broken and not is_distributed(self.sync):  # other ranks wait for this one's sums
+            return
         if coming > self._begin and -coming % self.every >= self.window:
             return
         self._hooks = HiddenStates(self._model, self._chosen)
         self._hooks.training_only = True
+        self._hooks.refused = self._tell
         self._handle = self._model.register_forward_hook(_AfterCall(self), with_kwargs=True)
         if self._eagerly is not None:
             self._eagerly.begin()
@@ -253,24 +266,52 @@ class IsotropyMonitor:
         assert hooks is not None
         with torch.no_grad():
             states = [state.detach() for state in hooks.take(need_gradient=False)]
+            if self._broken:
+                return
             masks = self._masks(states, inputs, outputs, names=hooks.taken)
-        for index, (name, state, mask) in enumerate(zip(hooks.taken, states, masks, strict=True)):
+        ran: Counter[str] = Counter()
+        taken = set()
+        for name, state, mask in zip(hooks.taken, states, masks, strict=True):
             # In a call of the model a layer may run several times, as ALBERT's does; without one, calls are not told
             # apart.
-            key = (index if whole else self.names.index(name), name)
-            if key not in self._streams:
-                self._streams[key] = LayerStream(name, state.shape[-1], state.device)
-            self._streams[key].update(state, mask, self.groups)
+            key = (ran[name] if whole else 0, self.names.index(name), name)
+            self._stream(key, state.shape[-1], state.device).update(state, mask, self.groups)
+            ran[name] += 1
+            taken.add(key)
+        if whole:
+            shape = states[0].shape[:-1]
+            for key in self._streams.keys() - taken:
+                self._streams[key].skip(shape, self.groups)
+            self._calls.append(shape)
+
+    def _stream(self, key: _Key, dim: int, device: Any) -> LayerStream:
+        """Return the sums of a layer, in which its sequences have the numbers that they have in all others."""
+        if key not in self._streams:
+            self._streams[key] = LayerStream(key[-1], dim, device)
+            for shape in self._calls:
+                self._streams[key].skip(shape, self.groups)
+        return self._streams[key]
+
+    def _forget(self) -> None:
+        self._streams, self._calls = {}, []
 
     @contextlib.contextmanager
     def _without_failing(self) -> Iterator[None]:
-        """Log the first error, which should not end a training."""
+        """Log the first error, which should not end a training; after one that is not ours measure no more."""
         try:
             yield
         except IsoScoreError as error:
-            if not self.failed:
-                self.failed = True
-                LOGGER.warning("The training goes on, but without the score: %s", error)
+            self._tell(error)
+        except Exception as error:  # of a mask function, or no memory is left
+            self._tell(f"{type(error).__name__}: {error}. The layers are measured no more")
+            self._broken = True
+            if not is_distributed(self.sync):
+                self._forget()
+
+    def _tell(self, error: Any) -> None:
+        if not self.failed:
+            self.failed = True
+            LOGGER.warning("The training goes on, but without the score: %s", error)
 
     def _measure(self) -> dict[str, float]:
         if not self._streams:
@@ -280,17 +321,20 @@ class IsotropyMonitor:
                 f"{self.steps}. Call step() after the model was called, once for each step of the training; a model "
                 "that is compiled as a whole needs torch 2.6 and uncompiled=True",
             )
-        keys = sorted(self._streams)
-        digits = max(2, len(str(self.first_number + len(keys) - 1)))
-        streams = {f"layer_{self.first_number + n:0{digits}d}": self._streams[key] for n, key in enumerate(keys)}
+        self._known |= self._streams.keys()  # a layer that is skipped keeps its number
+        digits = max(2, len(str(self.first_number + len(self._known) - 1)))
+        streams = {
+            f"layer_{self.first_number + number:0{digits}d}": self._streams[key]
+            for number, key in enumerate(sorted(self._known))
+            if key in self._streams
+        }
         layers = [stream.measured(name) for name, stream in streams.items()]
         if self.union and len({stream.moments.dim for stream in streams.values()}) == 1:
             first = next(iter(streams.values()))
             union = LayerStream("", first.moments.dim, first.moments.mean.device)
             for stream in streams.values():
                 union.merge(stream)
-            whole = union.measured("union", len(streams))
-            layers.insert(0, whole)
+            layers.insert(0, union.measured("union"))
         self.layers = tuple(layers)
         leading = not is_distributed(self.sync) or dist.get_rank() == 0
         self._collapse.look(layers, self.steps, telling=leading)
@@ -308,9 +352,7 @@ class IsotropyMonitor:
         dist.all_gather_object(everywhere, own)
         found = {tuple(key): dim for part in everywhere for key, dim in part}
         for key in sorted(found):
-            if key not in self._streams:
-                self._streams[key] = LayerStream(key[1], found[key], device)
-            self._streams[key].reduce()
+            self._stream(key, found[key], device).reduce()
 
 
 class _AfterCall:

@@ -276,6 +276,75 @@ def test_micro_batches_add_up() -> None:
         assert monitor.step() == pytest.approx(expected(seen, masks), rel=1e-5)
 
 
+class Dropping(Model):
+    """Skips layers, as LayerDrop does, and raises after one of them."""
+
+    skipped: tuple[int, ...] = ()
+    raising: int | None = None
+
+    def forward(self, x: Any, attention_mask: Any = None) -> Any:
+        self.seen = []
+        for index, layer in enumerate(self.layers):
+            if index not in self.skipped:
+                x = layer(x)
+            self.seen.append(x.detach().float().double().numpy())
+            if index == self.raising:
+                raise RuntimeError("out of memory")
+        return x
+
+
+def test_what_a_call_that_raised_left_does_not_count() -> None:
+    model = Dropping()
+    with IsotropyMonitor(model, every=1) as monitor:
+        model.raising = 1
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model(*batch(0))
+        model.raising = None
+        x, mask = batch(1)
+        model(x, mask)
+        assert monitor.step() == pytest.approx(expected([model.seen], [mask.numpy()]), rel=1e-5)
+        assert [layer.module for layer in monitor.layers] == ["", "layers.0", "layers.1", "layers.2"]
+        # Nor where no other call follows in the step.
+        model(x, mask)
+        seen, model.raising = model.seen, 0
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model(*batch(2))
+        assert monitor.step() == pytest.approx(expected([seen], [mask.numpy()]), rel=1e-5)
+
+
+def test_a_skipped_layer_leaves_the_others_their_numbers() -> None:
+    model = Dropping()
+    with IsotropyMonitor(model, every=1, union=False) as monitor:
+        model.skipped = (1,)
+        x, mask = batch(0)
+        model(x, mask)
+        scores = monitor.step()
+        wanted = expected([model.seen], [mask.numpy()])
+        assert scores == pytest.approx({n: wanted[n] for n in scores}, rel=1e-5)
+        assert [(layer.name, layer.module) for layer in monitor.layers] == [
+            ("layer_00", "layers.0"), ("layer_02", "layers.2")]  # fmt: skip
+
+
+def test_layers_skipped_in_a_part_of_a_window() -> None:
+    model = Dropping()
+    skips = [(1,), (2,), (1, 2)]
+    clouds: list[list[np.ndarray]] = []
+    with IsotropyMonitor(model, every=3, window=3) as monitor:
+        for seed, skipped in enumerate(skips):
+            model.skipped = skipped
+            x, mask = batch(seed)
+            model(x, mask)
+            kept = [np.where(mask.numpy() * (index not in skipped), 1, 0) for index in range(LAYERS)]
+            clouds.append([model.seen, kept])  # type: ignore[list-item]
+            scores = monitor.step()
+    # A sequence has one number in all layers, those included that did not see it: 27 in turn.
+    points = [np.concatenate([seen[index] for seen, _ in clouds]) for index in range(LAYERS)]
+    masks = [np.concatenate([kept[index] for _, kept in clouds]) for index in range(LAYERS)]
+    wanted = {f"train/isoscore_star/layer_{i:02d}": halves([points[i]], [masks[i]]) for i in range(LAYERS)}
+    assert scores == pytest.approx({"train/isoscore_star": halves(points, masks), **wanted}, rel=1e-5)
+    assert [layer.group_count for layer in monitor.layers] == [27, 27, 9, 9]
+
+
 def test_parts_of_a_model_with_the_batch_given_to_step() -> None:
     model = Model()
     x, mask = batch(0)
@@ -310,6 +379,19 @@ def test_too_few_sequences_give_no_score_and_say_so(caplog: pytest.LogCaptureFix
     assert "too few sequences" in line
     assert "layer_00 (3)" in line
     assert monitor.layers[0].score is None
+
+
+@pytest.mark.parametrize("filled", [0, 1, 3])
+def test_padding_alone_has_no_score(filled: int, caplog: pytest.LogCaptureFixture) -> None:
+    model = Model()
+    x, mask = batch(0)
+    mask[filled:] = 0
+    with IsotropyMonitor(model, every=1) as monitor:
+        model(x, mask)
+        assert monitor.step() == {}
+    assert [(layer.score, layer.group_count) for layer in monitor.layers] == [(None, filled)] * (LAYERS + 1)
+    assert monitor.first == {}
+    assert f"layer_00 ({filled})" in caplog.text
 
 
 class Given(nn.Module):
@@ -369,6 +451,26 @@ def test_states_that_are_not_finite_are_told(caplog: pytest.LogCaptureFixture) -
     assert lines == ["Step 2: states are not finite: layer_00"]
 
 
+@pytest.mark.parametrize(("scale", "dtype"), [(1e30, "float32"), (1e-30, "float32"), (1e140, "float64")])
+def test_states_of_any_size_are_finite(scale: float, dtype: str, caplog: pytest.LogCaptureFixture) -> None:
+    states = (cloud([3.0, 1.0, 1.0, 1.0, 1.0]).double() * scale).to(getattr(torch, dtype))
+    model = Given()
+    other = torch.randn(8, 40, DIM, generator=torch.Generator().manual_seed(1))
+    with IsotropyMonitor(model, "layers.*", every=2, window=2) as monitor:
+        for factor in (1.0, 1e-3):
+            model(states * factor, other)
+            scores = monitor.step()
+    points = np.concatenate([states.double().numpy() / scale, states.double().numpy() / scale * 1e-3])
+    mask = np.ones(points.shape[:2])
+    assert scores is not None
+    assert scores["train/isoscore_star/layer_00"] == pytest.approx(halves([points], [mask]), rel=1e-4)
+    held = [((p - p.mean(0)) ** 2).sum(1) for p in points.reshape(2, -1, DIM)]
+    few = sum(np.sort(part)[::-1][:3].sum() for part in held) / sum(part.sum() for part in held)
+    first = monitor.layers[1]
+    assert (first.finite, first.few_points_share) == (True, pytest.approx(few, rel=1e-4))
+    assert caplog.messages == []
+
+
 def test_a_wrong_mask_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     model = Model()
     with IsotropyMonitor(model, every=1) as monitor:
@@ -378,6 +480,39 @@ def test_a_wrong_mask_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFix
     (line,) = caplog.messages
     assert "The training goes on" in line
     assert monitor.failed
+
+
+def test_a_mask_function_that_raises_ends_the_measurements_alone(caplog: pytest.LogCaptureFixture) -> None:
+    model, calls = Model(), []
+
+    def mask(inputs: Any, outputs: Any) -> Any:
+        calls.append(1)
+        return inputs["no such name"]
+
+    with IsotropyMonitor(model, every=1, mask=mask) as monitor:
+        for seed in range(3):
+            model(*batch(seed))
+            assert monitor.step() is None
+        assert not monitor.recording
+    (line,) = caplog.messages
+    assert "The training goes on" in line
+    assert "KeyError: 'no such name'" in line
+    assert monitor.failed
+    assert len(calls) == 1
+
+
+def test_a_layer_that_gives_no_tensor_ends_no_training(caplog: pytest.LogCaptureFixture) -> None:
+    class Words(nn.Module):
+        def forward(self, x: Any) -> str:
+            return "word"
+
+    model = nn.Sequential(nn.Linear(DIM, DIM), Words())
+    with IsotropyMonitor(model, layers=["0", "1"], every=1) as monitor:
+        for seed in range(2):
+            assert model(batch(seed)[0]) == "word"
+            monitor.step()
+    (line,) = caplog.messages
+    assert "'1' puts out str, not a tensor" in line
 
 
 def test_steps_without_a_call_are_told(caplog: pytest.LogCaptureFixture) -> None:
