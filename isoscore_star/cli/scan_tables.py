@@ -10,7 +10,7 @@ from isoscore_star import Measurement
 from isoscore_star.cli.printable import printable
 from isoscore_star.scanning import Scan, ScannedLayer, hangs_on_few
 
-_SHORT = {"first tokens": "no first", "special tokens": "no spec.", "first and special tokens": "neither"}
+_SHORT = {"first tokens": "no\nfirst", "special tokens": "no\nspec.", "first and special tokens": "neither"}
 _SHOWN_TOKENS = 3
 _SHOWN_SHARE = 0.01
 
@@ -26,13 +26,13 @@ def show_scan(scan: Scan) -> None:
     ]
     widest = max(layer.measurement.dim for layer in layers)
     sequences = scan.provenance.get("sequences")
-    title = f"{printable(scan.model)}: {sequences:,} sequences, {widest:,} dimensions"
-    columns = ["layer", "tokens", "score", *(_SHORT[kind] for kind in kinds), "dims", "largest", "mean"]
+    most = max(layer.measurement.count for layer in scan.layers)
+    title = f"{printable(scan.model)}: {sequences:,} sequences, {most:,} tokens a layer, {widest:,} dimensions"
+    columns = ["layer", "score", *(_SHORT[kind] for kind in kinds), "dims", "largest", "mean"]
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-        column.overflow = "fold"
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+        column.no_wrap = True
     for layer in layers:
         table.add_row(*_row(layer, kinds))
     console.print(table)
@@ -68,7 +68,6 @@ def _row(layer: ScannedLayer, kinds: list[str]) -> list[str]:
     share = float(measurement.variances[largest] / measurement.variances.sum())
     return [
         printable(layer.name),
-        f"{measurement.count:,}",
         f"{_score(measurement)}{error}",
         *without,
         f"{measurement.effective_dimensions:,.1f}",

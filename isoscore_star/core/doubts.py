@@ -63,8 +63,8 @@ def of_independence(found: Resemblance | None) -> str:
 def of_sketched_points() -> str:
     """Warn of independent points, of which a sketch keeps too little."""
     return (
-        "a sketch has no unbiased score of independent points: give each its own group (groups=numpy.arange(m)), or take "
-        "exact moments"
+        "a sketch has no unbiased score of independent points: give each its own group (groups=numpy.arange(m)), or "
+        "take exact moments"
     )
 
 
