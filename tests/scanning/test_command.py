@@ -32,7 +32,7 @@ def test_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = _run(capsys, files[0], "--text", files[1])
     assert (code, err) == (0, "")
-    for words in ("layer 2", "union", "without first tokens", "effective dimensions", "largest coordinate", " ± "):
+    for words in ("layer 2", "union", "no first", "effective dimensions", "largest: the coordinate", " ± "):
         assert words in out
     assert "the least isotropic" in out
 
