@@ -193,3 +193,23 @@ def test_one_of_anything_is_told_in_the_singular() -> None:
     notes = " ".join(iso.scan(tiny.model(), items, tokenizer=tiny.tokenizer(), max_tokens=5).notes)
     assert "1 text reaches the limit of 5 tokens" in notes
     assert "1 of 32 texts is empty" in notes
+
+
+def test_a_loader_that_fails_at_once(tmp_path: Path) -> None:
+    def broken() -> Iterator[Any]:
+        raise OSError("the disk is gone")
+        yield
+
+    with pytest.raises(iso.InvalidValueError, match="batches: the first one cannot be had: the disk is gone"):
+        scan(tmp_path, broken())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.bool])
+def test_inputs_of_any_dtype_are_hashed(dtype: Any) -> None:
+    from isoscore_star.scanning.sources._fingerprint import fingerprint_of_batches
+
+    batch = torch.zeros(3, 4, dtype=dtype)
+    before = fingerprint_of_batches([batch, "words", None])
+    assert fingerprint_of_batches([batch.clone(), "words", None]) == before
+    batch[2, 3] = 1
+    assert fingerprint_of_batches([batch, "words", None]) != before

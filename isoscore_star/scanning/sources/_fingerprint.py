@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from isoscore_star import InvalidValueError
+from isoscore_star import InvalidValueError, IsoScoreError
 from isoscore_star.pretrained import first_line
 
 _PROBED = 1000
@@ -98,7 +98,12 @@ class HashedBatches:
             self.fingerprint = fingerprint_of_batches(batches)
             return
         # The very iteration that is run: another one of a shuffling loader has other batches.
-        first = list(_first(self._left))
+        try:
+            first = list(_first(self._left))
+        except IsoScoreError:
+            raise
+        except Exception as error:  # of a loader, which may raise anything
+            raise InvalidValueError("batches", f"the first one cannot be had: {first_line(error)}") from error
         self.fingerprint = f"first batch {fingerprint_of_batches(first)}"
         self._left = chain(first, self._left)
 
@@ -162,5 +167,8 @@ def _array(value: Any) -> Any:
         import torch
 
         value = value.detach().cpu()
-        return value.contiguous().view(torch.uint8).numpy() if value.dtype == torch.bfloat16 else value.numpy()
+        try:
+            return value.numpy()
+        except TypeError:  # NumPy lacks bfloat16
+            return (value.to_dense() if value.is_sparse else value).contiguous().view(torch.uint8).numpy()
     return np.asarray(value)
