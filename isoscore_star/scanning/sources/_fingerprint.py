@@ -36,7 +36,9 @@ def fingerprint(model: Any) -> str:
             continue
         values = tensor.detach()
         values = values.int_repr() if values.is_quantized else values.to_dense() if values.is_sparse else values
-        for part in values.reshape(-1).split(_CHUNK):
+        flat = values.reshape(-1)
+        for start in range(0, flat.numel(), _CHUNK):
+            part = flat[start : start + _CHUNK]
             # bfloat16, which NumPy lacks, passes as bytes.
             digest.update(part.contiguous().view(torch.uint8).cpu().numpy().data)
     return digest.hexdigest()
