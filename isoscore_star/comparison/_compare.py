@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from isoscore_star.comparison._difference import can_pair, difference, rounding
 from isoscore_star.comparison._layer import ComparedLayer
 from isoscore_star.comparison._layers import ONE, is_blocks, layers_of, matched
 from isoscore_star.comparison._result import Comparison
+from isoscore_star.comparison._scans import why_unpaired
 from isoscore_star.comparison._sides import BLOCKS, POINTS, Side
 from isoscore_star.comparison._streams import Stream, in_step
 from isoscore_star.core import interval
@@ -60,7 +62,7 @@ def compare(
     paired : "auto", True or False, default "auto"
         Whether points (of two axes) or groups (sequences, labels) with the same number are the same in both. "auto"
         takes them for the same where there are as many; of unrelated points that does no harm to the interval, but then
-        CKA means nothing.
+        CKA means nothing. Scans are paired where they have the same texts in the same blocks.
     directions : int, optional
         Leading directions whose principal angles are taken; by default the smaller number of effective dimensions,
         rounded, and at most 10.
@@ -107,10 +109,18 @@ def compare(
     its_groups = groups if isinstance(groups_b, str) and groups_b == _SAME else groups_b
     ours, its = layers_of("a", a, mask_a, groups), layers_of("b", b, mask_b, its_groups)
     pairs, notes = matched(ours, its)
+    unpaired = "" if paired is False else why_unpaired(a, b)
+    if unpaired and paired is True:
+        raise InvalidValueError(
+            "paired", f'expected scans of the same texts in the same blocks; {unpaired}. Leave it at "auto"'
+        )
     rows = []
     for name, first, second in pairs:
         progress(name)
-        rows.append(compare_layer(name, first(), second(), paired=paired, directions=directions))
+        row = compare_layer(name, first(), second(), paired=False if unpaired else paired, directions=directions)
+        rows.append(replace(row, pairing=f"not paired: {unpaired}") if unpaired else row)
+    if unpaired:
+        notes = (*notes, f"the scans are not paired, since {unpaired}: intervals are those of two samples of their own")
     return Comparison(names[0], names[1], tuple(rows), notes)
 
 

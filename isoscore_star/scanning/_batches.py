@@ -110,6 +110,8 @@ class Source(Protocol):
         What the reader of the result should know.
     noticed : dict of str to int
         Counts of what was noticed on the way.
+    seen : list of str
+        A hash of each batch read so far, where all are not known beforehand.
     """
 
     count: int | None
@@ -117,6 +119,7 @@ class Source(Protocol):
     provenance: dict[str, Any]
     notes: list[str]
     noticed: dict[str, int]
+    seen: list[str]
 
     def batches(self, wanted: Callable[[int], bool]) -> Iterable[tuple[int, Batch | None]]:
         """Yield each batch with its number from 0; None in place of those that are not wanted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -18,10 +19,17 @@ from isoscore_star.readers import FileContentError, SelectionError
 MOMENTS, NUMBERS = "moments.safetensors", "scan.json"
 
 _KEY = "isoscore_star_scan"
-_FORMAT = 1
+_FORMAT = 2
 
 _SHARE = 9
 """Between two writings pass at least as many times the time that the last one took."""
+
+
+_HASHES = {
+    "weights": "the model's weights differ",
+    "fingerprint": "the texts, images or batches differ",
+    "tokenizer": "the tokenizer differs",
+}
 
 
 class Stored(NamedTuple):
@@ -96,12 +104,13 @@ class Folder:
     def _write(self, path: Path, record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         from safetensors.numpy import save_file
 
-        text = json.dumps({"format": _FORMAT, "settings": self.settings, **record})
+        # `ascontiguousarray` would make numbers arrays of one axis.
+        ordered = {key: np.require(array, requirements="C") for key, array in arrays.items()}
+        whole = json.loads(json.dumps({"format": _FORMAT, "settings": self.settings, **record}))
+        text = json.dumps({**whole, "checksum": _checksum(whole, ordered)})
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
-                # `ascontiguousarray` would make numbers arrays of one axis.
-                ordered = {key: np.require(array, requirements="C") for key, array in arrays.items()}
                 save_file(ordered, partial, {_KEY: text})
 
     def _of_same_settings(self, path: Path) -> Stored | None:
@@ -143,12 +152,23 @@ def read(path: Path) -> Stored:
             raise ValueError("no settings")
         if record.get("format") != _FORMAT:
             raise ValueError(f"format {record.get('format')}, and this version reads {_FORMAT}")
+        if record.pop("checksum", None) != _checksum(record, arrays):
+            raise ValueError("its checksum does not fit")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileContentError(
             path, f"is not the file of a scan, or damaged ({reason}). Delete it to start anew"
         ) from (error)
     return Stored(record, arrays)
+
+
+def _checksum(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return SHA-256 of a record and of names, dtypes, shapes and bytes of arrays."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for key, array in sorted(arrays.items()):
+        digest.update(f"\0{key}\0{array.dtype.str}{array.shape}".encode())
+        digest.update(np.require(array, requirements="C").tobytes())
+    return digest.hexdigest()
 
 
 def require_safetensors() -> None:
@@ -172,6 +192,6 @@ def require_folder(folder: Path) -> Path:
 
 
 def _difference(name: str, before: Any, now: Any) -> str:
-    if name in ("weights", "fingerprint"):
-        return "the model's weights differ" if name == "weights" else "the texts or images differ"
+    if name in _HASHES:
+        return _HASHES[name]
     return f"{name} was {json.dumps(before)}, is now {json.dumps(now)}"

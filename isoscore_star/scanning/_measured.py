@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star import DegenerateDataError, Measurement, Moments
-from isoscore_star.scanning._accumulated import Accumulated
+from isoscore_star.scanning._accumulated import Accumulated, LayerBlock
 from isoscore_star.scanning._batches import PARTS
 from isoscore_star.scanning._longest import KEPT, Farthest
 from isoscore_star.scanning._result import LongToken, ScannedLayer, Stability
@@ -35,7 +35,8 @@ def layers_of(found: Accumulated, place_of: Callable[[int], int]) -> tuple[list[
     numbers = sorted(found.blocks)
     layers, inner, union = [], 0, _Union()
     for name in found.names:
-        cells = [found.blocks[number][name] for number in numbers]
+        # A matrix of fewer rows than blocks has none in some.
+        cells = [found.blocks[number].get(name, LayerBlock()) for number in numbers]
         by_part = [cell.moments() for cell in cells]
         blocks = {
             part: [its.get(part, Moments()) for its in by_part] for part in PARTS if any(part in its for its in by_part)

@@ -87,7 +87,8 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, s
         return Plan(fitting, device, [f"{why} (--memory)"])
     for columns in _COLUMNS:
         if columns < min(widths) and sum(_sketched(width, least, columns) for width in widths) <= limit:
-            why = f"a sketch of {columns} columns in {least} blocks: exact moments take {_figure(needed(least))}, and "
+            of_blocks = _counted(least, "block")
+            why = f"a sketch of {columns} columns in {of_blocks}: exact moments take {_figure(needed(least))}, and "
             return Plan(least, None, [f"{why}{_figure(limit)} may be used (--memory)"], columns)
     # Fewer blocks give no error, but scores.
     fewest = next((count for count in range(least - 1, 0, -1) if needed(count) <= limit), None)
@@ -96,8 +97,8 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, s
         advice += f", or take scores without standard errors (--blocks {fewest})"
     raise InvalidValueError(
         "memory",
-        f"the moments of {len(widths)} layers of {max(widths):,} dimensions take {_figure(needed(least))} in {least} "
-        f"blocks; {_figure(limit)} may be used. {advice}",
+        f"the moments of {_counted(len(widths), 'layer')} of {max(widths):,} dimensions take {_figure(needed(least))} "
+        f"in {_counted(least, 'block')}; {_figure(limit)} may be used. {advice}",
     )
 
 
@@ -134,8 +135,8 @@ def _with_sketch(widths: list[int], blocks: int, columns: int, limit: int | None
     if limit is not None and needed > limit:
         raise InvalidValueError(
             "memory",
-            f"{blocks} blocks of sketches take {_figure(needed)}; {_figure(limit)} may be used. Choose fewer --blocks, "
-            "fewer columns (--sketch), fewer layers (--layers), or give more (--memory)",
+            f"sketches in {_counted(blocks, 'block')} take {_figure(needed)}; {_figure(limit)} may be used. Choose "
+            "fewer --blocks, fewer columns (--sketch), fewer layers (--layers), or give more (--memory)",
         )
     return Plan(blocks, None, [], columns)
 
@@ -143,6 +144,10 @@ def _with_sketch(widths: list[int], blocks: int, columns: int, limit: int | None
 def _sketched(width: int, blocks: int, columns: int) -> int:
     """Return the bytes of a layer's sketches: halves of blocks of up to three parts, twice as above, and results."""
     return 8 * width * columns * (2 * 2 * 3 * blocks + _MEASURED)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _figure(count: int) -> str:

@@ -177,9 +177,12 @@ def scan(
     if not whole.blocks:
         raise InvalidValueError("batches", "expected at least one batch; got none")
     if sequences < 4 * _LEAST_BLOCKS:
-        notes.append(f"{sequences} sequences are few: give some hundreds for small intervals")
+        sequences_are = "1 sequence is" if sequences == 1 else f"{sequences} sequences are"
+        notes.append(f"{sequences_are} few: give some hundreds for small intervals")
     if len(whole.blocks) < _LEAST_BLOCKS:
-        notes.append(f"{len(whole.blocks)} blocks of sequences are too few for standard errors, which need 8")
+        count = len(whole.blocks)
+        blocks_are = "1 block of sequences is" if count == 1 else f"{count} blocks of sequences are"
+        notes.append(f"{blocks_are} too few for standard errors, which need 8")
     record = {
         "names": whole.names,
         "blocks": whole.count,
@@ -240,21 +243,37 @@ class _Run:
         self.sequences = 0
         self._found: Accumulated | None = None
         self._next = 0
+        self._seen_before: list[str] = []
 
     def accumulate(self, progress: Progress | None) -> Accumulated:
         """Return the moments of this process's batches."""
         state = None if self._folder is None else self._folder.state()
         if state is not None:
             self._restore(state)
+        resumed, number = self._next, -1
         with suppress(StopIteration):
             generator = iter(self._source.batches(self._is_wanted))
             while True:
                 number, batch = self._advised(lambda: next(generator))
+                self._require_seen(number)
                 if batch is not None:
                     self._take(number, batch)
                 if progress is not None:
                     progress(number + 1, self._source.count)
+        if number + 1 < resumed:
+            raise self._other_batches(f"there are {number + 1}, and the unfinished scan has read {resumed}")
         return self._found or Accumulated(self._options.blocks)
+
+    def _require_seen(self, number: int) -> None:
+        """Require that a batch is the one that the unfinished scan has read."""
+        if number < len(self._seen_before) and self._source.seen[number] != self._seen_before[number]:
+            raise self._other_batches(f"batch {number} differs from the one that the unfinished scan has read")
+
+    def _other_batches(self, what: str) -> InvalidValueError:
+        folder = "" if self._folder is None else f" in {self._folder.path}"
+        return InvalidValueError(
+            "batches", f"{what}{folder}. Give the same batches in the same order, or another folder"
+        )
 
     def _is_wanted(self, number: int) -> bool:
         if number < self._next:
@@ -280,7 +299,12 @@ class _Run:
             chosen = plan(batch, self._options.blocks, tokens, self._budget, sketch=self._options.sketch)
         blocks, notes, sketch = self._own.agreed(chosen and (chosen.blocks, chosen.notes, chosen.sketch))
         if self._own.size > blocks:
-            notes = [*notes, f"{self._own.size} processes for {blocks} blocks: {self._own.size - blocks} have no work"]
+            idle = self._own.size - blocks
+            of_blocks = f"{blocks} block{'s' * (blocks != 1)}"
+            notes = [
+                *notes,
+                f"{self._own.size} processes for {of_blocks}: {idle} {'has' if idle == 1 else 'have'} no work",
+            ]
         self.notes += notes
         device = getattr(batch.layers[0].states, "device", None) if chosen is None else chosen.device
         on_host = getattr(device, "type", "cpu") == "cpu" or sketch is not None
@@ -298,6 +322,7 @@ class _Run:
             "next": self._next,
             "sequences": self.sequences,
             "noticed": self._source.noticed,
+            "seen": self._source.seen[: self._next],
         }
 
     def _restore(self, state: _files.Stored) -> None:
@@ -307,6 +332,7 @@ class _Run:
         self._found.tokens = dict(record["tokens"])
         self.notes, self._next, self.sequences = list(record["notes"]), record["next"], record["sequences"]
         self._source.noticed.update(record["noticed"])
+        self._seen_before = list(record["seen"])
 
     def _advised(self, step: Callable[[], Any]) -> Any:
         """Run a step of the model, with one line for whatever it raises."""
@@ -358,7 +384,7 @@ def _long_sequences(found: Accumulated) -> set[int]:
 def _restored(path: Path, stored: _files.Stored) -> Scan:
     try:
         return built(stored.record, stored.arrays, stored.record["settings"])
-    except (LookupError, TypeError, AttributeError, InvalidValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise FileContentError(path, f"lacks a part of a scan, or is damaged ({first_line(error)})") from error
 
 

@@ -101,10 +101,12 @@ def _lone(error: UnicodeEncodeError) -> str:
 def _not_empty(name: str, found: Sequence[str]) -> Texts:
     places = [index for index, text in enumerate(found) if text.strip()]
     if not places:
-        what = "holds no text" if not found else f"holds {len(found)} texts, all of them empty"
+        what = f"holds {len(found):,} texts, all of them empty"
+        if len(found) < 2:
+            what = "holds one text, which is empty" if found else "holds no text"
         raise InvalidValueError("texts", f"{name} {what}. Give at least a few dozen sentences")
     left = len(found) - len(places)
-    notes = [f"{left} of {len(found):,} texts are empty and left out"] if left else []
+    notes = [f"{left:,} of {len(found):,} texts {'is' if left == 1 else 'are'} empty and left out"] if left else []
     return Texts(name, [found[index] for index in places], places, notes)
 
 

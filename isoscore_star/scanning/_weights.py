@@ -26,11 +26,18 @@ _ROWS = 2**24
 
 _KINDS = {
     "input embeddings": (
-        "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "shared.weight", "tok_embeddings.weight",
-        "embed_in.weight", "token_embedding.weight", "embeddings.weight",
+        "word_embeddings.weight", "word_embedding.weight", "embed_tokens.weight", "wte.weight", "shared.weight",
+        "tok_embeddings.weight", "tokens_embed.weight", "embed_in.weight", "token_embedding.weight",
+        "embeddings.weight",
     ),
-    "output embeddings": ("lm_head.weight", "embed_out.weight", "output.weight", "cls.predictions.decoder.weight"),
+    "output embeddings": (
+        "lm_head.weight", "lm_head.decoder.weight", "embed_out.weight", "predictions.decoder.weight",
+        "generator_lm_head.weight", "vocab_projector.weight", "output.weight",
+    ),
 }  # fmt: skip
+"""Whole last components of names; the first that a model has is taken."""
+
+_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class _Matrix(NamedTuple):
@@ -61,7 +68,7 @@ def scan_weights(model: str | Path, *, output: str | Path | None = None, progres
     Raises
     ------
     InvalidValueError
-        If there is no such file, or no embedding matrix in it.
+        If there is no such file, no embedding matrix in it, or one of packed integers.
 
     Examples
     --------
@@ -100,11 +107,15 @@ def scan_weights(model: str | Path, *, output: str | Path | None = None, progres
                 cell.parts.setdefault("rest", Moments()).update(rows[mine], groups=None)
         if progress is not None:
             progress(done, len(steps))
-    for cells in found.blocks.values():
-        for one in matrices:
-            cells.setdefault(one.kind, LayerBlock())
+    for one in matrices:
+        if one.shape[0] - bad[one.kind] < 2:
+            raise InvalidValueError("model", f"{one.key} has fewer than two rows without NaN or inf, so no score")
     notes = [f"{one.kind}: {one.key} of {one.file.name}, rows as independent points" for one in matrices]
-    notes += [f"{count} rows of the {kind} hold NaN or inf and are left out" for kind, count in bad.items() if count]
+    notes += [
+        f"{count:,} {'row' if count == 1 else 'rows'} of the {kind} with NaN or inf left out"
+        for kind, count in bad.items()
+        if count
+    ]
     record = {
         "names": found.names,
         "blocks": BLOCKS,
@@ -148,29 +159,52 @@ def _folder(name: str) -> Path:
 def _matrices(folder: Path, name: str) -> Iterator[_Matrix]:
     from safetensors import SafetensorError, safe_open
 
-    known: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    known: dict[str, tuple[Path, tuple[int, ...], str]] = {}
     for file in _weight_files(folder, name):
         require_fetched(file)
         try:
             with safe_open(file, "np") as weights:
                 for key in weights.keys():  # noqa: SIM118
-                    known[key] = (file, tuple(weights.get_slice(key).get_shape()))
+                    tensor = weights.get_slice(key)
+                    known[key] = (file, tuple(tensor.get_shape()), str(tensor.get_dtype()))
         except (SafetensorError, OSError) as error:
             raise FileContentError(file, f"holds no whole weights ({error})") from error
     found = 0
     for kind, ends in _KINDS.items():
-        keys = [key for end in ends for key in known if key.endswith(end) and len(known[key][1]) == 2]
+        named = ([key for key in known if _ends_with(key, end) and len(known[key][1]) == 2] for end in ends)
+        keys = next(filter(None, named), None)
         if keys:
             # Of the parts of a model, such as encoder and decoder, the outermost.
             key = min(keys, key=lambda one: (one.count("."), one))
             found += 1
-            rows, columns = known[key][1]
-            yield _Matrix(kind, key, known[key][0], (rows, columns))
+            yield _required(kind, key, *known[key])
     if not found:
         names = ", ".join(sorted(known)[:5])
         raise InvalidValueError(
             "model", f"{name} has no embedding matrix of a known name; its weights are {names}, ..."
         )
+
+
+def _ends_with(key: str, end: str) -> bool:
+    """Return whether a name ends with whole components, outside of numbered layers.
+
+    A suffix alone would take ``position_embeddings.weight`` for ``embeddings.weight``, and the output of an MLP for
+    that of the model.
+    """
+    return f".{key}".endswith(f".{end}") and not any(part.isdigit() for part in key.split("."))
+
+
+def _required(kind: str, key: str, file: Path, shape: tuple[int, ...], dtype: str) -> _Matrix:
+    rows, columns = shape
+    if dtype not in _DTYPES:
+        raise InvalidValueError(
+            "model",
+            f"{key} is of dtype {dtype}, whose numbers are packed or scaled and not read here. Give the model's "
+            "weights in floating point, before they were quantised",
+        )
+    if rows < 2 or not columns:
+        raise InvalidValueError("model", f"{key} is of shape ({rows}, {columns}), and no score of it is defined")
+    return _Matrix(kind, key, file, (rows, columns))
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:

@@ -72,7 +72,7 @@ def test_a_finished_scan_is_read_and_saved_again(tmp_path: Path) -> None:
 def test_what_differs_is_named(tmp_path: Path) -> None:
     folder, items = tiny.save(tmp_path / "model"), tiny.texts(24)
     iso.scan(folder, items, output=tmp_path / "out")
-    with pytest.raises(iso.InvalidValueError, match="the texts or images differ"):
+    with pytest.raises(iso.InvalidValueError, match="the texts, images or batches differ"):
         iso.scan(folder, [*items[1:], "w1 w2 w3"], output=tmp_path / "out")
     with pytest.raises(iso.InvalidValueError, match="max_tokens was 32, is now 4"):
         iso.scan(folder, items, max_tokens=4, output=tmp_path / "out")

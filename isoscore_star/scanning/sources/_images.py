@@ -36,6 +36,7 @@ class ImageSource:
         self.count: int | None = -(-len(self._files) // self._size)
         self.notes: list[str] = []
         self.noticed: dict[str, int] = {}
+        self.seen: list[str] = []
         digest = hashlib.sha256()
         for file in self._files:
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())

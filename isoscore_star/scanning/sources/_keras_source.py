@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sized
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from isoscore_star import InvalidValueError
 from isoscore_star.scanning._batches import Batch, Layer, Tokens
+from isoscore_star.scanning.sources._fingerprint import HashedBatches, described, fingerprint_of_arrays
 from isoscore_star.scanning.sources._modules import rows_of
 from isoscore_star.scanning.sources._options import Options
 
@@ -23,7 +23,7 @@ class KerasSource:
 
         if mask is not None and not callable(mask):
             raise InvalidValueError("mask", "of a Keras model expected a function that returns a batch's mask, or none")
-        self._batches, self._mask = batches, mask
+        self._mask = mask
         named = {layer.name: layer for layer in model.layers}
         wanted = [str(pattern) for pattern in options.layers or ()]
         chosen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in wanted)]
@@ -47,16 +47,15 @@ class KerasSource:
         self.sequences: int | None = None
         self.notes: list[str] = []
         self.noticed: dict[str, int] = {}
-        digest = hashlib.sha256()
-        for weight in model.get_weights():
-            flat = np.asarray(weight, np.float64).reshape(-1)
-            digest.update(flat[:: max(1, flat.size // 256)].tobytes())
+        self._batches = HashedBatches(batches)
+        self.seen = self._batches.seen
         self.provenance: dict[str, Any] = {
             "model": model.name,
             "class": type(model).__name__,
-            "weights": digest.hexdigest(),
+            "weights": fingerprint_of_arrays(model.get_weights()),
             "texts": "batches",
-            "fingerprint": None,
+            "fingerprint": self._batches.fingerprint,
+            "mask": described(mask),
         }
 
     def place_of(self, sequence: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from isoscore_star import InvalidTypeError, InvalidValueError
 from isoscore_star.scanning._batches import Batch, Layer, Tokens
-from isoscore_star.scanning.sources._fingerprint import fingerprint
+from isoscore_star.scanning.sources._fingerprint import HashedBatches, described, fingerprint
 from isoscore_star.scanning.sources._options import Options
 from isoscore_star.scanning.sources._states import sequence_of, widened
 
@@ -20,10 +20,11 @@ class ModuleSource:
     def __init__(self, model: Any, batches: Iterable[Any], options: Options, mask: Any = None) -> None:
         from isoscore_star.backends.torch import HiddenStates, StateMasks
 
-        self._model, self._batches = model, batches
         if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
             raise InvalidTypeError("batches", f"expected batches of inputs; got {type(batches).__name__}")
         layers = None if options.layers is None else list(options.layers)
+        self._model, self._batches = model, HashedBatches(batches)
+        self.seen = self._batches.seen
         self._states = HiddenStates(model, layers)
         self._masks = StateMasks(model, mask)
         self.count: int | None = len(batches) if isinstance(batches, Sized) else None
@@ -35,7 +36,8 @@ class ModuleSource:
             "class": type(model).__name__,
             "weights": fingerprint(model),
             "texts": "batches",
-            "fingerprint": None,
+            "fingerprint": self._batches.fingerprint,
+            "mask": described(mask),
         }
 
     def place_of(self, sequence: int) -> int:

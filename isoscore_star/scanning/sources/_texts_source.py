@@ -11,7 +11,7 @@ import numpy as np
 from isoscore_star import InvalidValueError
 from isoscore_star.scanning._batches import Batch, Tokens
 from isoscore_star.scanning._texts import Texts
-from isoscore_star.scanning.sources._fingerprint import fingerprint
+from isoscore_star.scanning.sources._fingerprint import fingerprint, fingerprint_of_tokenizer
 from isoscore_star.scanning.sources._options import Options, batch_size_for
 from isoscore_star.scanning.sources._states import layers_of
 
@@ -41,6 +41,7 @@ class TextSource:
         self.sequences: int | None = len(texts.items)
         self._size = batch_size_for(len(texts.items), options.batch_size, options.blocks)
         self.count: int | None = -(-len(texts.items) // self._size)
+        _require_room(text_model.tokenizer, options.max_tokens)
         self._limit = _limit(text_model, options.max_tokens)
         parameters = inspect.signature(text_model.model.forward).parameters
         self._accepted = set(parameters)
@@ -51,6 +52,7 @@ class TextSource:
             "model": text_model.name,
             "class": type(text_model.model).__name__,
             "weights": fingerprint(text_model.model),
+            "tokenizer": fingerprint_of_tokenizer(text_model.tokenizer, self._encoded, texts.items),
             "texts": texts.name,
             "fingerprint": texts.fingerprint,
             "sequences": len(texts.items),
@@ -58,6 +60,7 @@ class TextSource:
             "batch_size": self._size,
         }
         self.noticed = {"cut": 0}
+        self.seen: list[str] = []
         if _is_encoder_decoder(text_model.model):
             self.notes.append("the decoder reads the same texts as the encoder, after its start token")
 
@@ -85,7 +88,8 @@ class TextSource:
         cut = self.noticed["cut"]
         if not cut:
             return []
-        return [f"{cut} texts reach the limit of {self._limit} tokens and may be cut there (--max-tokens)"]
+        texts = "1 text reaches" if cut == 1 else f"{cut:,} texts reach"
+        return [f"{texts} the limit of {self._limit} tokens and may be cut there (--max-tokens)"]
 
     def _encoded(self, texts: list[str]) -> Any:
         return self._own.tokenizer(
@@ -186,6 +190,17 @@ def _limit(text_model: TextModel, wanted: int) -> int:
     limits = [wanted, getattr(text_model.tokenizer, "model_max_length", None)]
     limits.append(getattr(text_model.model.config, "max_position_embeddings", None))
     return min(limit for limit in limits if isinstance(limit, int) and 0 < limit < _UNBOUNDED)
+
+
+def _require_room(tokenizer: Any, wanted: int) -> None:
+    """Require a limit that leaves room for text: tokenizers do not cut their special tokens, so a lower one is none."""
+    special = tokenizer.num_special_tokens_to_add() if hasattr(tokenizer, "num_special_tokens_to_add") else 0
+    if wanted <= special:
+        raise InvalidValueError(
+            "max_tokens",
+            f"expected at least {special + 1}, since the tokenizer adds {special} special "
+            f"token{'s' * (special != 1)} to each text; got {wanted}",
+        )
 
 
 def _is_encoder_decoder(model: Any) -> bool:
