@@ -27,7 +27,8 @@ def show_scan(scan: Scan) -> None:
     widest = max(layer.measurement.dim for layer in layers)
     sequences = scan.provenance.get("sequences")
     most = max(layer.measurement.count for layer in scan.layers)
-    title = f"{printable(scan.model)}: {sequences:,} sequence{'s' * (sequences != 1)}, {most:,} tokens a layer, {widest:,} dimensions"
+    counts = f"{sequences:,} sequence{'s' * (sequences != 1)}, {most:,} tokens a layer, {widest:,} dimensions"
+    title = f"{printable(scan.model)}: {counts}"
     columns = ["layer", "score", *(_SHORT[kind] for kind in kinds), "dims", "largest", "mean"]
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
