@@ -108,12 +108,13 @@ class Chart:
 
 def quantitative(name: str, title: str, **more: Any) -> Spec:
     """Encode numbers on an axis."""
-    return {"field": name, "type": "quantitative", "title": title, **more}
+    return {"field": name, "type": "quantitative", "title": charted(title), **more}
 
 
 def ordered(name: str, title: str | None, domain: Sequence[str], **more: Any) -> Spec:
     """Encode names on an axis, in their own order."""
-    return {"field": name, "type": "ordinal", "title": title, "scale": {"domain": _shown(domain)}, **more}
+    shown = None if title is None else charted(title)
+    return {"field": name, "type": "ordinal", "title": shown, "scale": {"domain": _shown(domain)}, **more}
 
 
 def coloured(name: str, domain: Sequence[str], colours: Sequence[str] = SERIES) -> Spec:

@@ -75,7 +75,8 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Opening]:
         found.page.on("dialog", lambda dialog: (found.asked_by_dialog.append(dialog.message), dialog.dismiss()))
         found.page.goto(path.as_uri())
         if wait:
-            found.page.wait_for_function("document.documentElement.dataset.drawn === 'all'", timeout=20_000)
+            # By a selector: a function would be evaluated, which the page's policy forbids.
+            found.page.wait_for_selector("html[data-drawn='all']", state="attached", timeout=20_000)
         return found
 
     yield opening

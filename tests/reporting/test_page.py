@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from report_pages import THINGS, page, thing
 
 
@@ -65,7 +66,7 @@ def test_the_chosen_layer_is_the_one_that_is_drawn(opened: Any) -> None:
     line = "#chart-spectrum-linear .mark-line.layer_1_layer_0_marks path"
     before = found.page.locator(line).get_attribute("d")
     found.page.select_option("#chosen-layer", label="layer 9")
-    found.page.wait_for_function("([at, d]) => document.querySelector(at).getAttribute('d') !== d", arg=[line, before])
+    expect(found.page.locator(line)).not_to_have_attribute("d", before or "")
     found.page.locator("#chart-spectrum-linear .mark-symbol path").first.hover(force=True)
     told = found.page.locator("#vg-tooltip-element.visible").inner_text()
     spectrum = np.linalg.eigvalsh(scan.layers[9].measurement.cov)[::-1]
