@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star import reporting
 from isoscore_star.core import checks, doubts, formulas, interval
 from isoscore_star.core.accumulator import covariance
 from isoscore_star.core.block_error import balanced, block_error, log_ratio, union
@@ -24,6 +23,7 @@ from isoscore_star.core.second_pass import Blocks, second_pass
 from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import Spread, mean_of
 from isoscore_star.explanation import Explanation, between_classes, explained, halves_of, require_all
+from isoscore_star.reporting import Reported
 
 INDEPENDENT = "independent points"
 
@@ -53,7 +53,7 @@ class OutlierDimension(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Measurement:
+class Measurement(Reported):
     """Result of `measure`.
 
     Attributes
@@ -342,7 +342,6 @@ class Measurement:
             of the measurement itself is known where its points were.
         average_cosine : float, optional
             Of two random points, which no moments tell; see `isoscore_star.diagnostics.average_cosine_similarity`.
-
         blocks : sequence of Moments, optional
             The blocks of `from_blocks`, at least eight, for standard errors of the spectral measures; it takes the
             eigenvalues of two more matrices for each.
@@ -414,21 +413,6 @@ class Measurement:
             "outlier_dimensions": [outlier._asdict() for outlier in self.outlier_dimensions],
             "warnings": list(self.warnings),
         }
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the spectrum into `ax`, or a new figure; see `isoscore_star.reporting.plot`."""
-        return reporting.plot(self, ax)
-
-    def to_html(self, name: str | None = None) -> str:
-        """Write a report as one HTML page; see `isoscore_star.reporting.to_html`."""
-        return reporting.to_html(self, name)
-
-    def to_frame(self) -> Any:
-        """Make a table of one row for pandas or polars; see `isoscore_star.reporting.to_frame`."""
-        return reporting.to_frame(self)
-
-    def _repr_html_(self) -> str:
-        return reporting.fragment(self)
 
 
 def measure(

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from isoscore_star import Comparison, DegenerateDataError, arguments
 from isoscore_star.cli.compare_tables import show_comparison
 from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
 from isoscore_star.cli.printable import note
+from isoscore_star.cli.progress import reading
 from isoscore_star.comparison import INDEPENDENT, ONE, Stream, compare_layer, pairs_of_names
 from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
 
@@ -125,7 +122,9 @@ def compared_files(
     its = _layers(b, key_b or key, mask if mask_b is None else mask_b, groups_b or groups, columns, by_layer)
     rng, rows = np.random.default_rng(0), []
     pairs, notes = pairs_of_names([layer.name for layer in ours], [layer.name for layer in its])
-    with _progress([*ours, *its]) as advance:
+    with reading(
+        "comparing", [2 * cloud.rows if cloud.rows else cloud.rows for layer in (*ours, *its) for cloud in layer.clouds]
+    ) as advance:
         for name, i, j in pairs:
             first, second = (_stream(layer, rng, advance) for layer in (ours[i], its[j]))
             rows.append(compare_layer(name, first, second, paired=paired, directions=directions))
@@ -169,13 +168,3 @@ def _stream(layer: _Layer, rng: np.random.Generator, advance: Callable[[int], No
         labels=layer.labels,
         neighbours=None if taken else streamed.neighbours,
     )
-
-
-@contextmanager
-def _progress(layers: list[_Layer]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in a pipe; all points are read twice."""
-    counts = [cloud.rows for layer in layers for cloud in layer.clouds]
-    total = None if None in counts else 2 * sum(filter(None, counts))
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("comparing", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from isoscore_star import IsoScoreError, Measurement
 from isoscore_star.cli.explain_tables import show_explanation
-from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
+from isoscore_star.cli.options import AsJson, Columns, Files, Groups, Key, Mask
 from isoscore_star.cli.printable import note
+from isoscore_star.cli.progress import reading, rows_read
 from isoscore_star.diagnostics import point_measures
 from isoscore_star.explanation import Measure
-from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
+from isoscore_star.readers import StreamedCloud, open_clouds
 
 _SEED = 0  # of the sample, so that a file has the same one every time
 
 
 def explain(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...",
-            help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
+    files: Files,
     mask: Mask = None,
     groups: Groups = "auto",
     key: Key = None,
@@ -48,7 +33,7 @@ def explain(
     names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
     union = StreamedCloud(dim, np.random.default_rng(_SEED))
-    with _progress(clouds) as advance:
+    with reading("reading", rows_read(clouds)) as advance:
         for cloud in clouds:
             union.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance, cloud.groups)
         try:
@@ -73,13 +58,3 @@ def _of_sample(union: StreamedCloud, measurement: Measurement) -> tuple[Measure,
     sample = union.sample
     note = "" if len(sample) == measurement.count else f"of a random sample of {len(sample):,} points"
     return point_measures(sample, note)
-
-
-@contextmanager
-def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in a pipe; points of groups are read twice."""
-    counts = [cloud.rows and cloud.rows * (1 if cloud.groups is None else 2) for cloud in clouds]
-    total = None if None in counts else sum(filter(None, counts))
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from isoscore_star import IsoScoreError, Measurement, arguments
 from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.measure_tables import show_measurements
-from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
+from isoscore_star.cli.options import AsJson, Columns, Files, Groups, Key, Mask
 from isoscore_star.cli.printable import note
-from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_array, open_clouds
+from isoscore_star.cli.progress import reading, rows_read
+from isoscore_star.readers import Cloud, StreamedCloud, open_array, open_clouds
 
 _SEED = 0  # of the sample for the standard error, so that a file has the same one every time
 
@@ -36,15 +33,7 @@ class Estimator(str, Enum):
 
 
 def measure(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE...",
-            help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ],
+    files: Files,
     zeta: Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")] = 0.0,
     shrinkage_cov: Annotated[
         str | None,
@@ -119,7 +108,7 @@ def _measure(
     """Measure the union and, for `by_layer`, each cloud."""
     rng = np.random.default_rng(_SEED)
     union, layers = StreamedCloud(dim, rng), []
-    with _progress(clouds, by_layer) as advance:
+    with reading("reading", rows_read(clouds, 2 if by_layer else 1)) as advance:
         for cloud in clouds:
             mask = None if cloud.mask is None else cloud.mask.reshape(-1)
             if by_layer:
@@ -147,18 +136,6 @@ def _measurement(
         return cloud.measurement(**shrinkage, progress=advance)
     except IsoScoreError as error:
         raise error.about(name) from error
-
-
-@contextmanager
-def _progress(clouds: list[Cloud], by_layer: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in a pipe; points of groups are read again, for a layer and for all."""
-    again = 2 if by_layer else 1
-    counts = [cloud.rows and cloud.rows * (1 if cloud.groups is None else 1 + again) for cloud in clouds]
-    total = None if None in counts else sum(filter(None, counts))
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _with_columns(measurement: Measurement, names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from isoscore_star.readers import SUFFIXES
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help=f"Points as rows: {' '.join(SUFFIXES)}; several are one union.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 Mask = Annotated[
     str | None,
     typer.Option(metavar="FILE_OR_KEY", help="1 for points, 0 for padding: a file, or an array beside the points."),

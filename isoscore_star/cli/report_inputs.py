@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from isoscore_star import IsoScoreError, Measurement
 from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.printable import note
+from isoscore_star.cli.progress import reading, rows_read
 from isoscore_star.readers import Cloud, FileContentError, SelectionError, StreamedCloud, open_clouds
 
 RESULTS, SCAN = "results.json", "scan.json"
@@ -132,7 +129,7 @@ def _measured(clouds: Sequence[Cloud]) -> Measurement | dict[str, Measurement]:
     rng = np.random.default_rng(_SEED)
     dim = int(clouds[0].source.shape[-1] or 0)
     union, layers = StreamedCloud(dim, rng), {}
-    with _progress(clouds) as advance:
+    with reading("reading", rows_read(clouds, 2 if len(clouds) > 1 else 1)) as advance:
         for label, cloud in zip(_labels(clouds), clouds, strict=True):
             layer = StreamedCloud(dim, rng)
             layer.take(cloud.source, None if cloud.mask is None else cloud.mask.reshape(-1), advance, cloud.groups)
@@ -141,17 +138,6 @@ def _measured(clouds: Sequence[Cloud]) -> Measurement | dict[str, Measurement]:
         if len(layers) == 1:
             return next(iter(layers.values()))
         return {**layers, "union": _measurement(union, "union", advance)}
-
-
-@contextmanager
-def _progress(clouds: Sequence[Cloud]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; points of groups are read again, for a layer and, of several, for all of them."""
-    again = 2 if len(clouds) > 1 else 1
-    counts = [cloud.rows and cloud.rows * (1 if cloud.groups is None else 1 + again) for cloud in clouds]
-    total = None if None in counts else sum(filter(None, counts))
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _labels(clouds: Sequence[Cloud]) -> list[str]:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from isoscore_star import DegenerateDataError, InvalidValueError, Moments
 from isoscore_star.atomic_files import replacing, writing_to
 from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.options import AsJson, Columns, Key, Mask
 from isoscore_star.cli.printable import note, printable
+from isoscore_star.cli.progress import reading
 from isoscore_star.readers import SUFFIXES, ArraySource, Cloud, StreamedCloud, open_clouds
 
 
@@ -54,7 +51,7 @@ def transform(
     source = _opened(file, mask if fit is None else None, key, columns)
     fitted_to = source if fit is None else _opened(fit, mask, key, columns)
     dim = int(source.source.shape[-1] or 0)
-    with _progress([fitted_to, source]) as advance:
+    with reading("transforming", (cloud.rows for cloud in (fitted_to, source))) as advance:
         before = _moments(fitted_to, advance)
         if fit is not None:
             _require_same_dimensions(source.source, fitted_to.source)
@@ -137,12 +134,3 @@ def _write(
         if dtype is None:
             raise DegenerateDataError(source.name, "it holds no point to transform")
     return after
-
-
-@contextmanager
-def _progress(clouds: list[Cloud]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in a pipe."""
-    counts = [cloud.rows for cloud in clouds]
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("transforming", total=None if None in counts else sum(filter(None, counts)))
-        yield lambda count: bar.advance(task, count)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from isoscore_star import reporting
 from isoscore_star.comparison import _words
 from isoscore_star.comparison._layer import ComparedLayer
+from isoscore_star.reporting import Reported
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Reported):
     """Result of `compare`.
 
     Attributes
@@ -68,18 +68,3 @@ class Comparison:
             "rows": [row.to_dict() for row in self.rows],
             "warnings": list(self.warnings),
         }
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the differences into `ax`, or a new figure; see `isoscore_star.reporting.plot`."""
-        return reporting.plot(self, ax)
-
-    def to_html(self, name: str | None = None) -> str:
-        """Write a report as one HTML page; see `isoscore_star.reporting.to_html`."""
-        return reporting.to_html(self, name)
-
-    def to_frame(self) -> Any:
-        """Make a table of a row for each layer for pandas or polars; see `isoscore_star.reporting.to_frame`."""
-        return reporting.to_frame(self)
-
-    def _repr_html_(self) -> str:
-        return reporting.fragment(self)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +35,9 @@ class Inner(NamedTuple):
     error: float
 
 
+@lru_cache(maxsize=4)
 def gaussian(dim: int, size: int, seed: int) -> FloatArray:
-    """Return Ω, shape (d, k)."""
+    """Return Ω, shape (d, k), drawn once for all accumulators of a width."""
     return np.random.default_rng(seed).normal(size=(dim, size))
 
 
@@ -63,7 +65,7 @@ class SketchedScatter:
 
     @classmethod
     def of_rows(cls, rows: NDArray[Any], omega: FloatArray) -> SketchedScatter:
-        """Return the sums over a block of rows, which is not empty; products in the dtype of wide float32 rows."""
+        """Return the sums over a block of rows, which is not empty; of float32 rows the products are in float32."""
         precision: Any = np.float32 if rows.dtype == np.float32 else np.float64
         anchor = rows[0].astype(precision)
         moved = np.subtract(rows, anchor, dtype=precision)

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoscore_star.core.accumulator import BLOCK_ROWS, Accumulator
+from isoscore_star.core.accumulator import Accumulator
 from isoscore_star.core.sketch import SketchedScatter, SketchedSpread, gaussian
 
 _LEAST, _MOST = 1e-140, 1e140
 """Total variances whose squares, and those of their parts, are in range."""
-
-_OMEGAS: dict[tuple[int, int, int], NDArray[np.float64]] = {}
 
 
 class SketchAccumulator(Accumulator):
@@ -39,11 +37,7 @@ class SketchAccumulator(Accumulator):
     @property
     def omega(self) -> NDArray[np.float64]:
         """Ω, which is drawn once for all accumulators of the same width."""
-        key = (self.dim or 0, self.size, self.seed)
-        if key not in _OMEGAS:
-            _OMEGAS.clear()  # layers come one width at a time
-            _OMEGAS[key] = gaussian(*key)
-        return _OMEGAS[key]
+        return gaussian(self.dim or 0, self.size, self.seed)
 
     def spread(self) -> SketchedSpread:
         """Return the centred points so far."""
@@ -53,17 +47,6 @@ class SketchAccumulator(Accumulator):
             nothing = SketchedScatter(0, zero, zero, zero, np.zeros((dim, self.size)))
             self._form = SketchedSpread(self.sums.copy() if self.sums else nothing, self.omega)
         return self._form
-
-    def absorb(self, rows: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> None:
-        """Take in an (m, d) array block by block, without check."""
-        self.dim = rows.shape[1]
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
-            if keep is not None:
-                block = block[keep[start : start + BLOCK_ROWS]]
-            if len(block):
-                with np.errstate(over="ignore", invalid="ignore"):  # as explained by `is_finite`'s caller
-                    self._merge_sums(SketchedScatter.of_rows(block, self.omega))
 
     def add(self, other: Accumulator) -> None:
         """Take in the points of another accumulator, which stays unchanged."""
@@ -81,6 +64,11 @@ class SketchAccumulator(Accumulator):
             return True
         in_range = sums.total == 0 or _LEAST < sums.total < _MOST
         return bool(in_range and np.isfinite(sums.product).all())
+
+    def _wait(self, rows: NDArray[Any]) -> None:
+        """Multiply a block at once: the product with Ω is worth it for few rows, too."""
+        with np.errstate(over="ignore", invalid="ignore"):  # as explained by `is_finite`'s caller
+            self._merge_sums(SketchedScatter.of_rows(rows, self.omega))
 
     def _merge_sums(self, sums: SketchedScatter) -> None:
         self._form = None

@@ -18,7 +18,8 @@ from isoscore_star.explanation._terms import Part
 FloatArray = NDArray[np.float64]
 
 _SAME = 1e-3
-"""Relative difference of variances up to which two sums are of the same points: float32 products err by far less."""
+"""Relative difference of the variance, and of the mean in standard deviations, up to which two sums are of the same
+points: float32 products err by far less."""
 
 
 def parts_of(spread: Spread, parts: Mapping[str, Moments]) -> tuple[Part, ...]:
@@ -97,12 +98,10 @@ def require_all(spread: Spread, argument: str, parts: Mapping[str, Moments] | Se
             argument, f"expected moments of all {spread.count} points, each point in one of them; got {count} points"
         )
     whole = union([part for part in named.values() if part.count]).spread()
-    scale = math.sqrt(spread.total) * spread.unit
+    deviation = math.sqrt(spread.total / spread.count) * spread.unit
     apart = (whole.anchor - spread.anchor) + (whole.offset * whole.unit - spread.offset * spread.unit)
     variance = whole.total * (whole.unit / spread.unit) ** 2
-    if not (
-        abs(variance / spread.total - 1) < _SAME and float(np.abs(apart).max()) * math.sqrt(count) < _SAME * scale * 30
-    ):
+    if abs(variance / spread.total - 1) > _SAME or float(np.abs(apart).max()) > _SAME * deviation:
         raise InvalidValueError(
             argument, "expected moments of the points that are measured; got others, of another mean or variance"
         )

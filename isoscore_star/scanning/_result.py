@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isoscore_star import Measurement, Moments, reporting
+from isoscore_star import Measurement, Moments
+from isoscore_star.reporting import Reported
 
 _HANGS = "longest point"
 """Of a measurement's warnings only that of few far points has these words."""
@@ -106,7 +107,7 @@ class ScannedLayer:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scan:
+class Scan(Reported):
     """Result of `scan`.
 
     Attributes
@@ -172,21 +173,6 @@ class Scan:
     def __repr__(self) -> str:
         scores = ", ".join(f"{layer.name}: {_headline(layer.measurement):.4f}" for layer in self._all())
         return f"Scan(model={self.model!r}, {scores})"
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the layers into `ax`, or a new figure; see `isoscore_star.reporting.plot`."""
-        return reporting.plot(self, ax)
-
-    def to_html(self, name: str | None = None) -> str:
-        """Write a report as one HTML page; see `isoscore_star.reporting.to_html`."""
-        return reporting.to_html(self, name)
-
-    def to_frame(self) -> Any:
-        """Make a table of a row for each layer for pandas or polars; see `isoscore_star.reporting.to_frame`."""
-        return reporting.to_frame(self)
-
-    def _repr_html_(self) -> str:
-        return reporting.fragment(self)
 
     def _all(self) -> list[ScannedLayer]:
         return [*self.layers, *filter(None, (self.union, self.embeddings))]

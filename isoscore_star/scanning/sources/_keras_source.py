@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from isoscore_star import InvalidValueError
 from isoscore_star.scanning._batches import Batch, Layer, Tokens
-from isoscore_star.scanning.sources._fingerprint import HashedBatches, described, fingerprint_of_arrays
-from isoscore_star.scanning.sources._modules import rows_of
+from isoscore_star.scanning.sources._batch_source import BatchSource
+from isoscore_star.scanning.sources._fingerprint import fingerprint_of_arrays
 from isoscore_star.scanning.sources._options import Options
 
 
-class KerasSource:
+class KerasSource(BatchSource):
     """Runs a Keras model over batches; see `isoscore_star.scanning._batches.Source`."""
 
     def __init__(self, model: Any, batches: Iterable[Any], options: Options, mask: Any = None) -> None:
@@ -43,40 +43,8 @@ class KerasSource:
                 "isoscore_star.Moments with what its layers return",
             ) from error
         self._names = chosen
-        self.count: int | None = len(batches) if isinstance(batches, Sized) else None
-        self.sequences: int | None = None
-        self.notes: list[str] = []
-        self.noticed: dict[str, int] = {}
-        self._batches = HashedBatches(batches)
-        self.seen = self._batches.seen
-        self.provenance: dict[str, Any] = {
-            "model": model.name,
-            "class": type(model).__name__,
-            "weights": fingerprint_of_arrays(model.get_weights()),
-            "texts": "batches",
-            "fingerprint": self._batches.fingerprint,
-            "mask": described(mask),
-        }
-
-    def place_of(self, sequence: int) -> int:
-        """Return a sequence's place in the batches."""
-        return sequence
-
-    def estimated_tokens(self) -> int | None:
-        """Return None: batches do not tell."""
-        return None
-
-    def finished(self) -> list[str]:
-        """Return what was noticed on the way."""
-        return []
-
-    def batches(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Batch | None]]:
-        """Yield each batch with its number; None in place of those that are not wanted."""
-        first = 0
-        for number, batch in enumerate(self._batches):
-            found = self._batch(first, batch) if wanted(number) else None
-            first += found.sequences if found else rows_of(batch)
-            yield number, found
+        weights = fingerprint_of_arrays(model.get_weights())
+        super().__init__(model, model.name, weights, batches, mask)
 
     def _batch(self, first: int, batch: Any) -> Batch:
         inputs = batch[0] if isinstance(batch, tuple) else batch

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from isoscore_star import InvalidTypeError, InvalidValueError
 from isoscore_star.scanning._batches import Batch, Layer, Tokens
-from isoscore_star.scanning.sources._fingerprint import HashedBatches, described, fingerprint
+from isoscore_star.scanning.sources._batch_source import BatchSource
+from isoscore_star.scanning.sources._fingerprint import fingerprint
 from isoscore_star.scanning.sources._options import Options
 from isoscore_star.scanning.sources._states import sequence_of, widened
 
 
-class ModuleSource:
+class ModuleSource(BatchSource):
     """Runs a torch module over a loader's batches, layers by hooks; see `isoscore_star.scanning._batches.Source`."""
 
     def __init__(self, model: Any, batches: Iterable[Any], options: Options, mask: Any = None) -> None:
@@ -23,30 +24,10 @@ class ModuleSource:
         if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
             raise InvalidTypeError("batches", f"expected batches of inputs; got {type(batches).__name__}")
         layers = None if options.layers is None else list(options.layers)
-        self._model, self._batches = model, HashedBatches(batches)
-        self.seen = self._batches.seen
+        self._model = model
         self._states = HiddenStates(model, layers)
         self._masks = StateMasks(model, mask)
-        self.count: int | None = len(batches) if isinstance(batches, Sized) else None
-        self.sequences: int | None = None
-        self.notes: list[str] = []
-        self.noticed: dict[str, int] = {}
-        self.provenance: dict[str, Any] = {
-            "model": type(model).__name__,
-            "class": type(model).__name__,
-            "weights": fingerprint(model),
-            "texts": "batches",
-            "fingerprint": self._batches.fingerprint,
-            "mask": described(mask),
-        }
-
-    def place_of(self, sequence: int) -> int:
-        """Return a sequence's place in the batches."""
-        return sequence
-
-    def estimated_tokens(self) -> int | None:
-        """Return None: batches do not tell."""
-        return None
+        super().__init__(model, type(model).__name__, fingerprint(model), batches, mask)
 
     def finished(self) -> list[str]:
         """Remove the hooks."""
@@ -58,11 +39,7 @@ class ModuleSource:
         from isoscore_star.backends.torch import evaluation_mode
 
         with evaluation_mode(self._model):
-            first = 0
-            for number, batch in enumerate(self._batches):
-                found = self._batch(first, batch) if wanted(number) else None
-                first += found.sequences if found else rows_of(batch)
-                yield number, found
+            yield from super().batches(wanted)
 
     def _batch(self, first: int, batch: Any) -> Batch:
         import torch
@@ -90,15 +67,6 @@ class ModuleSource:
         if len({len(layer.states) for layer in layers}) > 1:
             raise InvalidValueError("layers", "the layers' states have different numbers of sequences, so no union")
         return Batch(first, len(layers[0].states), layers)
-
-
-def rows_of(batch: Any) -> int:
-    """Return the number of sequences in a batch of inputs."""
-    if isinstance(batch, Mapping):
-        return rows_of(next(iter(batch.values())))
-    if isinstance(batch, (tuple, list)):
-        return rows_of(batch[0])
-    return len(batch)
 
 
 def _tokens(state: Any, mask: Any) -> Tokens:
