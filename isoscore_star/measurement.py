@@ -344,7 +344,7 @@ class Measurement(Reported):
             Of two random points, which no moments tell; see `isoscore_star.diagnostics.average_cosine_similarity`.
         blocks : sequence of Moments, optional
             The blocks of `from_blocks`, at least eight, for standard errors of the spectral measures; it takes the
-            eigenvalues of two more matrices for each.
+            eigenvalues of two more matrices for each. Of a sketch there are none.
 
         Returns
         -------

@@ -83,10 +83,15 @@ def measures(content: Content) -> list[Section]:
     found = () if first is None else first.explanation.measures
     if first is None or not found:
         return []
-    rows = [[one.name, Cell(write.general(one.value), one.value), one.isotropic, one.source, one.note] for one in found]
+    has_errors = any(one.error is not None for one in found)
+    rows = []
+    for one in found:
+        errors = [Cell("" if one.error is None else write.general(one.error), one.error)] if has_errors else []
+        rows.append([one.name, Cell(write.general(one.value), one.value), *errors, one.isotropic, one.source, one.note])
     columns = [
         Column("measure"),
         Column("value", True),
+        *([Column("standard error", True)] if has_errors else []),
         Column("of many isotropic points"),
         Column("source", minor=True),
         Column("note", minor=True),

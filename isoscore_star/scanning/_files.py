@@ -188,7 +188,11 @@ def require_folder(folder: Path) -> Path:
         return path
     if any(folder.glob("unfinished-*.safetensors")):
         raise InvalidValueError("folder", f"the scan in {folder} is not finished. Run the same command again to go on")
-    raise InvalidValueError("folder", f"{folder} holds no scan, which has a file {MOMENTS}")
+    raise InvalidValueError(
+        "folder",
+        f"{folder} holds no scan, which has a file {MOMENTS}. Of a model make one: isoscore-star scan MODEL --output "
+        "DIR",
+    )
 
 
 def _difference(name: str, before: Any, now: Any) -> str:

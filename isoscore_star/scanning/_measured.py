@@ -53,7 +53,7 @@ def embeddings_of(found: Accumulated) -> ScannedLayer | None:
     blocks = [found.embeddings[number] for number in sorted(found.embeddings)]
     if not blocks or sum(block.count for block in blocks) < 2:
         return None
-    return scanned("embeddings of texts", {"rest": blocks}, [], int)
+    return scanned("embeddings of texts", {"rest": blocks}, [], int, with_errors=True)
 
 
 def scanned(
@@ -62,8 +62,10 @@ def scanned(
     farthest: list[Farthest],
     place_of: Callable[[int], int],
     between: Mapping[str, list[Moments]] | None = None,
+    *,
+    with_errors: bool = False,
 ) -> ScannedLayer:
-    """Measure a layer."""
+    """Measure a layer; with standard errors of the other measures, which take some hundred eigenvalue problems."""
     whole, farthest = _merged(blocks, PARTS), [its for its in farthest if its.count]
     try:
         rows = np.concatenate([its.rows for its in farthest]) if farthest else None
@@ -74,7 +76,7 @@ def scanned(
         name,
         measurement,
         _without(blocks, measurement.count, farthest),
-        _explanation(measurement, blocks, between),
+        _explanation(measurement, blocks, between, whole if with_errors else None),
         stability_of(whole),
         tuple(_long_tokens(measurement, farthest, place_of)),
         blocks,
@@ -110,7 +112,7 @@ class _Union:
         # Of a token's states in several layers only the layer tells which is meant, so none are named.
         # A sketch does not tell what lies between layers.
         between = None if any(layer.sketch for layer in self._layers) else {"layers": self._layers}
-        found = scanned("union", self._blocks, self._farthest, int, between)
+        found = scanned("union", self._blocks, self._farthest, int, between, with_errors=True)
         return replace(found, longest_tokens=())
 
 
@@ -156,7 +158,12 @@ def _without(blocks: Blocks, count: int, farthest: list[Farthest]) -> dict[str, 
     return found
 
 
-def _explanation(measurement: Measurement, blocks: Blocks, between: Mapping[str, list[Moments]] | None) -> Any:
+def _explanation(
+    measurement: Measurement,
+    blocks: Blocks,
+    between: Mapping[str, list[Moments]] | None,
+    whole: list[Moments] | None,
+) -> Any:
     parts = {}
     first = [blocks[part] for part in ("first", "first special") if part in blocks]
     if first:
@@ -165,7 +172,7 @@ def _explanation(measurement: Measurement, blocks: Blocks, between: Mapping[str,
         parts["other special tokens" if "first special" in blocks else "special tokens"] = _all(blocks["special"])
     if "rest" in blocks:
         parts["other tokens"] = _all(blocks["rest"])
-    return measurement.explain(parts=parts if len(parts) > 1 else None, between=between)
+    return measurement.explain(parts=parts if len(parts) > 1 else None, between=between, blocks=whole)
 
 
 def stability_of(blocks: list[Moments]) -> tuple[Stability, ...]:

@@ -62,8 +62,8 @@ def scan(
     model : str, path or model
         A name on the Hugging Face hub or a folder: of a model of transformers (encoder, decoder or both, or a vision
         encoder with `images`; a ``.gguf`` file too), of sentence-transformers, or an adapter of PEFT. Or a loaded model
-        of transformers with `tokenizer`, a SentenceTransformer, any torch module or functional Keras model with
-        `batches`.
+        of transformers with `tokenizer`, a SentenceTransformer; any torch module, functional Keras model or bound
+        module of flax.linen with `batches`.
     texts : str, path or iterable of str, optional
         Texts, a file of them (lines, ``.tsv``, ``.csv``, ``.jsonl``, ``.parquet``) or a data set of the hub
         (``"owner/name:configuration:split"``). By default 256 English sentences that come with the package.

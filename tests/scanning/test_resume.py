@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from adapters import ROOT
 
 import isoscore_star as iso
 
@@ -18,7 +22,7 @@ import tiny_scanned as tiny  # noqa: E402
 
 
 class KilledError(Exception):
-    """What stops a scan between two batches."""
+    """What stops a scan between two batches, as an interruption does."""
 
 
 def killing_after(batches: int) -> Any:
@@ -40,7 +44,7 @@ def same_bits(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("batches", [1, 7, 21])
-def test_killed_between_batches(tmp_path: Path, batches: int) -> None:
+def test_interrupted_between_batches(tmp_path: Path, batches: int) -> None:
     folder, items = tiny.save(tmp_path / "model"), tiny.texts(210)
     options: dict[str, Any] = {"batch_size": 7, "seconds_between_states": 0.0}
     whole = iso.scan(folder, items, output=tmp_path / "whole", **options)
@@ -56,6 +60,34 @@ def test_killed_between_batches(tmp_path: Path, batches: int) -> None:
     for numbers in (ours, theirs):
         numbers["provenance"].pop("seconds")
     assert ours == theirs
+
+
+KILLED = """
+import json, sys
+import isoscore_star as iso
+folder, texts, output = sys.argv[1:]
+items = json.loads(open(texts).read())
+iso.scan(folder, items, output=output, batch_size=7, seconds_between_states=0.0, progress=lambda *done: print(*done))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed(tmp_path: Path) -> None:
+    folder, items = tiny.save(tmp_path / "model"), tiny.texts(210)
+    texts, output = tmp_path / "texts.json", tmp_path / "killed"
+    texts.write_text(json.dumps(items))
+    command = [sys.executable, "-u", "-c", KILLED, str(folder), str(texts), str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("9 "))
+        process.kill()  # in the middle of a batch, or of a file
+    assert list(output.glob("unfinished-*.safetensors"))
+    options: dict[str, Any] = {"batch_size": 7, "seconds_between_states": 0.0}
+    iso.scan(folder, items, output=output, **options)
+    iso.scan(folder, items, output=tmp_path / "whole", **options)
+    assert same_bits(arrays(tmp_path / "whole"), arrays(output))
+    assert not [path for path in output.iterdir() if path.name not in ("moments.safetensors", "scan.json")]
 
 
 def test_a_finished_scan_is_read_and_saved_again(tmp_path: Path) -> None:

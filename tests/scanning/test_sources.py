@@ -167,8 +167,50 @@ def test_keras_model(monkeypatch: pytest.MonkeyPatch) -> None:
         iso.scan(own, batches=batches)
 
 
+def test_a_mask_that_does_not_fit_is_refused() -> None:
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((5,), dtype="int32")
+    states = keras.layers.Embedding(30, 6, name="embed")(inputs)
+    own = keras.Model(inputs, states)
+    batches = [np.arange(30).reshape(6, 5)] * 3
+    with pytest.raises(iso.InvalidValueError, match=r"of \(6, 5\) sequences and tokens, the mask is of shape \(6, 4\)"):
+        iso.scan(own, batches=batches, layers=["embed"], mask=lambda batch: np.ones((6, 4)))
+
+
+def test_flax_module() -> None:
+    pytest.importorskip("flax")
+    import jax
+    from flax import linen
+
+    class Own(linen.Module):
+        @linen.compact
+        def __call__(self, ids: Any) -> Any:
+            states = linen.Embed(30, 6, name="embed")(ids)
+            for number in range(2):
+                states = linen.tanh(linen.Dense(8, name=f"layer_{number}")(states))
+            return linen.Dense(1, name="head")(states)
+
+    batches = [np.random.default_rng(number).integers(0, 30, (6, 5)) for number in range(8)]
+    variables = Own().init(jax.random.PRNGKey(0), batches[0])
+    scan = iso.scan(Own().bind(variables), batches=batches, layers=["layer_*"], mask=lambda ids: np.asarray(ids) != 3)
+    weights = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    ids = np.concatenate(batches)
+    states = weights["embed"]["embedding"][ids]
+    assert [layer.name for layer in scan.layers] == ["layer_0", "layer_1"]
+    for layer in scan.layers:
+        own = weights[layer.name]
+        states = states @ own["kernel"] + own["bias"]
+        assert layer.measurement.count == np.count_nonzero(ids != 3)
+        assert layer.measurement.score == pytest.approx(tiny.isoscore(states[ids != 3]), rel=ROUNDING)
+        states = np.tanh(states)
+    with pytest.raises(iso.InvalidValueError, match=r"name the layers.*embed, head, layer_0, layer_1"):
+        iso.scan(Own().bind(variables), batches=batches)
+    with pytest.raises(iso.InvalidValueError, match=r"bind\(variables\)"):
+        iso.scan(Own(), batches=batches, layers=["layer_*"])
+
+
 def test_other_models_are_told_how_to_go_on() -> None:
     with pytest.raises(iso.InvalidTypeError, match=r"isoscore_star\.Moments"):
         iso.scan(object(), ["a text"])
-    with pytest.raises(iso.InvalidTypeError, match=r"such as one of Flax.*isoscore_star\.Moments"):
+    with pytest.raises(iso.InvalidTypeError, match=r"such as one of flax\.nnx.*isoscore_star\.Moments"):
         iso.scan(object(), batches=[1])

@@ -79,7 +79,7 @@ def _texts(texts: Any, options: Options) -> Any:
 
 
 def _of_batches(model: Any, batches: Any, options: Options, mask: Any) -> Any:
-    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    torch, keras, linen = (sys.modules.get(name) for name in ("torch", "keras", "flax.linen"))
     if keras is not None and isinstance(model, keras.Model):
         from isoscore_star.scanning.sources._keras_source import KerasSource
 
@@ -88,8 +88,13 @@ def _of_batches(model: Any, batches: Any, options: Options, mask: Any) -> Any:
         from isoscore_star.scanning.sources._modules import ModuleSource
 
         return ModuleSource(model, batches, options, mask)
+    if linen is not None and isinstance(model, linen.Module):
+        from isoscore_star.scanning.sources._flax_source import FlaxSource
+
+        return FlaxSource(model, batches, options, mask)
     raise InvalidTypeError(
         "model",
-        f"with batches= expected a torch module or a Keras model; got {type(model).__name__}. For any other, such as "
-        "one of Flax, feed isoscore_star.Moments with the states of each batch: moments.update(states, mask)",
+        "with batches= expected a torch module, a Keras model or a bound module of flax.linen; got "
+        f"{type(model).__name__}. For any other, such as one of flax.nnx, feed isoscore_star.Moments with the states "
+        "of each batch: moments.update(states, mask)",
     )
