@@ -37,7 +37,9 @@ def row(name: str, spectrum: np.ndarray, size: int) -> str:
     for seed in range(SEEDS):
         moments = iso.Moments(sketch=size, seed=seed).update(points)
         off.append(iso.participation_ratio(moments.isoscore_unbiased(), DIM) / exact - 1)
-        said.append(iso.measure(moments).sketch_error or 0.0)
+        error = iso.measure(moments).sketch_error
+        assert error is not None
+        said.append(error)
     spread = float(np.sqrt(np.mean(np.square(off))))
     return f"| {name} | {size} | {size / DIM:.3f} | {spread:.2%} | {np.median(said):.2%} | {np.mean(off):+.2%} |"
 

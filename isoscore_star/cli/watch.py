@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -84,17 +85,16 @@ class _Looks:
         self._log, self._interval, self._idle = log, interval, idle
         self._seen: object = None
         self._since = time.monotonic()
-        self.problem: str | None = None
         self.last: Watched | None = None
 
     def look(self) -> Watched | None:
-        """Read what is there; an error, as of a file that is just written, is kept until the next look."""
+        """Read what is there; an error, as of a file that is just written, is a note until the next look."""
         try:
-            self.last, self.problem = self._log.read(), None
+            self.last = self._log.read()
         except (IsoScoreError, OSError) as error:
             if self.last is None:
                 raise
-            self.problem = str(error)
+            self.last = replace(self.last, notes=(f"the last look failed: {error}",))
         return self.last
 
     def go_on(self) -> bool:

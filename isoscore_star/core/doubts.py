@@ -12,7 +12,7 @@ as much in 2 % of samples of 50, and in less than 1 % of 200 and more; one point
 holds more."""
 
 LARGE_SKETCH_ERROR = 0.05
-"""Standard error of log PR of a sketch that is warned of: about what a score of some hundred sentences has anyway."""
+"""Standard error of log PR of a sketch from which on it is warned of: 5 % of the effective dimensions."""
 
 RESEMBLANCE = 0.06
 """Correlation of neighbouring rows from which on they are taken for tokens.

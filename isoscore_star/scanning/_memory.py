@@ -16,7 +16,7 @@ _MEASURED = 6
 """Matrices of d² numbers in a layer's result: three of all tokens, one without each of three kinds."""
 
 _COLUMNS = (512, 256, 128, 64)
-"""Of sketches, in the order of their errors (benchmarks/SKETCH.md)."""
+"""Of sketches, the best first: their errors fall with the number of columns (benchmarks/SKETCH.md)."""
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

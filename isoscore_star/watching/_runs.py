@@ -151,7 +151,7 @@ def too_large(value: Any) -> bool:
 
 def left_out(damaged: int, file: str) -> list[str]:
     """Return a note of lines that were left out, if there are some."""
-    return [f"{damaged} lines of {file} cannot be read"] if damaged else []
+    return [f"{damaged} {'line' if damaged == 1 else 'lines'} of {file} cannot be read"] if damaged else []
 
 
 def canonical(name: str) -> str:

@@ -147,11 +147,13 @@ def test_finished_runs_are_shown_while_the_next_one_begins(tmp_path: Path, capsy
     assert row == ["first", "0.625", "0.125", "0.375"]
 
 
-def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_idle(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path)
-    started = time.monotonic()
-    shown(tmp_path, capsys, "--idle", "0.2", "--interval", "0.05")
-    assert time.monotonic() - started < 5
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    shown(tmp_path, capsys, "--idle", "10", "--interval", "4")
+    assert clock[0] == 12.0  # the first look after ten seconds without anything new
 
 
 def test_waits_for_a_folder(

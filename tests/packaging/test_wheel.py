@@ -35,7 +35,14 @@ def test_the_wheel_carries_everything(tmp_path: Path) -> None:
         names = set(archive.namelist())
     modules = {f"isoscore_star/backends/{path.name}" for path in (ROOT / "backends").glob("*.py")}
     modules |= {str(path.relative_to(ROOT)) for path in (ROOT / "isoscore_star").rglob("*.py")}
-    assert modules | {"isoscore_star/py.typed", "isoscore_star_shell.py"} <= names
+    data = {
+        "isoscore_star/py.typed",
+        "isoscore_star/reporting/page.css",
+        "isoscore_star/reporting/page.js",
+        "isoscore_star/sample/minilm_hidden_states.npz",
+        "isoscore_star/sample/sentences.txt",
+    }
+    assert modules | data | {"isoscore_star_shell.py"} <= names
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
         [sys.executable, "-c", USE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

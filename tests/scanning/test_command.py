@@ -32,8 +32,11 @@ def test_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = _run(capsys, files[0], "--text", files[1])
     assert (code, err) == (0, "")
-    for words in ("layer 2", "union", "dims", "largest", "no ", " ± "):
+    for words in ("layer 2", "union", "dims", "largest", " ± "):
         assert words in out
+    heads = [line.split() for line in out.splitlines()]
+    assert ["no", "no"] in heads  # above "first" and "spec."
+    assert ["layer", "score", "first", "spec.", "dims", "largest", "mean"] in heads
     assert "the least isotropic" in out
 
 
@@ -56,6 +59,7 @@ def test_hostile_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str],
     code, out, _ = _run(capsys, folder, "--text", tmp_path / "texts.txt")
     assert code == 0
     assert "\x1b" not in out
+    assert "[bold]mo\\x1bdel:24sequences" in "".join(out.split())  # wherever the line is broken
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,15 @@ def test_weights_of_any_dtype_are_hashed(dtype: Any) -> None:
 def test_a_scalar_and_a_buffer_without_values_are_hashed() -> None:
     from isoscore_star.scanning.sources._fingerprint import fingerprint
 
-    assert len(fingerprint(torch.nn.BatchNorm1d(3))) == 64
-    model = torch.nn.Linear(2, 2)
-    model.register_buffer("empty", torch.zeros(0, 3))
-    assert len(fingerprint(model)) == 64
+    norm = torch.nn.BatchNorm1d(3)
+    before = fingerprint(norm)
+    norm.num_batches_tracked += 1
+    assert fingerprint(norm) != before
+    model, hashes = torch.nn.Linear(2, 2), set()
+    for shape in ((0, 3), (0, 4)):
+        model.register_buffer("empty", torch.zeros(shape))
+        hashes.add(fingerprint(model))
+    assert len(hashes) == 2
 
 
 @pytest.mark.parametrize("made", [list, lambda loader: torch.stack([one["input"] for one in loader])])

@@ -72,7 +72,7 @@ def test_after_a_kill_the_next_writer_begins_a_line(tmp_path: Path) -> None:
     series = open_log(tmp_path).read().runs[0].series["train/loss"]
     assert series.steps == (1, 3, 4)
     assert math.isnan(series.last)
-    assert open_log(tmp_path).read().notes == ("1 lines of log.jsonl cannot be read",)
+    assert open_log(tmp_path).read().notes == ("1 line of log.jsonl cannot be read",)
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()[-2:]] == [3, 4]
 
 
@@ -137,7 +137,7 @@ def test_lines_with_impossible_numbers_are_left_out_and_counted(tmp_path: Path, 
     good = '{"event": "log", "run": "z", "step": 5, "loss": 0.5}'
     (tmp_path / "log.jsonl").write_text(f"{line}\n{good}\n")
     assert points(tmp_path, "train/loss") == [(5, 0.5)]
-    assert open_log(tmp_path).read().notes == ("1 lines of log.jsonl cannot be read",)
+    assert open_log(tmp_path).read().notes == ("1 line of log.jsonl cannot be read",)
 
 
 @pytest.mark.parametrize("field", ["global_step", "max_steps"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,18 +24,28 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 class Eagerly:
-    """Runs compiled code uncompiled between `begin` and `end`; `torch.compiler.set_stance` came with torch 2.6."""
+    """Runs compiled code uncompiled between `begin` and `end`; `torch.compiler.set_stance` came with torch 2.6.
 
-    def __init__(self) -> None:
-        self._stance: Any = None
+    The stance is the process's: the first of several that begin sets it, and the last that ends, or is gone, sets what
+    was before.
+    """
+
+    _begun: ClassVar[set[int]] = set()
+    _stance: ClassVar[Any] = None
 
     def begin(self) -> None:
         """Switch compiled code off, if anything is compiled: without its module, which is slow to load, nothing is."""
-        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance") and self._stance is None:
-            self._stance = torch.compiler.set_stance("force_eager")  # holds from now on
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+            if not Eagerly._begun:
+                Eagerly._stance = torch.compiler.set_stance("force_eager")  # holds from now on
+            Eagerly._begun.add(id(self))
 
     def end(self) -> None:
         """Set what was before."""
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
+        if id(self) in Eagerly._begun:
+            Eagerly._begun.remove(id(self))
+            if not Eagerly._begun:
+                Eagerly._stance.__exit__(None, None, None)
+
+    def __del__(self) -> None:
+        self.end()

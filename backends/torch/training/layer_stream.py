@@ -142,5 +142,8 @@ def _held_by_few(points: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     points = points / unit
     mean = points.sum(0) / keep.sum().clamp(min=1)
     distances = (points - mean).square().sum(1) * keep
-    few = distances.topk(len(distances) // FEW).values.sum()
+    farthest = distances.topk(len(distances) // FEW).values
+    # Of the points alone, whose number only the device knows, those behind padding left out.
+    count = torch.arange(len(farthest), device=farthest.device) < keep.sum() // FEW
+    few = torch.where(count, farthest, 0).sum()
     return torch.where(finite, torch.stack([few, distances.sum()]), torch.nan), unit

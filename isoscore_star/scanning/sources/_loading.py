@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -135,7 +136,10 @@ def _gguf(folder: str, file: str, options: Options) -> TextModel:
     require("gguf", extra="gguf")
     with redirect_stderr(StringIO()):  # bars that no setting of transformers turns off
         tokenizer = load(folder, AutoTokenizer.from_pretrained, "tokenizer: ", gguf_file=file)
-        model = load(folder, AutoModel.from_pretrained, gguf_file=file, dtype=options.precision())
+        model, loaded = load(
+            folder, AutoModel.from_pretrained, gguf_file=file, dtype=options.precision(), output_loading_info=True
+        )
+    require_whole(model, loaded, f"{folder}/{file}")
     return TextModel(f"{folder}/{file}", placed(model, options), tokenizer)
 
 
@@ -163,9 +167,19 @@ def _adapter(name: str, options: Options) -> TextModel:
     more: dict[str, Any] = {}
     if kind.endswith("Classification"):
         more = {"num_labels": _labels_of(name) or 2}
-    model = load(base, getattr(transformers, kind).from_pretrained, dtype=options.precision(), **more)
+    model, loaded = load(
+        base,
+        getattr(transformers, kind).from_pretrained,
+        dtype=options.precision(),
+        output_loading_info=True,
+        **more,
+    )
+    require_own_weights(model, loaded, base)  # but for a head, which the adapter has
     try:
-        model = peft.PeftModel.from_pretrained(model, name)
+        with warnings.catch_warnings():
+            # Else peft goes on with what it drew at random, or with nothing.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            model = peft.PeftModel.from_pretrained(model, name)
     except Exception as error:  # a damaged file may raise anything
         raise InvalidValueError("model", f"the adapter {name} does not fit {base}: {first_line(error)}") from error
     notes = [f"the adapter {name} on {base}"]
@@ -204,7 +218,12 @@ def _sentence_transformer(name: str, options: Options) -> TextModel:
         if "trust_remote_code" in str(error):
             raise ValueError(str(error)) from error
         raise InvalidValueError("model", f"{name} holds no usable sentence-transformer: {first_line(error)}") from error
-    return of_sentence_transformer(model, name)
+    found = of_sentence_transformer(model, name)
+    own = found.model
+    # sentence-transformers does not tell which weights it found; without data the question takes no time.
+    _, loaded = load(own.name_or_path, type(own).from_pretrained, output_loading_info=True, device_map="meta")
+    require_whole(own, loaded, name)
+    return found
 
 
 def of_sentence_transformer(model: Any, name: str) -> TextModel:

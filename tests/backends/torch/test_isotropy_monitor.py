@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import pickle
 from typing import Any
@@ -115,9 +116,10 @@ def test_autocast() -> None:
     model = Model()
     x, mask = batch(0)
     with IsotropyMonitor(model, every=1) as monitor, torch.autocast("cpu", torch.bfloat16):
+        assert model.layers[0](x).dtype == torch.bfloat16
         model(x, mask)
         scores = monitor.step()
-    assert model.seen[0].dtype == np.float64
+    # The states are bfloat16, and the same for both: products of float32, of few points, differ by some 1e-6 of them.
     assert scores == pytest.approx(expected([model.seen], [mask.numpy()]), rel=1e-4)
 
 
@@ -146,20 +148,45 @@ def test_compiled_models(how: str) -> None:
     with IsotropyMonitor(model, every=3) as monitor:
         if how == "afterwards":
             model = torch.compile(inner, backend=backend)
+        measured = []
         for step in range(1, 10):
             x, mask = batch(step)
             model(x, attention_mask=mask)
             scores = monitor.step()
             if scores is None:
                 continue
+            measured.append(step)
             layers = []
             with torch.no_grad():
                 for layer in inner.layers:
                     x = layer._call_impl(x) if hasattr(layer, "_call_impl") else layer(x)
                     layers.append(x.double().numpy())
             assert scores == pytest.approx(expected([layers], [mask.numpy()]), rel=1e-5)
+    assert measured == [1, 3, 6, 9]
     assert len(compiled) == 1  # one graph, which knows nothing of hooks
     assert monitor.steps == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ended", ["in turn", "forgotten"])
+def test_compiled_code_is_compiled_after_the_last_monitor(ended: str) -> None:
+    testing = pytest.importorskip("torch._dynamo.testing")
+    torch._dynamo.reset()
+    counter = testing.CompileCounter()
+    function = torch.compile(lambda x: x + 1, backend=counter)
+    first, second = (IsotropyMonitor(Model(), every=1) for _ in range(2))
+    function(torch.ones(1))
+    assert counter.frame_count == 0  # both are in a window
+    if ended == "in turn":
+        first.close()
+        function(torch.ones(1))
+        assert counter.frame_count == 0
+        second.close()
+    else:
+        del first, second
+        gc.collect()  # model and monitor know each other
+    function(torch.ones(1))
+    assert counter.frame_count == 1
 
 
 class Count(TorchDispatchMode):
@@ -247,6 +274,8 @@ def test_changes_no_training() -> None:
             optimizer.step()
             if monitor is not None:
                 monitor.step()
+        if monitor is not None:
+            monitor.close()
         losses.append(loss.item())
     assert losses[0] == losses[1]
 
@@ -469,6 +498,19 @@ def test_states_of_any_size_are_finite(scale: float, dtype: str, caplog: pytest.
     first = monitor.layers[1]
     assert (first.finite, first.few_points_share) == (True, pytest.approx(few, rel=1e-4))
     assert caplog.messages == []
+
+
+def test_few_points_are_few_of_those_that_count() -> None:
+    states = torch.randn(4, 100, DIM, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(4, 100)
+    mask[:, :25] = 1  # 100 points in 400 places
+    model = Model()
+    with IsotropyMonitor(model, every=1) as monitor:
+        model(states, mask)
+        monitor.step()
+    points = model.seen[0][mask.numpy() != 0]
+    distances = ((points - points.mean(0)) ** 2).sum(1)
+    assert monitor.layers[1].few_points_share == pytest.approx(distances.max() / distances.sum(), rel=1e-4)
 
 
 def test_a_wrong_mask_is_told_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
