@@ -77,7 +77,10 @@ def _uncentred(cloud: Cloud) -> FloatArray:
 
 
 def _entropy_rank(eigenvalues: FloatArray) -> float:
-    """Return exp(−Σ p·log p) of the singular values' fractions p."""
+    """Return exp(−Σ p·log p) of the singular values' fractions p.
+
+    RankMe's authors add 1e-7 to each p; `diagnostics.rank_me` of points does so, too.
+    """
     singular = np.sqrt(eigenvalues)
     fractions = singular[singular > 0] / singular.sum()
     return float(np.exp(-np.sum(fractions * np.log(fractions))))

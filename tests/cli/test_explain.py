@@ -77,6 +77,17 @@ def test_the_tables_name_all(states: np.ndarray, capsys: pytest.CaptureFixture[s
         assert f"{what_if.score:.4f}" in line
 
 
+def test_several_keys_are_one_cloud(states: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("layers.npz", first=states[..., 0:3], second=2 * states[..., 3:6])
+    found = explained(capsys, "layers.npz", "--key", "first", "--key", "second")
+    layers = [states[..., 0:3].reshape(-1, 3), 2 * states[..., 3:6].reshape(-1, 3)]
+    cov = np.cov(np.concatenate(layers).T)
+    directions = np.linalg.eigvalsh(cov)[::-1] / np.trace(cov)
+    assert [one["variance_share"] for one in found["directions"]] == pytest.approx(
+        list(directions[: len(found["directions"])])
+    )
+
+
 def test_columns_have_their_names(states: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "\n".join(",".join(f"{value:.6f}" for value in row) for row in states.reshape(-1, 6))
     Path("x.csv").write_text("[red]a,b,c,d,e,f\n" + rows + "\n")

@@ -24,7 +24,7 @@ def test_coverage(rng: np.random.Generator, shape: tuple[int, ...], paired: bool
     between = np.geomspace(1, 0.1, DIM) if len(shape) == 3 else np.zeros(DIM)
     ratios = [ratio(scale**2 * (1 + between**2)) for scale in scales]
     truth = np.log(ratios[1] / ratios[0]), (ratios[1] - ratios[0]) / (DIM - 1)
-    covered = np.zeros(2)
+    covered, widths = np.zeros(2), []
     for _ in range(DRAWS):
         clouds = [
             rng.normal(size=shape) + between * rng.normal(size=(64, *([1] * (len(shape) - 2)), DIM)) for _ in "ab"
@@ -32,5 +32,7 @@ def test_coverage(rng: np.random.Generator, shape: tuple[int, ...], paired: bool
         row = iso.compare(clouds[0] * scales[0], clouds[0 if paired else 1] * scales[1], paired=paired).rows[0]
         for i, interval in enumerate((row.log_ratio_interval, row.interval)):
             assert interval is not None
+            widths.append((interval[1] - interval[0]) / (1.0 if i == 0 else truth[1]))
             covered[i] += interval[0] <= truth[i] <= interval[1]
     assert (covered / DRAWS >= LEAST).all()
+    assert np.median(np.abs(widths)) < 1  # no interval without bounds

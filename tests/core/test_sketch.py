@@ -101,10 +101,11 @@ def test_blocks_and_explanation(rng: np.random.Generator) -> None:
     assert found.coordinates[0].variance_share == pytest.approx(truth.coordinates[0].variance_share, rel=1e-9)
     assert found.mean_share == pytest.approx(truth.mean_share, rel=1e-9)
     assert sum(direction.share for direction in found.directions) == pytest.approx(1)
-    # The subspace of the largest direction, far above the others, is exact, what is left known to the sketch's error.
+    # A direction far above the others is found up to what the sketch leaves of those: under 2 % of its variance here.
     assert found.directions[0].variance_share == pytest.approx(truth.directions[0].variance_share, rel=0.02)
     ours, its = (ratio(one.what_ifs[0].score) for one in (found, truth))
-    assert ours == pytest.approx(its, rel=0.25)
+    # Without it 16 columns are left for a flat rest, whose log PR they know to √(2/16): 35 %; the seed is fixed.
+    assert ours == pytest.approx(its, rel=0.35)
 
 
 def test_sketches_are_compared(rng: np.random.Generator) -> None:

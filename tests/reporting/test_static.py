@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -51,7 +52,11 @@ def test_plot_draws_the_layers_of_a_scan() -> None:
 def test_figures_are_written(kind: str, tmp_path: Any) -> None:
     for name, drawn in reporting.figures(thing(kind)).items():
         drawn.savefig(tmp_path / f"{name}.svg")
-        assert (tmp_path / f"{name}.svg").stat().st_size > 4000
+        root = ElementTree.parse(tmp_path / f"{name}.svg").getroot()
+        axes = [one for one in root.iter("{http://www.w3.org/2000/svg}g") if one.get("id", "").startswith("axes")]
+        assert len(axes) == len(drawn.axes)
+        marks = [mark for one in drawn.axes for mark in (*one.lines, *one.collections, *one.patches, *one.images)]
+        assert marks
 
 
 def test_names_are_no_mathematics_in_figures(tmp_path: Any) -> None:

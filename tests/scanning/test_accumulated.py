@@ -62,6 +62,7 @@ def test_on_a_device() -> None:
         Measurement.from_blocks([block["layer 1"].moments()["rest"] for block in of.blocks.values()])
         for of in (on_host, on_device)
     ]
+    # Products of float32 states, summed in another order: 2⁻²⁴ of each, whatever their number.
     assert rest[0].unbiased_score == pytest.approx(rest[1].unbiased_score, rel=1e-5)
 
 

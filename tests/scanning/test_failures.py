@@ -67,14 +67,47 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
         iso.scan(tmp_path, tiny.texts(24))
 
 
-def test_weights_that_are_missing(tmp_path: Path) -> None:
+def without(file: Path, part: str, new: str | None = None) -> None:
+    """Take the weights of a part out of a file, or give them another name."""
     safetensors = pytest.importorskip("safetensors.torch")
-    file = tiny.save(tmp_path) / "model.safetensors"
     weights = safetensors.load_file(file)
-    left = {key: value for key, value in weights.items() if "layer.1.output.dense" not in key}
-    safetensors.save_file(left, file, {"format": "pt"})
+    found = [key for key in weights if part in key]
+    assert found
+    for key in found:
+        weight = weights.pop(key)
+        if new is not None:
+            weights[key.replace(part, new)] = weight
+    safetensors.save_file(weights, file, {"format": "pt"})
+
+
+def test_weights_that_are_missing(tmp_path: Path) -> None:
+    without(tiny.save(tmp_path) / "model.safetensors", "layer.1.output.dense")
     with pytest.raises(iso.InvalidValueError, match="lacks 2 of the weights"):
         iso.scan(tmp_path, tiny.texts(24))
+
+
+def test_weights_of_a_sentence_transformer_that_are_missing(tmp_path: Path) -> None:
+    package = pytest.importorskip("sentence_transformers")
+    tiny.save(tmp_path / "bert")
+    layers = package.sentence_transformer.modules if hasattr(package, "sentence_transformer") else package.models
+    modules = [layers.Transformer(str(tmp_path / "bert")), layers.Pooling(tiny.DIM, "mean")]
+    package.SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "pooled"))
+    without(tmp_path / "pooled" / "model.safetensors", "layer.1.output.dense")
+    with pytest.raises(iso.InvalidValueError, match="lacks 2 of the weights"):
+        iso.scan(tmp_path / "pooled", tiny.texts(24))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's
+@pytest.mark.parametrize("how", ["left out", "of another module"])
+def test_weights_of_an_adapter_that_are_missing(tmp_path: Path, how: str) -> None:
+    peft = pytest.importorskip("peft")
+    base = transformers.AutoModel.from_pretrained(tiny.save(tmp_path / "base"))
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    peft.get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    without(file, "layer.1.attention", "layer.9.attention" if how == "of another module" else None)
+    with pytest.raises(iso.InvalidValueError, match=r"the adapter .* does not fit .*missing adapter keys"):
+        iso.scan(tmp_path / "adapter", tiny.texts(24))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,31 @@ def test_another_mask(tmp_path: Path) -> None:
         scan(tmp_path, batches, mask=lambda inputs, outputs: torch.ones(4, 5) * (torch.arange(5) < 3))
     with pytest.raises(iso.InvalidValueError, match="mask was"):
         scan(tmp_path, batches, mask=False)
+
+
+def kept(inputs: Any, outputs: Any, upto: int = 5) -> Any:
+    return torch.ones(4, 5) * (torch.arange(5) < upto)
+
+
+def closed(upto: int) -> Callable[..., Any]:
+    return lambda inputs, outputs: kept(inputs, outputs, upto)
+
+
+class Called:
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+
+    def __call__(self, inputs: Any, outputs: Any) -> Any:
+        return kept(inputs, outputs, self.upto)
+
+
+@pytest.mark.parametrize("made", [lambda upto: partial(kept, upto=upto), closed, Called])
+def test_a_mask_of_another_value(tmp_path: Path, made: Callable[[int], Any]) -> None:
+    batches = list(Loader())
+    whole = scan(tmp_path, batches, mask=made(3))
+    assert scan(tmp_path, batches, mask=made(3)).to_dict() == whole.to_dict()
+    with pytest.raises(iso.InvalidValueError, match="mask was"):
+        scan(tmp_path, batches, mask=made(4))
 
 
 @pytest.mark.parametrize("wanted", [1, 2])
