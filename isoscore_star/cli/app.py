@@ -13,6 +13,7 @@ from isoscore_star.cli.errors import Commands
 from isoscore_star.cli.explain import explain
 from isoscore_star.cli.finetune import finetune
 from isoscore_star.cli.measure import measure
+from isoscore_star.cli.merge import merge
 from isoscore_star.cli.report import report
 from isoscore_star.cli.scan import scan
 from isoscore_star.cli.transform import transform
@@ -21,6 +22,7 @@ from isoscore_star.cli.watch import watch
 
 app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_enable=False)
 app.command()(measure)
+app.command()(merge)
 app.command()(compare)
 app.command()(explain)
 app.command()(demo)

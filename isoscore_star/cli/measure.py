@@ -13,11 +13,13 @@ import typer
 from numpy.typing import NDArray
 
 from isoscore_star import IsoScoreError, Measurement, arguments
+from isoscore_star.byte_sizes import bytes_of
 from isoscore_star.cli.errors import OptionError, checking_options
 from isoscore_star.cli.measure_tables import show_measurements
 from isoscore_star.cli.options import AsJson, Columns, Files, Groups, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.cli.progress import reading, rows_read
+from isoscore_star.parts import Part, identity, plan, read_in_parts
 from isoscore_star.readers import Cloud, StreamedCloud, open_array, open_clouds
 
 _SEED = 0  # of the sample for the standard error, so that a file has the same one every time
@@ -32,18 +34,23 @@ class Estimator(str, Enum):
     unbiased = "unbiased"
 
 
+ZetaOption = Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")]
+ShrinkageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:KEY]", help="Its (d, d) matrix, of many more points; KEY if the file holds several arrays."
+    ),
+]
+EstimatorOption = Annotated[
+    Estimator | None, typer.Option(help="Which score comes first; by default the unbiased one of groups.")
+]
+
+
 def measure(
     files: Files,
-    zeta: Annotated[float, typer.Option(help="Weight of the shrinkage covariance, from 0 to 1.")] = 0.0,
-    shrinkage_cov: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE[:KEY]", help="Its (d, d) matrix, of many more points; KEY if the file holds several arrays."
-        ),
-    ] = None,
-    estimator: Annotated[
-        Estimator | None, typer.Option(help="Which score comes first; by default the unbiased one of groups.")
-    ] = None,
+    zeta: ZetaOption = 0.0,
+    shrinkage_cov: ShrinkageOption = None,
+    estimator: EstimatorOption = None,
     mask: Mask = None,
     groups: Groups = "auto",
     key: Key = None,
@@ -52,31 +59,105 @@ def measure(
         bool,
         typer.Option("--by-layer", help="Also measure each layer: first of 3 or more axes, or file, or key."),
     ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read once, and keep the state there: after a kill the same command goes on.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Write it no more often; 0: after each block of points.")
+    ] = 30.0,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Read once, and keep at most this, such as 2GB, in fewer blocks or a sketch."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
-    zeta = _checked_zeta(zeta, shrinkage_cov, estimator)
+    zeta = checked_zeta(zeta, shrinkage_cov, estimator)
     clouds = open_clouds(files, key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
     names = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
     dim = int(clouds[0].source.shape[-1] or 0)
-    matrix = None if shrinkage_cov is None else _read_matrix(shrinkage_cov, dim)
-    union, layers = _measure(clouds, dim, by_layer, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
+    matrix = None if shrinkage_cov is None else read_matrix(shrinkage_cov, dim)
+    shrinkage = {"shrinkage_cov": matrix, "zeta": zeta}
+    if checkpoint is None and memory is None:
+        union, layers = _measure(clouds, dim, by_layer, estimator, shrinkage)
+    else:
+        settings = {
+            "files": identity([*files, *filter(None, (mask, groups))]),
+            "options": [key, columns, mask, groups, by_layer],
+        }
+        part = read_once(
+            settings,
+            clouds,
+            [cloud.label for cloud in clouds] if by_layer else [""],
+            memory,
+            checkpoint,
+            checkpoint_every,
+        )
+        union, layers = of_part(part, estimator, shrinkage)
+    show(union, layers, names, estimator, zeta, as_json, {"files": list(map(str, files))})
+
+
+def show(
+    union: Measurement,
+    layers: list[_Layer],
+    names: tuple[str, ...],
+    estimator: Estimator | None,
+    zeta: float,
+    as_json: bool,
+    inputs: dict[str, Any],
+) -> None:
+    """Print a union and its layers, if there are any."""
     first = estimator or (Estimator.shrinkage if union.group_count is None else Estimator.unbiased)
     if as_json:
-        content: dict[str, Any] = {"files": list(map(str, files)), "zeta": zeta, "estimator": first.value}
+        content: dict[str, Any] = {**inputs, "zeta": zeta, "estimator": first.value}
         if names:
             content["columns"] = list(names)
         content["union"] = _with_columns(union, names)
-        if by_layer:
+        if layers:
             content["layers"] = [{"layer": label} | _with_columns(layer, names) for label, layer in layers]
         print(json.dumps(content, indent=2))
     else:
         show_measurements(union, layers, zeta, first is Estimator.unbiased, names)
 
 
-def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator | None) -> float:
+def read_once(
+    settings: dict[str, Any],
+    clouds: list[Cloud],
+    labels: list[str],
+    memory: str | None,
+    checkpoint: Path | None,
+    seconds: float,
+) -> Part:
+    """Read clouds in one pass, in a memory budget, with a checkpoint if there is one."""
+    dim, grouped = int(clouds[0].source.shape[-1] or 0), clouds[0].groups is not None
+    chosen = plan(dim, len(labels) + (len(labels) > 1), grouped, bytes_of(memory))
+    if chosen.note:
+        note(chosen.note)
+    part = Part({**settings, "memory": memory}, dim, labels, chosen)
+    with reading("reading", rows_read(clouds, 0)) as advance:
+        return read_in_parts(part, clouds, checkpoint, seconds=seconds, progress=advance)
+
+
+def of_part(part: Part, estimator: Estimator | None, shrinkage: dict[str, Any]) -> tuple[Measurement, list[_Layer]]:
+    """Measure a part's union and its layers."""
+    layers = [
+        (label, _measurement(cloud, label, estimator, shrinkage))
+        for label, cloud in zip(part.labels, part.clouds, strict=True)
+        if label
+    ]
+    return _measurement(part.union(), "union", estimator, shrinkage), layers
+
+
+def checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator | None) -> float:
+    """Require a weight from 0 to 1, with a matrix if the score needs it."""
     with checking_options():
         arguments.number("zeta", zeta, 0, 1)
     if zeta > 0 and shrinkage_cov is None:
@@ -91,7 +172,8 @@ def _checked_zeta(zeta: float, shrinkage_cov: str | None, estimator: Estimator |
     return zeta
 
 
-def _read_matrix(name: str, dim: int) -> NDArray[np.float64]:
+def read_matrix(name: str, dim: int) -> NDArray[np.float64]:
+    """Read a shrinkage covariance."""
     file, _, key = name.rpartition(":")
     has_key = bool(Path(file).suffix) and not Path(name).exists()
     source = open_array(file, key) if has_key else open_array(name)
@@ -128,7 +210,7 @@ def _measurement(
     name: str,
     estimator: Estimator | None,
     shrinkage: dict[str, Any],
-    advance: Callable[[int], None],
+    advance: Callable[[int], None] = lambda rows: None,
 ) -> Measurement:
     try:
         if estimator is Estimator.unbiased:

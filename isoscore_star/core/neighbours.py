@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,21 @@ class Neighbours:
         self._products += other._products * ratio**2
         self._lengths += other._lengths * ratio**2
         self._squares += other._squares * ratio**4
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return all that is kept, for a file; see `from_arrays`."""
+        sums = np.array([self._products, self._squares, self._lengths, self._unit or 0.0, self._count])
+        arrays = {"sums": sums, "sum": self._sum}
+        return arrays if self._last is None else arrays | {"last": self._last}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Neighbours:
+        """Return what `to_arrays` took apart, which goes on to the very bit."""
+        found = cls()
+        found._products, found._squares, found._lengths, unit, count = map(float, arrays["sums"])
+        found._unit, found._count = unit or None, int(count)
+        found._sum, found._last = np.array(arrays["sum"]), arrays.get("last")
+        return found
 
     def resemblance(self) -> Resemblance | None:
         """Return the resemblance; None where no pair of rows has any variance."""

@@ -71,10 +71,14 @@ class DenseSource:
         """Empty, since an array has no names for its dimensions."""
         return ()
 
-    def blocks(self) -> Iterator[Block]:
-        """Return the points in blocks; see `ArraySource`."""
+    def blocks(self, skip: int = 0) -> Iterator[Block]:
+        """Return the points in blocks, see `ArraySource`, without those of the first `skip` rows, which end a block."""
         *leading, dim = self.shape
         for index in _pieces(tuple(leading), block_rows(dim)):
+            rows = _rows_of(index, tuple(leading))
+            if skip >= rows:
+                skip -= rows
+                continue
             part = self.read(index)
             yield part.reshape(math.prod(part.shape[:-1]), dim)
 
@@ -106,6 +110,24 @@ def _pieces(leading: tuple[int, ...], rows: int) -> Iterator[Index]:
         step = math.ceil(length / math.ceil(length * inner / rows))
         for start in range(0, length, step):
             yield (slice(start, start + step),)
+
+
+def _rows_of(index: Index, leading: tuple[int, ...]) -> int:
+    *_, last = index
+    length = leading[len(index) - 1]
+    return len(range(*last.indices(length))) * math.prod(leading[len(index) :]) if isinstance(last, slice) else 1
+
+
+def blocks_after(source: ArraySource, skip: int) -> Iterator[Block]:
+    """Return the blocks after the first `skip` rows, which end one; what can be skipped unread is not read."""
+    if isinstance(source, DenseSource):
+        yield from source.blocks(skip)
+        return
+    for block in source.blocks():
+        if skip:
+            skip -= len(block)
+        else:
+            yield block
 
 
 def joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:

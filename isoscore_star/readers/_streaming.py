@@ -1,11 +1,13 @@
 """Measurement of points too many for memory: moments of all and, for the standard error, a random sample of them.
 
-Points in groups are read a second time instead: leaving out a group takes all of its points, and the final halves.
+Points in groups are read a second time instead: leaving out a group takes all of its points, and the final halves. Or
+they are kept in blocks of whole groups, of which each is left out: that takes one pass, and R times the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star import InvalidValueError, IsoScoreError, Measurement, Moments, Neighbours
+from isoscore_star.readers._farthest import Farthest
 from isoscore_star.readers._groups import RowGroups
-from isoscore_star.readers._source import ArraySource, Block
+from isoscore_star.readers._source import ArraySource, Block, blocks_after
 
 _LEAST_SAMPLE = 4096
 _SAMPLE_PER_DIMENSION = 4
+_RUN_POINTS = 8192
 _SAMPLE_VALUES = 2**28
 """Size (2 GiB) that samples of more than the least number of rows may have."""
 
@@ -47,6 +51,14 @@ class Reservoir:
         """The sample, shape (s, d), in no particular order."""
         return self._rows
 
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return the sample and its keys, for a file; the generator's state is its owner's."""
+        return {"keys": self._keys, "rows": self._rows}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on with what `to_arrays` returned."""
+        self._keys, self._rows = np.array(arrays["keys"]), np.array(arrays["rows"])
+
     def add(self, rows: NDArray[Any]) -> None:
         """Offer the rows of a block."""
         self._offer(rows, self._rng.random(len(rows)))
@@ -73,8 +85,6 @@ class StreamedCloud:
 
     Attributes
     ----------
-    moments : Moments
-        Of all points so far.
     neighbours : Neighbours
         Sums over neighbouring rows of independent points.
 
@@ -85,6 +95,10 @@ class StreamedCloud:
     rng : numpy.random.Generator
         Draws the sample, for the standard error of independent points: exact up to max(4096, 4·d) points (of more than
         8,192 dimensions fewer, in 2 GiB); use one for all clouds that are to be merged.
+    blocks : int, optional
+        Read points in groups once, and keep so many blocks of whole groups for their standard error.
+    sketch : int, optional
+        Columns of a sketch in place of d² numbers; see `isoscore_star.Moments`.
 
     Examples
     --------
@@ -101,12 +115,28 @@ class StreamedCloud:
     500
     """
 
-    def __init__(self, dim: int, rng: np.random.Generator) -> None:
-        self.moments = Moments()
+    def __init__(
+        self, dim: int, rng: np.random.Generator, blocks: int | None = None, sketch: int | None = None
+    ) -> None:
+        self.groups: str | None = None
+        self._again = blocks is None
+        self._blocks = [Moments(sketch=sketch) for _ in range(blocks or 1)]
+        self._run = 0  # groups that follow one another in a block
+        self._farthest = Farthest()
         self._parts: list[_Part] = []  # read again for the standard error of groups
         size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // max(dim, 1)))
         self._sample = Reservoir(size, dim, rng)
         self.neighbours = Neighbours()
+
+    @property
+    def moments(self) -> Moments:
+        """Of all points so far."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        whole = copy.copy(self._blocks[0])
+        for block in self._blocks[1:]:
+            whole.merge_halves(block)
+        return whole
 
     @property
     def sample(self) -> NDArray[np.float64]:
@@ -119,6 +149,7 @@ class StreamedCloud:
         mask: NDArray[np.bool_] | None = None,
         progress: Callable[[int], None] = lambda rows: None,
         groups: RowGroups | None = None,
+        skip: int = 0,
     ) -> None:
         """Read a source to its end.
 
@@ -132,6 +163,8 @@ class StreamedCloud:
             Called with the number of rows after each block.
         groups : RowGroups, optional
             The number of each point's group, the same in all sources that have a part of it.
+        skip : int, default 0
+            Rows of the source, up to the end of a block, that were taken before.
 
         Raises
         ------
@@ -139,28 +172,49 @@ class StreamedCloud:
             As `Moments.update`; the message names the source, and the row within it.
         """
         part = _Part(source, mask, groups)
-        self.neighbours.start_cloud()
-        for block, keep, start, numbers in part.blocks():
+        if groups is not None:
+            self.groups = groups.taken
+            self._run = self._run or _run_of(groups, len(self._blocks))
+        if not skip:
+            self.neighbours.start_cloud()
+        for block, keep, start, numbers in part.blocks(skip):
             rows = block if keep is None else block[keep]
             try:
-                if numbers is None:
-                    self.moments.update(rows)
-                else:
-                    self.moments.update(rows, groups=numbers, first_group=0)
+                self._update(rows, numbers)
             except IsoScoreError as error:
                 raise _in_file(error, block, keep, start).about(source.name) from error
-            self._sample.add(rows)
             if numbers is None:
                 self.neighbours.take(rows)
+            if numbers is None or self._again:
+                self._sample.add(rows)
+            else:
+                self._farthest.take(rows)
             progress(len(block))
         self._parts.append(part)
 
-    def merge(self, other: StreamedCloud) -> None:
-        """Add all points of another cloud, such as another layer; the same number is the same group."""
-        self.moments.merge(other.moments, same_groups=True)
+    def _update(self, rows: NDArray[Any], numbers: NDArray[np.int64] | None) -> None:
+        """Give rows to their groups' blocks, in which even groups stay even."""
+        if numbers is None:
+            self._blocks[0].update(rows)
+            return
+        count, run = len(self._blocks), self._run
+        blocks, own = numbers // run % count, numbers // (run * count) * run + numbers % run
+        for block in np.unique(blocks):
+            chosen: Any = slice(None) if count == 1 else blocks == block
+            self._blocks[block].update(rows[chosen], groups=own[chosen], first_group=0)
+
+    def merge(self, other: StreamedCloud, *, same_groups: bool = True) -> None:
+        """Add all points of another cloud, such as another layer; the same number is the same group, or another one."""
+        for ours, its in zip(self._blocks, other._blocks, strict=True):
+            if same_groups:
+                ours.merge(its, same_groups=True)
+            else:
+                ours.merge_halves(its)
         self._sample.merge(other._sample)
         self.neighbours.merge(other.neighbours)
+        self._farthest.merge(other._farthest)
         self._parts += other._parts
+        self.groups, self._run = self.groups or other.groups, self._run or other._run
 
     def blocks(
         self, progress: Callable[[int], None] = lambda rows: None
@@ -175,14 +229,37 @@ class StreamedCloud:
         self, shrinkage_cov: Any = None, zeta: float = 0.0, progress: Callable[[int], None] = lambda rows: None
     ) -> Measurement:
         """Measure the points so far, see `isoscore_star.measure`; those with groups are read once more."""
-        if self.moments.group_count is None:
+        if self.groups is None:
             return Measurement.from_moments(
                 self.moments, self._sample.rows, None, shrinkage_cov, zeta, neighbours=self.neighbours
             )
+        if self._again:
+            again = lambda: self.blocks(progress)  # noqa: E731 - a function of no argument is what is expected
+            measured = Measurement.from_moments(self.moments, again, None, shrinkage_cov, zeta)
+        else:
+            blocks, longest = [block for block in self._blocks if block.count], self._farthest.rows
+            measured = Measurement.from_blocks(blocks, shrinkage_cov, zeta, longest=longest)
+        return replace(measured, groups=self.groups)
 
-        measured = Measurement.from_moments(self.moments, lambda: self.blocks(progress), None, shrinkage_cov, zeta)
-        taken = [part.groups.taken for part in self._parts if part.groups is not None]
-        return replace(measured, groups=taken[0])
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all of a cloud that is read once, for a file; see `restore`."""
+        kept: dict[str, Mapping[str, NDArray[Any]]] = {
+            "sample": self._sample.to_arrays(),
+            "neighbours": self.neighbours.to_arrays(),
+            "farthest": self._farthest.to_arrays(),
+            "run": {"": np.array(self._run)},
+        }
+        kept |= {f"block {number}": block.to_arrays() for number, block in enumerate(self._blocks)}
+        return {f"{name}/{key}": array for name, arrays in kept.items() for key, array in arrays.items()}
+
+    def restore(self, arrays: Mapping[str, Mapping[str, NDArray[Any]]], groups: str | None) -> None:
+        """Go on, to the very bit, with what `to_arrays` returned, by the parts of its names, and with its groups."""
+        self._sample.restore(arrays["sample"])
+        self.neighbours = Neighbours.from_arrays(arrays["neighbours"])
+        self._farthest = Farthest.from_arrays(arrays["farthest"])
+        self._run, self.groups = int(arrays["run"][""]), groups
+        count = sum(name.startswith("block ") for name in arrays)
+        self._blocks = [Moments.from_arrays(arrays[f"block {number}"]) for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -193,11 +270,11 @@ class _Part:
     mask: NDArray[np.bool_] | None
     groups: RowGroups | None
 
-    def blocks(self) -> Iterator[tuple[Block, NDArray[np.bool_] | None, int, NDArray[np.int64] | None]]:
+    def blocks(self, skip: int = 0) -> Iterator[tuple[Block, NDArray[np.bool_] | None, int, NDArray[np.int64] | None]]:
         """Return blocks, which of their rows count, the place of the first, and the groups of those that count."""
-        start, name = 0, self.source.name
+        start, name = skip, self.source.name
         numbers = None if self.groups is None else self.groups.numbers
-        for block in self.source.blocks():
+        for block in blocks_after(self.source, skip):
             stop = start + len(block)
             for what, entries in (("mask", self.mask), ("labels", numbers)):
                 if entries is not None and len(entries) < stop:
@@ -209,6 +286,12 @@ class _Part:
         for what, entries in (("mask", self.mask), ("labels", numbers)):
             if entries is not None and start < len(entries):
                 raise InvalidValueError(name, f"has {start} points, but the {what} {len(entries)} entries")
+
+
+def _run_of(groups: RowGroups, blocks: int) -> int:
+    """Return how many groups follow one another in a block: an even number, of about the points read at a time."""
+    at_once = min(_RUN_POINTS // groups.size, groups.count // blocks)
+    return 1 if blocks == 1 else max(2, at_once // 2 * 2) if groups.numbers is None else 2
 
 
 def _in_file(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> IsoScoreError:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star import InvalidValueError, Moments
+from isoscore_star.recorded_arrays import by_prefix
 from isoscore_star.scanning._batches import PARTS, Batch, Layer, Selection
 from isoscore_star.scanning._longest import Farthest
 
@@ -68,7 +69,7 @@ class LayerBlock:
         cls, arrays: Mapping[str, NDArray[Any]], device: Any = None, sketch: int | None = None
     ) -> LayerBlock:
         """Return what `to_arrays` took apart."""
-        block, kinds = cls(device, sketch), _by_prefix(arrays)
+        block, kinds = cls(device, sketch), by_prefix(arrays)
         block.farthest = Farthest.from_arrays(kinds.pop("farthest", {}))
         if "device" in kinds:
             import torch
@@ -148,8 +149,8 @@ class Accumulated:
         """Return what `to_arrays` took apart."""
         found = cls(blocks, device, sketch)
         found.names = list(names)
-        for number, of_block in sorted(_by_prefix(arrays).items(), key=lambda item: int(item[0])):
-            for index, its in _by_prefix(of_block).items():
+        for number, of_block in sorted(by_prefix(arrays).items(), key=lambda item: int(item[0])):
+            for index, its in by_prefix(of_block).items():
                 if index == "embeddings":
                     found.embeddings[int(number)] = Moments.from_arrays(its)
                 else:
@@ -171,14 +172,6 @@ class Accumulated:
         self.embeddings |= other.embeddings
         for name, count in other.tokens.items():
             self.tokens[name] = self.tokens.get(name, 0) + count
-
-
-def _by_prefix(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Arrays]:
-    found: dict[str, Arrays] = {}
-    for key, array in arrays.items():
-        prefix, _, rest = key.partition("/")
-        found.setdefault(prefix, {})[rest] = array
-    return found
 
 
 def _selected(states: Any, selection: Selection) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 from isoscore_star import InvalidValueError
+from isoscore_star.byte_sizes import figure
 from isoscore_star.readers import free_memory
 from isoscore_star.scanning._batches import Batch
 
@@ -18,8 +18,6 @@ _MEASURED = 6
 _COLUMNS = (512, 256, 128, 64)
 """Of sketches, the best first: their errors fall with the number of columns (benchmarks/SKETCH.md)."""
 
-_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
 
 class Plan(NamedTuple):
     """How many blocks there are, the device that keeps most of them, if it is not the host, and columns of a sketch."""
@@ -28,22 +26,6 @@ class Plan(NamedTuple):
     device: Any
     notes: list[str]
     sketch: int | None = None
-
-
-def bytes_of(text: str | int | float | None) -> int | None:
-    """Return bytes from a word such as ``"8GB"``.
-
-    Raises
-    ------
-    InvalidValueError
-        If it is none.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(text).lower())
-    if found is None or not float(found[1]):
-        raise InvalidValueError("memory", f"expected a number of bytes, such as 8GB; got {text!r}")
-    return int(float(found[1]) * _SIZES[found[2]])
 
 
 def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, sketch: int | None = None) -> Plan:
@@ -83,13 +65,13 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, s
     least = min(LEAST_BLOCKS, blocks)
     fitting = next((count for count in range(blocks, least - 1, -1) if needed(count) <= limit), None)
     if fitting is not None:
-        why = f"{fitting} blocks instead of {blocks}, since more moments do not fit into {_figure(limit)} of memory"
+        why = f"{fitting} blocks instead of {blocks}, since more moments do not fit into {figure(limit)} of memory"
         return Plan(fitting, device, [f"{why} (--memory)"])
     for columns in _COLUMNS:
         if columns < min(widths) and sum(_sketched(width, least, columns) for width in widths) <= limit:
             of_blocks = _counted(least, "block")
-            why = f"a sketch of {columns} columns in {of_blocks}: exact moments take {_figure(needed(least))}, and "
-            return Plan(least, None, [f"{why}{_figure(limit)} may be used (--memory)"], columns)
+            why = f"a sketch of {columns} columns in {of_blocks}: exact moments take {figure(needed(least))}, and "
+            return Plan(least, None, [f"{why}{figure(limit)} may be used (--memory)"], columns)
     # Fewer blocks give no error, but scores.
     fewest = next((count for count in range(least - 1, 0, -1) if needed(count) <= limit), None)
     advice = f"Choose fewer layers (--layers, {len(widths)} now), or give more (--memory)"
@@ -97,8 +79,8 @@ def plan(batch: Batch, blocks: int, tokens: int | None, budget: int | None, *, s
         advice += f", or take scores without standard errors (--blocks {fewest})"
     raise InvalidValueError(
         "memory",
-        f"the moments of {_counted(len(widths), 'layer')} of {max(widths):,} dimensions take {_figure(needed(least))} "
-        f"in {_counted(least, 'block')}; {_figure(limit)} may be used. {advice}",
+        f"the moments of {_counted(len(widths), 'layer')} of {max(widths):,} dimensions take {figure(needed(least))} "
+        f"in {_counted(least, 'block')}; {figure(limit)} may be used. {advice}",
     )
 
 
@@ -135,7 +117,7 @@ def _with_sketch(widths: list[int], blocks: int, columns: int, limit: int | None
     if limit is not None and needed > limit:
         raise InvalidValueError(
             "memory",
-            f"sketches in {_counted(blocks, 'block')} take {_figure(needed)}; {_figure(limit)} may be used. Choose "
+            f"sketches in {_counted(blocks, 'block')} take {figure(needed)}; {figure(limit)} may be used. Choose "
             "fewer --blocks, fewer columns (--sketch), fewer layers (--layers), or give more (--memory)",
         )
     return Plan(blocks, None, [], columns)
@@ -148,7 +130,3 @@ def _sketched(width: int, blocks: int, columns: int) -> int:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _figure(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 10**8 else f"{count / 1e6:,.2f} MB"

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from isoscore_star import InvalidValueError, IsoScoreError
+from isoscore_star.byte_sizes import bytes_of
 from isoscore_star.pretrained import first_line
 from isoscore_star.readers import FileContentError
+from isoscore_star.recorded_arrays import Recorded
 from isoscore_star.scanning import _files
 from isoscore_star.scanning._accumulated import Accumulated, Arrays
 from isoscore_star.scanning._batches import Batch, Source
 from isoscore_star.scanning._measured import embeddings_of, layers_of
-from isoscore_star.scanning._memory import bytes_of, plan
+from isoscore_star.scanning._memory import plan
 from isoscore_star.scanning._ranks import Ranks, ranks
 from isoscore_star.scanning._result import Scan
 from isoscore_star.scanning.sources import Options, open_source
@@ -289,7 +291,7 @@ class _Run:
             self._advised(lambda: self._found.take(number, batch) if self._found else None)
             self.sequences += batch.sequences
         self._next = number + 1
-        if self._folder is not None and self._folder.is_due():
+        if self._folder is not None and self._folder.pace.is_due():
             self._folder.write_state(self._record(), self._found.to_arrays())
 
     def _planned(self, batch: Batch) -> Accumulated:
@@ -325,7 +327,7 @@ class _Run:
             "seen": self._source.seen[: self._next],
         }
 
-    def _restore(self, state: _files.Stored) -> None:
+    def _restore(self, state: Recorded) -> None:
         record = state.record
         device = self._options.place() if record["on_device"] else None
         self._found = Accumulated.from_arrays(state.arrays, record["blocks"], record["names"], device, record["sketch"])
@@ -381,7 +383,7 @@ def _long_sequences(found: Accumulated) -> set[int]:
     }
 
 
-def _restored(path: Path, stored: _files.Stored) -> Scan:
+def _restored(path: Path, stored: Recorded) -> Scan:
     try:
         return built(stored.record, stored.arrays, stored.record["settings"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from isoscore_star import InvalidValueError, Moments
 from isoscore_star.pretrained import first_line
 from isoscore_star.readers import FileContentError, require_fetched
+from isoscore_star.recorded_arrays import require_safetensors
 from isoscore_star.scanning import _files
 from isoscore_star.scanning._accumulated import Accumulated, LayerBlock
 from isoscore_star.scanning._result import Scan
@@ -84,7 +85,7 @@ def scan_weights(model: str | Path, *, output: str | Path | None = None, progres
     ('input embeddings', 500)
     """
     started = time.monotonic()
-    _files.require_safetensors()
+    require_safetensors(_files.KIND.what)
     folder = _folder(str(model))
     matrices = list(_matrices(folder, str(model)))
     settings = {

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 import tiny_scanned as tiny  # noqa: E402
 
-from isoscore_star.scanning._memory import bytes_of  # noqa: E402
+from isoscore_star.byte_sizes import bytes_of  # noqa: E402
 
 
 def test_nan_names_the_layer(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""A part of a measurement, and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isoscore_star import InvalidValueError, Measurement, __version__
+from isoscore_star.parts._memory import Plan
+from isoscore_star.readers import FileContentError, StreamedCloud
+from isoscore_star.recorded_arrays import Kind, Recorded, by_prefix, read_recorded, write_recorded
+
+KIND = Kind("isoscore_star_part", 1, "a part of a measurement")
+
+_SEED = 0  # of the sample, so that files have the same one every time
+
+
+@dataclass
+class Part:
+    """Clouds that are read once, and how far they are read.
+
+    Attributes
+    ----------
+    settings : dict
+        What the points are, for JSON: files, and the options that chose them.
+    dim : int
+        Their dimensions.
+    labels : list of str
+        Of each cloud; one with the label "" for a union without layers.
+    plan : Plan
+        How they are kept.
+    clouds : list of StreamedCloud
+        One for each label.
+    source, rows : int
+        The source that is being read, and its rows so far.
+    finished : bool
+        Whether all are read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from isoscore_star.parts import Part, Plan, merged, read_in_parts, read_part
+    >>> from isoscore_star.readers import open_clouds
+    >>> rng = np.random.default_rng(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a", "b"):
+    ...         np.save(Path(folder, f"{name}.npy"), rng.normal(size=(500, 3)))
+    ...         part = Part({"file": name}, 3, [""], Plan(1))
+    ...         read_in_parts(part, open_clouds([Path(folder, f"{name}.npy")]))
+    ...         part.write(Path(folder, f"{name}.part"))
+    ...     merged([read_part(Path(folder, f"{name}.part")) for name in "ab"]).measurement().count
+    1000
+    """
+
+    settings: dict[str, Any]
+    dim: int
+    labels: list[str]
+    plan: Plan
+    clouds: list[StreamedCloud] = field(default_factory=list)
+    source: int = 0
+    rows: int = 0
+    finished: bool = False
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(_SEED)
+        self.settings = json.loads(json.dumps(self.settings))
+        self.clouds = self.clouds or [self._cloud() for _ in self.labels]
+
+    def _cloud(self) -> StreamedCloud:
+        return StreamedCloud(self.dim, self._rng, self.plan.blocks, self.plan.sketch)
+
+    def union(self) -> StreamedCloud:
+        """Return all clouds as one, whose same numbers are the same groups."""
+        if len(self.clouds) == 1:
+            return self.clouds[0]
+        whole = self._cloud()
+        for cloud in self.clouds:
+            whole.merge(cloud)
+        return whole
+
+    def measurement(self, shrinkage_cov: Any = None, zeta: float = 0.0) -> Measurement:
+        """Measure the union; see `isoscore_star.measure`."""
+        return self.union().measurement(shrinkage_cov, zeta)
+
+    def merge(self, other: Part, name: str = "other") -> None:
+        """Add another part, whose groups are others.
+
+        Raises
+        ------
+        InvalidValueError
+            If the parts do not fit.
+        """
+        ours, its = (
+            {
+                "dimensions": of.dim,
+                "layers": of.labels,
+                "groups": of.clouds[0].groups or "none",
+                "blocks": of.plan.blocks,
+                "columns of a sketch": of.plan.sketch,
+            }
+            for of in (self, other)
+        )
+        differing = next((key for key in ours if ours[key] != its[key]), None)
+        if differing is not None:
+            raise InvalidValueError(
+                name,
+                f"does not fit the first part: {differing} {its[differing]!r}, of the first {ours[differing]!r}. "
+                "Make all parts with the same options",
+            )
+        for own, cloud in zip(self.clouds, other.clouds, strict=True):
+            own.merge(cloud, same_groups=False)
+
+    def write(self, path: Path) -> None:
+        """Write all of it into a file, in place of the one that is there."""
+        arrays = {
+            f"{number}/{name}": array
+            for number, cloud in enumerate(self.clouds)
+            for name, array in cloud.to_arrays().items()
+        }
+        record = {
+            "settings": self.settings,
+            "version": __version__,
+            "dim": self.dim,
+            "labels": self.labels,
+            "plan": list(self.plan),
+            "groups": [cloud.groups for cloud in self.clouds],
+            "source": self.source,
+            "rows": self.rows,
+            "finished": self.finished,
+            "random": self._rng.bit_generator.state,
+        }
+        write_recorded(path, KIND, record, arrays)
+
+
+def read_part(path: Path) -> Part:
+    """Read a part.
+
+    Raises
+    ------
+    FileContentError
+        If the file is damaged, or no part.
+    """
+    return _restored(path, read_recorded(path, KIND))
+
+
+def merged(parts: Sequence[Part], names: Sequence[str] = ()) -> Part:
+    """Merge finished parts into the first one.
+
+    Raises
+    ------
+    InvalidValueError
+        If they do not fit, one is not finished, or two are of the same points.
+    """
+    names = names or [f"part {number}" for number in range(1, len(parts) + 1)]
+    seen: dict[str, str] = {}
+    for part, name in zip(parts, names, strict=True):
+        if not part.finished:
+            raise InvalidValueError(
+                name,
+                f"is not finished: {part.rows:,} rows of its source {part.source + 1} are read. Run its command again",
+            )
+        points = json.dumps(part.settings, sort_keys=True)
+        if points in seen:
+            raise InvalidValueError(name, f"holds the same points as {seen[points]}. Give each part once")
+        seen[points] = name
+    first = parts[0]
+    for part, name in zip(parts[1:], names[1:], strict=True):
+        first.merge(part, name)
+    return first
+
+
+def _restored(path: Path, stored: Recorded) -> Part:
+    record = stored.record
+    try:
+        part = Part(record["settings"], record["dim"], record["labels"], Plan(*record["plan"]))
+        part.source, part.rows, part.finished = record["source"], record["rows"], record["finished"]
+        part._rng.bit_generator.state = record["random"]
+        of_clouds: Mapping[str, Any] = by_prefix(stored.arrays)
+        for number, (cloud, groups) in enumerate(zip(part.clouds, record["groups"], strict=True)):
+            cloud.restore(by_prefix(of_clouds[str(number)]), groups)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileContentError(path, f"is damaged ({error}). Delete it to start anew") from error
+    return part
