@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,16 +82,21 @@ class Monitor(IsotropyMonitorCallback):
     LOOKS, SEQUENCES, WIDEST = 50, 16, 1024
 
     @classmethod
-    def add_to(cls, trainer: Any, steps: int, batch_size: int) -> None:
-        """Add it to a Trainer, if its model has one list of layers, which are not too wide."""
-        width = getattr(trainer.model.config, "hidden_size", None)
-        if not isinstance(width, int) or width > cls.WIDEST:
-            return
+    @contextmanager
+    def added_to(cls, trainer: Any, steps: int, batch_size: int) -> Iterator[None]:
+        """Add it to a Trainer while it trains, if its model has one list of layers, which are not too wide."""
+        width, callback = getattr(trainer.model.config, "hidden_size", None), None
         every = max(1, steps // cls.LOOKS)
-        window = min(every, max(1, cls.SEQUENCES // batch_size))
-        with suppress(IsoScoreError):
-            IsotropyMonitor(trainer.model).close()
-            trainer.add_callback(cls(trainer, every=every, window=window))
+        if isinstance(width, int) and width <= cls.WIDEST:
+            with suppress(IsoScoreError):
+                IsotropyMonitor(trainer.model).close()
+                callback = cls(trainer, every=every, window=min(every, max(1, cls.SEQUENCES // batch_size)))
+                trainer.add_callback(callback)
+        try:
+            yield
+        finally:
+            if callback is not None:
+                callback.close()
 
 
 class KeepBest(TrainerCallback):

@@ -69,11 +69,11 @@ def run(
             # Only the best state is measured, at the end.
             trainer = IStarTrainer(**common, istar=penalty, eval_isoscore_star=False)
             watch.penalty = trainer.istar
-        Monitor.add_to(trainer, settings.steps(cell, len(prepared.train)), cell.batch_size)
         trainer.remove_callback(PrinterCallback)
         # Heads for classification ignore num_items_in_batch, so the loss would grow with the accumulated batches.
         trainer.model_accepts_loss_kwargs = False
-        trainer.train()
+        with Monitor.added_to(trainer, settings.steps(cell, len(prepared.train)), cell.batch_size):
+            trainer.train()
         if not best.scores:
             trainer.evaluate()
     if not best.is_last:

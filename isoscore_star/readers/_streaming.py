@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoscore_star import InvalidValueError, IsoScoreError, Measurement, Moments, Neighbours
+from isoscore_star.readers._ahead import ahead
 from isoscore_star.readers._farthest import Farthest
 from isoscore_star.readers._groups import RowGroups
 from isoscore_star.readers._source import ArraySource, Block, blocks_after
@@ -274,7 +275,7 @@ class _Part:
         """Return blocks, which of their rows count, the place of the first, and the groups of those that count."""
         start, name = skip, self.source.name
         numbers = None if self.groups is None else self.groups.numbers
-        for block in blocks_after(self.source, skip):
+        for block in ahead(map(_in_memory, blocks_after(self.source, skip))):
             stop = start + len(block)
             for what, entries in (("mask", self.mask), ("labels", numbers)):
                 if entries is not None and len(entries) < stop:
@@ -286,6 +287,11 @@ class _Part:
         for what, entries in (("mask", self.mask), ("labels", numbers)):
             if entries is not None and start < len(entries):
                 raise InvalidValueError(name, f"has {start} points, but the {what} {len(entries)} entries")
+
+
+def _in_memory(block: Block) -> Block:
+    """Read a block that is only mapped."""
+    return np.array(block) if isinstance(block, np.memmap) else block
 
 
 def _run_of(groups: RowGroups, blocks: int) -> int:

@@ -353,12 +353,16 @@ def test_a_full_disk_leaves_the_results_that_were_there(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_while_the_tokenizer_is_saved(
     home: SimpleNamespace, tmp_path: Path, failure: Any, monkeypatch: pytest.MonkeyPatch, kind: Exception
 ) -> None:
+    pytest.importorskip("torch._dynamo")  # without it there is nothing compiled to run eagerly
+    from isoscore_star.backends.torch.training.eagerly import Eagerly
+
     def full(*_: object, **__: object) -> None:
         raise kind  # the second as tokenizers has it, which is written in Rust
 
     monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", full)
     code, line = failure(*arguments(home, tmp_path, max_steps=1, lam=0))
     assert (code, "/model: No space left on device" in line, "Make room there" in line) == (1, True, True), line
+    assert not Eagerly._begun  # the monitor of the layers is closed: compiled code is compiled again
 
 
 def test_a_file_where_a_folder_belongs(home: SimpleNamespace, tmp_path: Path, failure: Any) -> None:

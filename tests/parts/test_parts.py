@@ -204,7 +204,7 @@ def test_a_part_that_is_not_finished_is_named(tmp_path: Path) -> None:
         read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path, seconds=0, progress=stop)
     part = read_part(path)
     assert (part.finished, part.rows) == (False, sum(seen[1:3]))
-    with pytest.raises(iso.InvalidValueError, match="part 1: is not finished: .* rows of its source 1 are read"):
+    with pytest.raises(iso.InvalidValueError, match=r"part 1: is not finished: .* rows of its source 1 are read"):
         merged([part])
     whole = read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path).measurement()
     assert whole == read_in_parts(Part({}, 512, [""], Plan(1)), clouds).measurement()

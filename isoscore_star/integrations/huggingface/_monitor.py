@@ -103,5 +103,9 @@ class IsotropyMonitorCallback(TrainerCallback):  # type: ignore[misc, unused-ign
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the hooks."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the hooks after a training that an error has ended, of which a Trainer tells no callback."""
         if self.monitor is not None:
             self.monitor.close()
