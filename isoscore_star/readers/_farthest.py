@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 _KEPT = 16
 """Ten are looked at in the end; the mean moves while points arrive, so that some more are kept."""
 
+_CACHE = 2**20
+"""Bytes that are looked at together, so that what is computed of them stays near."""
+
 
 class Farthest:
     """Keeps the rows farthest from the mean of all rows so far.
@@ -27,17 +30,22 @@ class Farthest:
         """Take in finite rows."""
         if not len(rows):
             return
-        total = rows.sum(axis=0, dtype=np.float64)
+        rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
+        parts = np.array_split(rows, -(-rows.nbytes // _CACHE))
+        total = sum((np.ones(len(part), part.dtype) @ part for part in parts), np.zeros(rows.shape[1]))
         self._sum = self._sum + total if self._count else total
         self._count += len(rows)
-        mean = self._sum / self._count
-        new = rows[self._places(rows - mean.astype(rows.dtype))].astype(np.float64)
-        self.keep(new)
+        mean = (self._sum / self._count).astype(rows.dtype)
+        lengths = np.concatenate([_squared_lengths(part - mean) for part in parts])
+        if not 1e6 * np.finfo(lengths.dtype).tiny < lengths.max() < np.inf:  # squares leave the range
+            lengths = _squared_lengths((rows - self._sum / self._count) / np.abs(rows).max())
+        self.keep(rows[_largest(lengths)].astype(np.float64))
 
     def keep(self, rows: NDArray[np.float64]) -> None:
         """Offer rows, such as those that another one kept, without their part of the mean."""
         rows = np.concatenate([self.rows, rows]) if len(self.rows) else rows
-        self.rows = rows[self._places(rows - self._sum / self._count)]
+        away = rows - self._sum / self._count
+        self.rows = rows[_largest(_squared_lengths(away / (np.abs(away).max() or 1.0)))]
 
     def merge(self, other: Farthest) -> None:
         """Take in the rows of another one."""
@@ -57,9 +65,11 @@ class Farthest:
         found._count, found._sum, found.rows = int(arrays["count"]), arrays["sum"], arrays["rows"]
         return found
 
-    @staticmethod
-    def _places(away: NDArray[Any]) -> NDArray[np.int64]:
-        with np.errstate(over="ignore"):
-            unit = float(np.abs(away).max()) or 1.0  # so that squares stay in range
-            away = away / away.dtype.type(unit)
-        return np.argsort(-np.einsum("ij,ij->i", away, away), kind="stable")[:_KEPT]
+
+def _squared_lengths(away: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.einsum("ij,ij->i", away, away))
+
+
+def _largest(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    return np.argsort(-lengths, kind="stable")[:_KEPT]
