@@ -201,7 +201,15 @@ class Measurement(Reported):
         )
 
     @classmethod
-    def from_blocks(cls, blocks: Sequence[Moments], *, longest: NDArray[Any] | None = None) -> Measurement:
+    def from_blocks(
+        cls,
+        blocks: Sequence[Moments],
+        *,
+        longest: NDArray[Any] | None = None,
+        shrinkage_cov: Any = None,
+        zeta: float = 0.0,
+        neighbours: Neighbours | None = None,
+    ) -> Measurement:
         """Measure points in one pass, whose standard error leaves out each block.
 
         Parameters
@@ -210,6 +218,10 @@ class Measurement(Reported):
             Disjoint blocks of whole groups, or of independent points; about twenty of about the same size.
         longest : ndarray of shape (k, d), optional
             The points farthest from the mean, ten or more, for `longest_points`; as rows.
+        shrinkage_cov, zeta :
+            See `measure`.
+        neighbours : isoscore_star.Neighbours, optional
+            See `from_moments`.
 
         Returns
         -------
@@ -239,7 +251,7 @@ class Measurement(Reported):
         if not kept:
             raise InvalidValueError("blocks", "expected at least one block with points; got none")
         moments = union(kept)
-        measured = cls.from_moments(moments)
+        measured = cls.from_moments(moments, None, None, shrinkage_cov, zeta, neighbours=neighbours)
         error, dim = block_error(kept, log_ratio(moments)), measured.dim
         if error is not None and measured.sketch_error is not None:
             error = math.hypot(error, measured.sketch_error)  # all blocks have one sketch, whose error they do not show
