@@ -30,16 +30,17 @@ from isoscore_star.distributions import (
 )
 from isoscore_star.explanation import Explanation
 from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
-from isoscore_star.measurement import Measurement, OutlierDimension, measure
+from isoscore_star.measurement import Measurement, OutlierDimension
 from isoscore_star.schedule import LambdaSchedule
 
 if TYPE_CHECKING:
     from isoscore_star.scanning import LongToken, Scan, ScannedLayer, load_scan, scan, scan_weights
+    from isoscore_star.streams import measure
 
 # What stands above the core, by the package that has it; loaded on first use.
 _PLACES = dict.fromkeys(
     ("LongToken", "Scan", "ScannedLayer", "load_scan", "scan", "scan_weights"), "isoscore_star.scanning"
-)
+) | {"measure": "isoscore_star.streams"}
 
 __all__ = [
     "Backend",

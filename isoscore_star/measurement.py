@@ -208,6 +208,7 @@ class Measurement(Reported):
         zeta: float = 0.0,
         *,
         longest: NDArray[Any] | None = None,
+        neighbours: Neighbours | None = None,
     ) -> Measurement:
         """Measure points in one pass, whose standard error leaves out each block.
 
@@ -219,6 +220,8 @@ class Measurement(Reported):
             See `measure`.
         longest : ndarray of shape (k, d), optional
             The points farthest from the mean, ten or more, for `longest_points`; as rows.
+        neighbours : isoscore_star.Neighbours, optional
+            See `from_moments`.
 
         Returns
         -------
@@ -248,7 +251,7 @@ class Measurement(Reported):
         if not kept:
             raise InvalidValueError("blocks", "expected at least one block with points; got none")
         moments = union(kept)
-        measured = cls.from_moments(moments, None, None, shrinkage_cov, zeta)
+        measured = cls.from_moments(moments, None, None, shrinkage_cov, zeta, neighbours=neighbours)
         error, dim = block_error(kept, log_ratio(moments)), measured.dim
         if error is not None and measured.sketch_error is not None:
             error = math.hypot(error, measured.sketch_error)  # all blocks have one sketch, whose error they do not show

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from isoscore_star import Comparison, DegenerateDataError, arguments
 from isoscore_star.cli.compare_tables import show_comparison
 from isoscore_star.cli.errors import OptionError, checking_options
-from isoscore_star.cli.options import AsJson, Columns, Groups, Key, Mask
+from isoscore_star.cli.options import POINTS, AsJson, Columns, Groups, Key, Mask, is_result
 from isoscore_star.cli.printable import note
 from isoscore_star.cli.progress import reading
 from isoscore_star.comparison import INDEPENDENT, ONE, Stream, compare_layer, pairs_of_names
-from isoscore_star.readers import SUFFIXES, Cloud, StreamedCloud, open_clouds
+from isoscore_star.readers import Cloud, StreamedCloud, open_clouds
 
 
 class _Layer(NamedTuple):
@@ -32,9 +32,9 @@ class _Layer(NamedTuple):
 def compare(
     a: Annotated[
         Path,
-        typer.Argument(metavar="A", help=f"A folder of a scan, or points as rows: {' '.join(SUFFIXES)}", exists=True),
+        typer.Argument(metavar="A", help=f"A folder of a scan, or points as rows: {POINTS}"),
     ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The same after a change.", exists=True)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same after a change.")],
     mask: Mask = None,
     mask_b: Annotated[
         str | None,
@@ -79,7 +79,7 @@ def compare(
         "by_layer": by_layer,
     }
     of_both: dict[str, Any] = {"paired": "auto" if paired is None else paired, "directions": directions}
-    if a.is_dir() or b.is_dir():
+    if is_result(a) or is_result(b):
         comparison = _compared_scans(a, b, of_files, of_both)
     else:
         comparison = compared_files(a, b, **of_files, **of_both)
@@ -91,8 +91,8 @@ def compare(
 
 def _compared_scans(a: Path, b: Path, of_files: dict[str, Any], of_both: dict[str, Any]) -> Comparison:
     for folder in (a, b):
-        if not folder.is_dir():
-            raise OptionError("b", f"expected two folders of scans, or two files; got {a} and {b}")
+        if not is_result(folder):
+            raise OptionError("b", f"expected two folders of scans, or two of points; got {a} and {b}")
     for name, value in of_files.items():
         if value and value != "auto":
             raise OptionError(name, "it belongs to files of points; got folders of scans. Leave it out")

@@ -10,10 +10,9 @@ import typer
 from isoscore_star import reporting
 from isoscore_star.atomic_files import replacing, writing_to
 from isoscore_star.cli.errors import OptionError
-from isoscore_star.cli.options import Columns, Groups, Key, Mask
+from isoscore_star.cli.options import POINTS, Columns, Groups, Key, Mask
 from isoscore_star.cli.printable import printable
 from isoscore_star.cli.report_inputs import compared, read
-from isoscore_star.readers import SUFFIXES
 
 _SUFFIXES = (".html", ".htm")
 _KINDS = {"svg": {"Date": None}, "png": {"Software": None}}  # without dates, equal results are equal files
@@ -25,8 +24,7 @@ def report(
         typer.Argument(
             metavar="INPUT...",
             help="The folder of a scan or of isoscore-star finetune, or points as rows: "
-            f"{' '.join(SUFFIXES)}; of several files each is a layer.",
-            exists=True,
+            f"{POINTS}; of several each is a layer.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes.")] = Path(
@@ -34,7 +32,7 @@ def report(
     ),
     against: Annotated[
         Path | None,
-        typer.Option(metavar="INPUT", help="What to compare with: INPUT is before, this is after.", exists=True),
+        typer.Option(metavar="INPUT", help="What to compare with: INPUT is before, this is after."),
     ] = None,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write each figure there, as SVG and as PNG.")

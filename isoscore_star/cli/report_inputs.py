@@ -11,6 +11,7 @@ import numpy as np
 
 from isoscore_star import IsoScoreError, Measurement
 from isoscore_star.cli.errors import OptionError
+from isoscore_star.cli.options import is_result
 from isoscore_star.cli.printable import note
 from isoscore_star.cli.progress import reading, rows_read
 from isoscore_star.readers import Cloud, FileContentError, SelectionError, StreamedCloud, open_clouds
@@ -38,7 +39,7 @@ def read(
     OptionError
         If options of points are given with a folder, or a folder with other inputs.
     """
-    folders = [one for one in inputs if one.is_dir()]
+    folders = [one for one in inputs if is_result(one)]
     if not folders:
         clouds = open_clouds(list(inputs), key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())
         return _measured(clouds)
@@ -62,9 +63,9 @@ def compared(inputs: Sequence[Path], against: Path, **options: Any) -> Any:
     if len(inputs) != 1:
         raise OptionError("against", f"it compares two inputs; got {len(inputs)} besides it")
     (before,) = inputs
-    if before.is_dir() != against.is_dir():
-        raise OptionError("against", f"expected two folders of scans or two files; got {before} and {against}")
-    if not before.is_dir():
+    if is_result(before) != is_result(against):
+        raise OptionError("against", f"expected two folders of scans, or two of points; got {before} and {against}")
+    if not is_result(before):
         from isoscore_star.cli.compare import compared_files
 
         return compared_files(before, against, **options)

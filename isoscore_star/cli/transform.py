@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from isoscore_star import DegenerateDataError, InvalidValueError, Moments
 from isoscore_star.atomic_files import replacing, writing_to
 from isoscore_star.cli.errors import OptionError
-from isoscore_star.cli.options import AsJson, Columns, Key, Mask
+from isoscore_star.cli.options import POINTS, AsJson, Columns, Key, Mask
 from isoscore_star.cli.printable import note, printable
 from isoscore_star.cli.progress import reading
-from isoscore_star.readers import SUFFIXES, ArraySource, Cloud, StreamedCloud, open_clouds
+from isoscore_star.readers import ArraySource, Cloud, StreamedCloud, open_clouds
 
 
 def transform(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help=f"Points as rows: {' '.join(SUFFIXES)}", exists=True, dir_okay=False)
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=f"Points as rows: {POINTS}")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npy", help="Where the new points go.")],
     remove: Annotated[int, typer.Option(help="Leading directions that are removed.")] = 0,
     power: Annotated[float, typer.Option(help="From 0, the spectrum as it is, to 1, whitened.")] = 0.0,
@@ -32,7 +30,7 @@ def transform(
     ] = 0.0,
     fit: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Points to fit to instead, such as the training data.", exists=True),
+        typer.Option(metavar="FILE", help="Points to fit to instead, such as the training data."),
     ] = None,
     mask: Mask = None,
     key: Key = None,
@@ -121,10 +119,11 @@ def _write(
             bad = np.asarray(~np.isfinite(block).all(axis=1))
             if bad[counted].any():
                 bad &= True if mask is None else counted
+                name, row = source.place(start + int(np.argmax(bad)))
                 raise InvalidValueError(
-                    source.name,
+                    name,
                     "every value has to be finite; got NaN or inf, the first in row "
-                    f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
+                    f"{row} (counted from 0). Remove such rows or mask them",
                 )
             new = transformed(block, dtype)
             file.write(new.tobytes())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.accumulator import Accumulator, covariance, pair_of
+from isoscore_star.core.batches import batches_of, is_stream, numbers_in_lists, require_alone
 from isoscore_star.core.checks import Points
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, halves_of, numbers_of
@@ -128,7 +129,9 @@ class Moments:
         ----------
         X : array of shape (sequences, tokens, d), (m, d) or (..., d), or a list of such arrays
             Of any installed framework; converted to NumPy, detached. Give all layers of a batch in one list, so that
-            the tokens of a sequence stay together.
+            the tokens of a sequence stay together. Or an iterable of batches, such as a generator or a data loader,
+            each an array, a list of arrays, a vector, or a mapping with ``"X"`` and, if there are any, ``"mask"`` and
+            ``"groups"``.
         mask : array of shape ``X.shape[:-1]``, optional
             1 or true for points, 0 or false for padding.
         groups : "auto", int, array of labels, or None, default "auto"
@@ -147,8 +150,14 @@ class Moments:
         ------
         InvalidValueError
             If the values are not finite, d differs from that of earlier batches, or `groups` does not fit; then the
-            moments are unchanged.
+            moments are unchanged (of an iterable, they hold the batches before).
         """
+        if is_stream(X):
+            require_alone(mask=mask, first_group=first_group)
+            for batch in batches_of(X, groups):
+                self.update(*batch)
+            return self
+        X = numbers_in_lists(X)
         cloud = checks.points(X, mask)
         if self.dim not in (None, cloud.dim):
             raise InvalidValueError(

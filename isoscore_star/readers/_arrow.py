@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,19 @@ class _File:
     rows: int | None
     batches: Batches
     notes: tuple[str, ...] = ()
+    partition: tuple[str, ...] = ()  # columns that the names of folders are
 
 
-def open_parquet(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
-    """Open a .parquet file."""
-    return _source(_parquet(path), key, columns)
+def open_parquet(
+    path: Path, key: str | None, columns: tuple[str, ...] = (), partition: Mapping[str, Any] | None = None
+) -> TableSource:
+    """Open a .parquet file; `partition` has columns that are the same in all rows."""
+    return _source(_within(partition, _parquet(path)), key, columns)
 
 
-def parquet_column(path: Path, name: str | None) -> list[Any]:
+def parquet_column(path: Path, name: str | None, partition: Mapping[str, Any] | None = None) -> list[Any]:
     """Return the values of a column of a .parquet file."""
-    return _column(_parquet(path), name)
+    return _column(_within(partition, _parquet(path)), name)
 
 
 def _parquet(path: Path) -> _File:
@@ -76,14 +79,16 @@ def _require_rows(path: Path, file: Any) -> None:
         raise FileContentError(path, f"is damaged: its metadata counts {rows} rows, its row groups {in_groups}")
 
 
-def open_ipc(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
+def open_ipc(
+    path: Path, key: str | None, columns: tuple[str, ...] = (), partition: Mapping[str, Any] | None = None
+) -> TableSource:
     """Open an .arrow or .feather file, which may be of Arrow's file format or of its stream format."""
-    return _source(_ipc(path), key, columns)
+    return _source(_within(partition, _ipc(path)), key, columns)
 
 
-def ipc_column(path: Path, name: str | None) -> list[Any]:
+def ipc_column(path: Path, name: str | None, partition: Mapping[str, Any] | None = None) -> list[Any]:
     """Return the values of a column of an .arrow or .feather file."""
-    return _column(_ipc(path), name)
+    return _column(_within(partition, _ipc(path)), name)
 
 
 def _ipc(path: Path) -> _File:
@@ -127,6 +132,25 @@ def _ipc_reader(memory: Any) -> Any:
     except pa.ArrowInvalid:
         memory.seek(0)
         return ipc.open_stream(memory)
+
+
+def _within(partition: Mapping[str, Any] | None, file: _File) -> _File:
+    """Add the columns that the names of the file's folders are, but those that it has itself."""
+    added = {name: value for name, value in (partition or {}).items() if name not in file.schema.names}
+    if not added:
+        return file
+    count, values = len(file.schema), [pa.scalar(value) for value in added.values()]
+    schema = file.schema
+    for name, value in zip(added, values, strict=True):
+        schema = schema.append(pa.field(name, value.type))
+
+    def batches(positions: list[int], size: int) -> Iterator[list[Any]]:
+        own = [position for position in positions if position < count] or [0]  # which says how many rows there are
+        for arrays in file.batches(own, size):
+            found = dict(zip(own, arrays, strict=True))
+            yield [found[i] if i < count else pa.repeat(values[i - count], len(arrays[0])) for i in positions]
+
+    return replace(file, schema=schema, batches=batches, partition=tuple(added))
 
 
 def _valid(array: Any) -> Any:
@@ -175,5 +199,5 @@ def _columns(file: _File) -> list[Column]:
     sampled = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, Kind.LISTS, Kind.INTEGER_LISTS)]
     batches = file.batches(sampled, _SAMPLE_ROWS) if sampled else iter(())
     sample = dict(zip(sampled, next((arrays for arrays in batches if len(arrays[0])), []), strict=False))
-    indices = index_columns(file.schema)
+    indices = index_columns(file.schema) | set(file.partition)
     return [column_of(i, field, kinds[i], sample.get(i), field.name in indices) for i, field in enumerate(file.schema)]

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from isoscore_star import InvalidTypeError, InvalidValueError, arguments
 from isoscore_star.readers._errors import SelectionError, SeveralArraysError
-from isoscore_star.readers._formats import is_table, open_array
 from isoscore_star.readers._groups import AUTO, NONE, RowGroups, groups_along_axis, groups_by_labels, read_labels
 from isoscore_star.readers._names import listed
+from isoscore_star.readers._opening import is_table, open_array
+from isoscore_star.readers._places import is_place
+from isoscore_star.readers._shards import require_parallel
 from isoscore_star.readers._source import ArraySource, DenseSource
 
 
@@ -52,7 +54,7 @@ class Cloud:
 
 
 def open_clouds(
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     keys: Sequence[str] = (),
     mask: str | None = None,
     *,
@@ -64,8 +66,8 @@ def open_clouds(
 
     Parameters
     ----------
-    files : sequence of Path
-        Files of one or several formats.
+    files : sequence of Path or str
+        Files of one or several formats, folders, and patterns of names; see `open_array`.
     keys : sequence of str, optional
         Names or patterns of arrays, or of columns of lists, in each of the files; without any, the only array.
     mask : str, optional
@@ -115,7 +117,7 @@ def open_clouds(
     return [replace(cloud, groups=part) for cloud, part in zip(clouds, found, strict=True)]
 
 
-def _opened(file: Path, key: str | None, columns: Sequence[str]) -> list[tuple[str | None, ArraySource]]:
+def _opened(file: str | Path, key: str | None, columns: Sequence[str]) -> list[tuple[str | None, ArraySource]]:
     try:
         return [(key, open_array(file, key, columns))]
     except SeveralArraysError as error:
@@ -148,7 +150,8 @@ def _layers(cloud: Cloud) -> list[Cloud]:
     if not isinstance(source, DenseSource) or len(source.shape) < 3 or not source.shape[0]:
         raise SelectionError(
             source.name,
-            f"layers are the first of at least 3 axes, or several files or keys; got one array of shape {source.shape}",
+            f"layers are the first of at least 3 axes of a file, or several files or keys; got one array of shape "
+            f"{source.shape}",
         )
     nothing = [None] * source.shape[0]
     masks: Any = nothing if cloud.mask is None else cloud.mask
@@ -156,8 +159,9 @@ def _layers(cloud: Cloud) -> list[Cloud]:
     return [Cloud(str(i), layer, masks[i], labels[i]) for i, layer in enumerate(source.layers())]
 
 
-def _mask(mask: str, file: Path, source: ArraySource) -> NDArray[np.bool_]:
-    array = open_array(mask) if Path(mask).is_file() else _mask_in(mask, file)
+def _mask(mask: str, file: str | Path, source: ArraySource) -> NDArray[np.bool_]:
+    array = open_array(mask) if is_place(mask) else _mask_in(mask, file)
+    require_parallel("mask", array, source)
     values = array.whole()
     if values.dtype.kind not in "biuf":
         raise InvalidTypeError(array.name, f"a mask holds booleans or zeros and ones; got dtype {values.dtype}")
@@ -186,7 +190,7 @@ def _fitted(what: str, values: NDArray[Any], name: str, source: ArraySource) -> 
     )
 
 
-def _mask_in(key: str, file: Path) -> ArraySource:
+def _mask_in(key: str, file: str | Path) -> ArraySource:
     try:
         return open_array(file, columns=(key,)) if is_table(file) else open_array(file, key)
     except SelectionError as error:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isoscore_star import InvalidValueError, IsoScoreError
-from isoscore_star.readers._names import in_line, listed, place
+from isoscore_star.readers._names import in_line, listed, place, suffix_of
 
 _LONGEST_REASON = 320
 
@@ -44,7 +44,9 @@ def reading(path: Path, part: str = "") -> Iterator[None]:
     except MemoryError as error:
         raise FileContentError(place(path, part), f"does not fit into memory{_because(error)}") from error
     except Exception as error:
-        raise FileContentError(place(path, part), f"cannot be read as {path.suffix}{_because(error)}") from error
+        raise FileContentError(
+            place(path, part), f"cannot be read as {suffix_of(path) or 'a dataset'}{_because(error)}"
+        ) from error
 
 
 def _because(error: Exception) -> str:

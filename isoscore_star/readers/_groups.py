@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from isoscore_star import InvalidTypeError, InvalidValueError
 from isoscore_star.readers._errors import FileContentError, SelectionError
-from isoscore_star.readers._formats import is_table, open_array, open_column
+from isoscore_star.readers._opening import is_table, open_array, open_column
+from isoscore_star.readers._places import is_place
+from isoscore_star.readers._shards import require_parallel
 from isoscore_star.readers._source import ArraySource
 
 AUTO, NONE = "auto", "none"
@@ -81,20 +83,20 @@ def groups_by_labels(labels: Sequence[NDArray[Any]]) -> list[RowGroups | None]:
     return [RowGroups("labels", len(distinct), numbers=part) for part in parts]
 
 
-def read_labels(groups: str, file: Path, source: ArraySource) -> NDArray[Any]:
+def read_labels(groups: str, file: str | Path, source: ArraySource) -> NDArray[Any]:
     """Read labels from a file or, if there is none of that name, from an array or column beside the points."""
     if groups in source.columns:
         raise SelectionError(source.name, f"the groups {groups!r} count as a dimension; name the others (--columns)")
-    if Path(groups).is_file():
-        labels = _column(Path(groups), None) if is_table(groups) else open_array(groups).whole()
-        name = groups
+    if is_place(groups):
+        labels = _column(groups, None) if is_table(groups) else _array(groups, None, source)
     else:
         try:
-            labels, name = (_column(file, groups) if is_table(file) else open_array(file, groups).whole()), groups
+            labels = _column(file, groups) if is_table(file) else _array(file, groups, source)
         except SelectionError as error:
             raise SelectionError(
                 f"groups {groups!r}", f"there is no such file, nor such an array in {error}"
             ) from error
+    name = groups
     if labels.dtype.kind not in "biufUS":
         raise InvalidTypeError(name, f"labels of groups are integers or strings; got dtype {labels.dtype}")
     if labels.dtype.kind == "f" and np.isnan(labels).any():
@@ -102,14 +104,23 @@ def read_labels(groups: str, file: Path, source: ArraySource) -> NDArray[Any]:
     return labels
 
 
-def _column(path: Path, name: str | None) -> NDArray[Any]:
+def _array(path: str | Path, key: str | None, source: ArraySource) -> NDArray[Any]:
+    labels = open_array(path, key)
+    require_parallel("labels", labels, source)
+    return labels.whole()
+
+
+def _column(path: str | Path, name: str | None) -> NDArray[Any]:
     """Read a column; cells that are all integers are numbers, since 9 comes before 10 only then."""
-    cells = open_column(path, name)
-    missing = next((i for i, cell in enumerate(cells) if cell is None or not str(cell).strip()), None)
-    if missing is not None:
-        raise FileContentError(
-            path, f"row {missing} (counted from 0): the group has no label. Give each point a label, or remove the row"
-        )
+    cells: list[Any] = []
+    for file, own in open_column(path, name):
+        missing = next((i for i, cell in enumerate(own) if cell is None or not str(cell).strip()), None)
+        if missing is not None:
+            raise FileContentError(
+                file,
+                f"row {missing} (counted from 0): the group has no label. Give each point a label, or remove the row",
+            )
+        cells += own
     try:
         return np.array([int(cell) for cell in cells], dtype=np.int64)
     except (ValueError, OverflowError):

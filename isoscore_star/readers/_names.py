@@ -38,6 +38,12 @@ def in_line(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix in small letters: both of a compressed file, such as .csv.gz."""
+    *_, before, last = ("", "", *path.suffixes)
+    return (before + last if last.lower() == ".gz" else last).lower()
+
+
 def place(path: Path, key: str) -> str:
     """Return a file's name, with the key of the array in it if there is one."""
     return f"{path}:{in_line(key)}" if key else str(path)

@@ -48,6 +48,9 @@ class ArraySource(Protocol):
     def whole(self) -> NDArray[Any]:
         """Return the array at once, for masks and matrices."""
 
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the name of what holds a point that was read, for messages, and the point's number in it."""
+
 
 @dataclass(frozen=True)
 class DenseSource:
@@ -85,6 +88,10 @@ class DenseSource:
     def whole(self) -> NDArray[Any]:
         """Return the array at once."""
         return self.read(())
+
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the array's name and the point's number; see `ArraySource`."""
+        return self.name, row
 
     def layers(self) -> list[DenseSource]:
         """Return one source for each entry of the first axis."""

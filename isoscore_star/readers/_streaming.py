@@ -183,7 +183,7 @@ class StreamedCloud:
             try:
                 self._update(rows, numbers)
             except IsoScoreError as error:
-                raise _in_file(error, block, keep, start).about(source.name) from error
+                raise _in_file(error, source, block, keep, start) from error
             if numbers is None:
                 self.neighbours.take(rows)
             if numbers is None or self._again:
@@ -300,16 +300,19 @@ def _run_of(groups: RowGroups, blocks: int) -> int:
     return 1 if blocks == 1 else max(2, at_once // 2 * 2) if groups.numbers is None else 2
 
 
-def _in_file(error: IsoScoreError, block: Block, keep: NDArray[np.bool_] | None, start: int) -> IsoScoreError:
-    """Return the error with the row of the file, instead of that of the block, in which a value is not finite."""
+def _in_file(
+    error: IsoScoreError, source: ArraySource, block: Block, keep: NDArray[np.bool_] | None, start: int
+) -> IsoScoreError:
+    """Return the error with the file and its row, instead of that of the block, in which a value is not finite."""
     if isinstance(error, InvalidValueError):
         bad = ~np.isfinite(block).all(axis=1)
         if keep is not None:
             bad &= keep
         if bad.any():
+            name, row = source.place(start + int(np.argmax(bad)))
             return type(error)(
                 "X",
                 "every value has to be finite; got NaN or inf, the first in row "
-                f"{start + int(np.argmax(bad))} (counted from 0). Remove such rows or mask them",
-            )
-    return error
+                f"{row} (counted from 0). Remove such rows or mask them",
+            ).about(name)
+    return error.about(source.name)

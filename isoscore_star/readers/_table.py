@@ -46,6 +46,10 @@ class TableSource:
         blocks = list(self.blocks())
         return np.concatenate(blocks) if blocks else np.empty((0, self.shape[1]))
 
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the table's name and the point's number; see `isoscore_star.readers.ArraySource`."""
+        return self.name, row
+
 
 def refuse(path: Path, row: int, column: Column, what: str, line: int | None = None) -> NoReturn:
     """Raise for a value of a table that cannot be used."""

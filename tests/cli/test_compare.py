@@ -128,7 +128,7 @@ def test_names_of_files_are_no_markup(folder, capsys):
         (["a.npy", "same.npy"], 1, r"B: all 30 points are identical"),
         (["same.npy", "a.npy"], 1, r"A: all 30 points are identical"),
         (["a.npy", "nan.npy"], 1, r"nan.npy: .*NaN or inf, the first in row 3"),
-        (["a.npy", "missing.npy"], 2, r"missing.npy.*does not exist"),
+        (["a.npy", "missing.npy"], 2, r"missing.npy: no such file"),
         (["a.npy"], 2, r"Missing argument 'B'"),
         (["a.npy", "few.npy", "--directions", "0"], 2, r"--directions: expected an integer of at least 1"),
         (["a.npy", "layers.npz", "--by-layer"], 2, r"a.npy: layers are the first"),

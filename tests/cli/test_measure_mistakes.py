@@ -106,8 +106,10 @@ WRONG_USE = {
     "no command": ([], "Missing command"),
     "unknown command": (["weigh"], "No such command 'weigh'"),
     "no file": (["measure"], "Missing argument 'FILE...'"),
-    "missing file": (["measure", "nowhere.npy"], "'nowhere.npy' does not exist"),
-    "folder": (["measure", "."], "is a directory"),
+    "missing file": (["measure", "nowhere.npy"], "nowhere.npy: no such file"),
+    "empty folder": (["measure", "empty"], "empty: is a folder that holds no file of a known format"),
+    "folder of several formats": (["measure", "."], "files of several formats .2 .npy, 1 .npz."),
+    "pattern": (["measure", "y*.npy"], "is a pattern that fits no file of a known format"),
     "suffix": (["measure", "x.xyz"], "unknown suffix '.xyz'; the known ones are .npy"),
     "key": (["measure", "two.npz", "--key", "c"], "has no array 'c'; it holds a"),
     "open choice": (["measure", "two.npz"], "several arrays, choose one"),
@@ -133,6 +135,7 @@ def test_wrong_use(failure, folder, case):
     arguments, message = WRONG_USE[case]
     save("x.npy", cloud())
     (folder / "x.xyz").touch()
+    (folder / "empty").mkdir()
     np.savez("two.npz", a=cloud(), b=cloud())
     np.save("none.npy", np.empty((0, 9, 5)))
     code, line = failure(*arguments)
