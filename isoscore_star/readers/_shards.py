@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from math import prod
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from isoscore_star.readers._errors import FileContentError
 from isoscore_star.readers._names import listed
-from isoscore_star.readers._source import ArraySource, Block, block_rows, joined
+from isoscore_star.readers._source import ArraySource, Block, block_rows, blocks_after, joined
 
 _SHOWN_NOTES = 3
 _LEAST_PART = 4
@@ -51,8 +50,12 @@ class ShardedSource:
 
     def blocks(self) -> Iterator[Block]:
         """Return the points in blocks; see `isoscore_star.readers.ArraySource`."""
+        return self.blocks_after(0)
+
+    def blocks_after(self, skip: int) -> Iterator[Block]:
+        """Return the blocks after those of the first `skip` rows; files that are skipped whole are not read."""
         least = block_rows(int(self.shape[-1] or 0)) // _LEAST_PART
-        return joined(chain.from_iterable(map(self._counted, range(len(self.shards)))), least)
+        return joined(self._blocks_after(skip), least)
 
     def whole(self) -> NDArray[Any]:
         """Return the array at once."""
@@ -67,14 +70,22 @@ class ShardedSource:
             row -= count
         return self.name, row
 
-    def _counted(self, i: int) -> Iterator[Block]:
-        shard, count = self.shards[i], 0
-        if not shard.shape[0] and shard.shape[0] is not None:
-            return
-        for block in shard.blocks():
-            count += len(block)
+    def _blocks_after(self, skip: int) -> Iterator[Block]:
+        for i, shard in enumerate(self.shards):
+            leading = [length for length in shard.shape[:-1] if length is not None]
+            rows = prod(leading) if len(leading) == len(shard.shape) - 1 else None
+            unread = 0 if rows is None else min(skip, rows)
+            count, skip = unread, skip - unread
             self._counts[i] = max(count, self._counts.get(i, 0))
-            yield block
+            if count == rows:
+                continue
+            for block in blocks_after(shard, unread):
+                count += len(block)
+                self._counts[i] = max(count, self._counts.get(i, 0))
+                if skip:  # of a shard whose length only reading shows
+                    skip -= len(block)
+                else:
+                    yield block
 
 
 def sharded(name: str, shards: Sequence[ArraySource], notes: tuple[str, ...]) -> ShardedSource:

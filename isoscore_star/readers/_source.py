@@ -74,8 +74,12 @@ class DenseSource:
         """Empty, since an array has no names for its dimensions."""
         return ()
 
-    def blocks(self, skip: int = 0) -> Iterator[Block]:
-        """Return the points in blocks, see `ArraySource`, without those of the first `skip` rows, which end a block."""
+    def blocks(self) -> Iterator[Block]:
+        """Return the points in blocks; see `ArraySource`."""
+        return self.blocks_after(0)
+
+    def blocks_after(self, skip: int) -> Iterator[Block]:
+        """Return the blocks after those of the first `skip` rows, which are not read."""
         *leading, dim = self.shape
         for index in _pieces(tuple(leading), block_rows(dim)):
             rows = _rows_of(index, tuple(leading))
@@ -127,8 +131,8 @@ def _rows_of(index: Index, leading: tuple[int, ...]) -> int:
 
 def blocks_after(source: ArraySource, skip: int) -> Iterator[Block]:
     """Return the blocks after the first `skip` rows, which end one; what can be skipped unread is not read."""
-    if isinstance(source, DenseSource):
-        yield from source.blocks(skip)
+    if hasattr(source, "blocks_after"):
+        yield from source.blocks_after(skip)
         return
     for block in source.blocks():
         if skip:

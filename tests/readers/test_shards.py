@@ -272,3 +272,22 @@ def test_a_column_comes_before_a_folder_without_points(tmp_path: Path, monkeypat
     Path("sentence").mkdir()
     assert not is_place("sentence")
     agrees(measured(["x.npz"], groups="sentence", keys=["x"]), iso.measure(X, groups=labels))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_reading_goes_on_at_the_end_of_any_block(tmp_path: Path, rng: np.random.Generator, suffix: str) -> None:
+    from isoscore_star.readers import _source, open_array
+
+    points = rng.normal(size=(40_000, 600 if suffix == "npy" else 4)).astype(np.float32)
+    for number, part in enumerate(np.split(points, [9000, 9100, 26_000])):
+        if suffix == "npy":
+            np.save(tmp_path / f"{number}.npy", part)
+        else:
+            np.savetxt(tmp_path / f"{number}.csv", part, delimiter=",")
+    source = open_array(tmp_path)
+    blocks = list(source.blocks())
+    for first in range(len(blocks) + 1):
+        skip = sum(map(len, blocks[:first]))
+        again = list(_source.blocks_after(open_array(tmp_path), skip))
+        assert [len(block) for block in again] == [len(block) for block in blocks[first:]]
+        assert all(np.array_equal(ours, its) for ours, its in zip(again, blocks[first:], strict=True))
