@@ -125,6 +125,8 @@ def _known(
         return rows, mask, axis, (place.starts or ())[axis]
     if labels is None:
         return rows, mask, None, None
+    if distinct is None:  # labels are the groups' numbers
+        return rows, mask, labels, 0
     numbers = np.searchsorted(distinct, _labels(labels).astype(distinct.dtype, copy=False))
     return rows, mask, numbers.astype(np.int64), 0
 
@@ -161,7 +163,7 @@ def _require_finite(rows: Any, mask: Any, place: Place) -> None:
         where = f"row {index[0]}" if len(index) == 1 else f"index ({', '.join(map(str, index))})"
         raise InvalidValueError(
             "X",
-            f"every value has to be finite; got {np.count_nonzero(bad)} points with NaN or inf, the first at {where} "
+            f"every value has to be finite; got NaN or inf in {np.count_nonzero(bad)} points, the first at {where} "
             f"(counted from 0{', in this chunk' * (place.starts is None)}). Remove them or mask them",
         )
 

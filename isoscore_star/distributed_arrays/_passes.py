@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,25 +53,31 @@ def reduced(X: Any, mask: Any = None, groups: Any = None) -> Moments:
 def measured(X: Any, mask: Any, groups: Any) -> Reduced:
     """Return what `isoscore_star.measure` makes of all points; arguments as there."""
     union = union_of(X, mask, groups)
-    share = 0.0
     if union.taken is None:
         union = union.counted()
-        share = _share(union)
-    distinct = _distinct(union)
-    task, found = _first_pass(union, distinct, share)
-    if union.taken is None:
+        found = _first_pass(union, None, sample_share(union.dim or 1, union.size))[1]
         return Reduced(found.moments, found.sample, found.neighbours, None)
-    return Reduced(
-        found.moments, Elsewhere(partial(_second_pass, union, distinct, task)), found.neighbours, union.taken
-    )
+    distinct = _distinct(union)
+    task, found = _first_pass(union, distinct, 0.0)
+    again = partial(_second_pass, union, distinct, task)
+    return Reduced(found.moments, Elsewhere(again), found.neighbours, union.taken)
+
+
+def first_pass(name: str, function: Callable[..., Summed], calls: Iterable[tuple[Any, ...]]) -> tuple[Any, Summed]:
+    """Return the task of the whole, whose result stays where it is, and the result."""
+    task = kept(merged(named(name, function, calls), _chunk.all_summed))
+    found: Summed = task.compute()
+    return task, found
+
+
+def sample_share(dim: int, count: int) -> float:
+    """Return the probability with which a point is in the sample: 1 while all fit."""
+    size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // dim))
+    return min(1.0, size / max(1, count))
 
 
 def _first_pass(union: Union, distinct: Any, share: float) -> tuple[Any, Summed]:
-    """Return the task of the whole, whose result stays where it is, and the result."""
-    tasks = named("isoscore-moments", _chunk.summed, ((*given, share) for given in _given(union, distinct)))
-    task = kept(merged(tasks, _chunk.all_summed))
-    found: Summed = task.compute()
-    return task, found
+    return first_pass("isoscore-moments", _chunk.summed, ((*given, share) for given in _given(union, distinct)))
 
 
 def _second_pass(union: Union, distinct: Any, task: Any, _: Moments, unbiased: float | None) -> Taken:
@@ -94,10 +100,3 @@ def _distinct(union: Union) -> Any:
 def _given(union: Union, distinct: Any) -> Iterator[tuple[Any, ...]]:
     for chunk in union.chunks():
         yield chunk.rows, chunk.mask, chunk.labels, distinct, chunk.place, union.axis
-
-
-def _share(union: Union) -> float:
-    """Return the probability with which a point is in the sample: 1 while all fit."""
-    dim = union.dim or 1
-    size = max(_LEAST_SAMPLE, min(_SAMPLE_PER_DIMENSION * dim, _SAMPLE_VALUES // dim))
-    return min(1.0, size / max(1, union.size))

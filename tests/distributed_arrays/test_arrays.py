@@ -190,7 +190,7 @@ ERRORS = {
     "NaN in a chunk": (
         lambda X: {"X": da.where(da.arange(40, chunks=7)[:, None, None] == 8, np.nan, X)},
         iso.InvalidValueError,
-        r"X, chunk \(1, 0\) \(from row 7 on\): .* finite; got 4 points with .*, the first at index \(8, 0\)",
+        r"X, chunk \(1, 0\) \(from row 7 on\): .* finite; got NaN or inf in 4 points, the first at index \(8, 0\)",
     ),
     "a mask of other values": (
         lambda X: {"X": X, "mask": da.full((40, 4), 2, chunks=5)},

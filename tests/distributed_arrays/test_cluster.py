@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 
 import isoscore_star as iso
 
+cloudpickle = pytest.importorskip("cloudpickle")
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
@@ -28,7 +31,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "n_workers": 2,
         "threads_per_worker": 1,
         "processes": True,
-        "dashboard_address": None,
+        "dashboard_address": ":0",
         "local_directory": str(tmp_path_factory.mktemp("workers")),
         "silence_logs": 50,  # a worker that is killed is told of
     }
@@ -56,10 +59,6 @@ def slowly_read(folder: Path) -> Any:
         return np.asarray(make(first, CHUNK))
 
     # By value, since the workers know no modules of tests.
-    import cloudpickle
-
-    import sys
-
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     return da.map_blocks(
         chunk, chunks=((CHUNK,) * (SEQUENCES // CHUNK), (TOKENS,), (DIM,)), dtype=np.float64, meta=np.empty((0, 0, 0))
@@ -88,7 +87,9 @@ def test_a_worker_is_killed_in_the_middle(client: Any, tmp_path: Path, after: in
     assert len(made) > 2 * SEQUENCES // CHUNK  # what was lost with the worker was made again
     assert killed[0] in {int(pid) for _, pid, _ in made}
     for name in ("score", "unbiased_score", "standard_error", "design_effect"):
-        assert getattr(measured, name) == pytest.approx(getattr(expected, name), rel=1e-12), name  # as in test_arrays.py
+        assert getattr(measured, name) == pytest.approx(getattr(expected, name), rel=1e-12), (
+            name
+        )  # as in test_arrays.py
 
 
 def test_chunks_stay_where_they_are(client: Any) -> None:
@@ -105,7 +106,7 @@ def test_chunks_stay_where_they_are(client: Any) -> None:
 
     before = {worker: len(keys) for worker, keys in client.run(sent).items()}
     assert iso.isoscore_unbiased(X) == pytest.approx(iso.isoscore_unbiased(whole), abs=1e-12)
-    moved = [key for worker, keys in client.run(sent).items() for key in keys[before[worker]:]]
+    moved = [key for worker, keys in client.run(sent).items() for key in keys[before[worker] :]]
     assert [key for key in moved if not key.startswith("isoscore-")] == []
 
 
@@ -115,8 +116,6 @@ def test_any_number_of_workers(client: Any, workers: int) -> None:
     some = list(client.scheduler_info()["workers"])[:workers]
     whole = states(0, SEQUENCES)
     labels = np.random.default_rng(0).integers(0, 50, (SEQUENCES, TOKENS))
-    import dask
-
     with dask.annotate(workers=some):
         X = da.from_array(whole, chunks=(37, TOKENS, DIM)).persist(optimize_graph=False)
     found, expected = iso.measure(X, groups=labels), iso.measure(whole, groups=labels)
