@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from isoscore_star.core import checks, parameters, value_checks
 from isoscore_star.core.checks import Points
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, groups_suffice, halves_of
-from isoscore_star.core.protocol import Array, Invariants
+from isoscore_star.core.protocol import Array, Backend, Invariants
 from isoscore_star.core.recordable import record, recordable
 from isoscore_star.core.registry import backend_of
 from isoscore_star.core.score import anchored_score, bounded, halves_score, shrunk_score, unbiased_score
+from isoscore_star.distributed_arrays import is_distributed, reduced
 
 if TYPE_CHECKING:
     import jax
@@ -41,7 +43,8 @@ def isoscore(X: Any, *, mask: Any = None, across: Any = None) -> Any:
     X : array of shape (m, d) or (..., d), or a list or tuple of such arrays
         Points as rows (leading axes are flattened), d ≥ 2; a list means the union of its clouds. Of any backend
         (`available_backends`); whatever has ``__array__`` counts as NumPy. Integers are computed in float64; float16
-        and bfloat16 are summed and multiplied in float32 or better.
+        and bfloat16 are summed and multiplied in float32 or better. Arrays and data frames of Dask are summed chunk by
+        chunk, each where it is (`isoscore_star.distributed_arrays`); give them a mask of Dask, of NumPy, or a column.
     mask : array of shape ``X.shape[:-1]``, optional
         1 or true for points, 0 or false for padding, which affects neither value nor gradient. For a list: a list of
         masks (or None), or one mask for all clouds.
@@ -152,6 +155,9 @@ def isoscore_star(X: Any, shrinkage_cov: Any = None, zeta: Any = 0.0, *, mask: A
     (0.18, 0.85)
     """
     backend = backend_of(X)
+    if _is_distributed(X, backend, across):
+        zeta = parameters.zeta(zeta, shrinkage_cov)
+        return reduced(X, mask).isoscore_star(shrinkage_cov, zeta)
     arguments = {"shrinkage_cov": shrinkage_cov, "zeta": zeta, "mask": mask, "across": across}
     recorded = record(isoscore_star, backend, X, arguments)
     if recorded is not NotImplemented:
@@ -231,6 +237,8 @@ def isoscore_unbiased(X: Any, *, mask: Any = None, groups: Any = "auto", across:
     (0.1, 0.73)
     """
     backend = backend_of(X)
+    if _is_distributed(X, backend, across):
+        return reduced(X, mask, groups).isoscore_unbiased()
     recorded = record(isoscore_unbiased, backend, X, {"mask": mask, "groups": groups, "across": across})
     if recorded is not NotImplemented:
         return recorded
@@ -345,6 +353,11 @@ def istar_loss(
     torch.Size([4, 16, 8])
     """
     backend = backend_of(X)
+    if _is_distributed(X, backend, None):
+        raise InvalidTypeError(
+            "X",
+            "a loss is of a batch in memory; got an array of Dask. Give X.compute(), or measure it by isoscore_star",
+        )
     arguments = {"shrinkage_cov": shrinkage_cov, "zeta": zeta, "lam": lam, "mask": mask, "across": across}
     settings = {"estimator": estimator, "groups": groups, "check_values": check_values}
     recorded = record(istar_loss, backend, X, arguments | settings)
@@ -363,6 +376,15 @@ def istar_loss(
         check_values=check_values,
     )
     return backend.result(_computed(lam, cloud) * (1 - score))
+
+
+def _is_distributed(X: Any, backend: Backend, across: Any) -> bool:
+    """Return whether X is an array or a data frame of Dask, which has NumPy's interface; compiled code never asks."""
+    if backend.name != "numpy" or not is_distributed(X):
+        return False
+    if across is not None:
+        raise InvalidValueError("across", "Dask knows where the chunks of its arrays are; leave it out")
+    return True
 
 
 def training_score(

@@ -19,6 +19,8 @@ from isoscore_star.cli.measure_tables import show_measurements
 from isoscore_star.cli.options import AsJson, Columns, Files, Groups, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.cli.progress import reading, rows_read
+from isoscore_star.cli.workers import Scheduler, Workers, measure_by_workers, require_one_way
+from isoscore_star.clusters import opened_by
 from isoscore_star.parts import Part, identity, plan, read_in_parts
 from isoscore_star.readers import Cloud, StreamedCloud, open_array, open_clouds
 
@@ -75,10 +77,13 @@ def measure(
             metavar="SIZE", help="Read once, and keep at most this, such as 2GB, in fewer blocks or a sketch."
         ),
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
     zeta = checked_zeta(zeta, shrinkage_cov, estimator)
+    on_cluster = require_one_way(workers, scheduler, {"checkpoint": checkpoint, "memory": memory})
     clouds = open_clouds(files, key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())
     for text in dict.fromkeys(f"{cloud.source.name}: {text}" for cloud in clouds for text in cloud.source.notes):
         note(text)
@@ -86,7 +91,11 @@ def measure(
     dim = int(clouds[0].source.shape[-1] or 0)
     matrix = None if shrinkage_cov is None else read_matrix(shrinkage_cov, dim)
     shrinkage = {"shrinkage_cov": matrix, "zeta": zeta}
-    if checkpoint is None and memory is None:
+    if on_cluster:
+        opened = opened_by(files, keys=key or (), by_layer=by_layer, columns=columns or ())
+        unbiased = estimator is Estimator.unbiased
+        union, layers = measure_by_workers(clouds, opened, (workers, scheduler), by_layer, unbiased, shrinkage)
+    elif checkpoint is None and memory is None:
         union, layers = _measure(clouds, dim, by_layer, estimator, shrinkage)
     else:
         settings = {

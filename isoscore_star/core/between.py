@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.keyed_sums import KeyedSums
 from isoscore_star.core.spread import Spread, centred
 
 FloatArray = NDArray[np.float64]
@@ -39,6 +40,14 @@ class GroupSums:
             members = csr_array((np.ones(len(own)), (index, np.arange(len(own)))), shape=(len(found), len(own)))
             self._sizes[found] += np.bincount(index)
             self._sums[found] += members @ own
+
+    def sums(self) -> KeyedSums:
+        """Return what was taken, by the numbers of the groups."""
+        return KeyedSums.of(self._sizes > 0, self._sizes, self._sums)
+
+    def add(self, sums: KeyedSums) -> None:
+        """Take in what was taken elsewhere, with the same spread."""
+        sums.add_to(self._sizes, self._sums)
 
     def scatter(self) -> FloatArray:
         """Return B, in the unit of the spread."""

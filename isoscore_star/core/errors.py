@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 class IsoScoreError(Exception):
@@ -31,7 +31,7 @@ class IsoScoreError(Exception):
 
     # AutoGraph raises an error of a traced function again, with more context, and keeps its class only if __init__ is
     # this very function (ValueError's and TypeError's are equal, but others). So both parts are the exception's own
-    # arguments, by which it is pickled; and `args` shows the message, which is what Keras takes its first entry for.
+    # arguments; and `args` shows the message, which is what Keras takes its first entry for.
     if not TYPE_CHECKING:
         __init__ = Exception.__init__
         args = property(lambda self: (str(self),) if self.parts else ())
@@ -50,6 +50,10 @@ class IsoScoreError(Exception):
     def reason(self) -> str:
         """The message without the name."""
         return self.parts[-1] if self.parts else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its parts, which tblib, by which Dask's workers send errors, would not find behind `args`.
+        return type(self), self.parts, self.__dict__ or None
 
     def about(self, argument: str) -> IsoScoreError:
         """Return the same error about `argument`, such as the file that X was read from; other names are kept."""

@@ -18,6 +18,7 @@ from isoscore_star.core.sketch import SketchedSpread
 from isoscore_star.core.spread import FewPoints, Spread, centred
 
 FloatArray = NDArray[np.float64]
+Kept = tuple[FloatArray, FloatArray]
 
 _MOST = 10
 _SHARE = 100
@@ -72,9 +73,16 @@ class Longest:
             own = centred(self._spread, rows[start : start + BLOCK_ROWS])
             lengths = np.einsum("ij,ij->i", own, own)
             kept = np.argsort(lengths)[-self._most :]
-            lengths = np.append(self._lengths, lengths[kept])
-            order = np.argsort(lengths)[-self._most :]
-            self._rows, self._lengths = np.concatenate([self._rows, own[kept]])[order], lengths[order]
+            self.add((own[kept], lengths[kept]))
+
+    @property
+    def kept(self) -> Kept:
+        """The longest points so far, centred and in the unit, shape (k, d), and their squared lengths, shape (k,)."""
+        return self._rows, self._lengths
+
+    def add(self, kept: Kept) -> None:
+        """Take in the longest of other points, with the same spread."""
+        self._rows, self._lengths = longest_of((self._rows, self._lengths), kept, self._most)
 
     def points(self) -> LongestPoints | None:
         """Return what they hold; None of fewer than twenty points."""
@@ -93,6 +101,13 @@ class Longest:
             ratio = left * left / squares
             score = min(1.0, max(0.0, formulas.score_from_participation_ratio(ratio, len(spread.anchor))))
         return LongestPoints(self._most, float(self._lengths.sum() / total), squares_share, score)
+
+
+def longest_of(ours: Kept, its: Kept, most: int = _MOST) -> Kept:
+    """Return the longest points of both."""
+    rows, lengths = (np.concatenate(pair) for pair in zip(ours, its, strict=True))
+    order = np.argsort(lengths)[-most:]
+    return rows[order], lengths[order]
 
 
 def _without(spread: Spread, rows: FloatArray) -> tuple[float, float]:

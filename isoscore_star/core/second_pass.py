@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from isoscore_star.core import checks, formulas
 from isoscore_star.core.between import GroupSums
 from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
-from isoscore_star.core.longest_points import Longest, LongestPoints
+from isoscore_star.core.keyed_sums import KeyedSums
+from isoscore_star.core.longest_points import Kept, Longest, LongestPoints, longest_of
 from isoscore_star.core.messages import shown
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.standard_error import GroupedJackknife, Influences, Jackknife
+from isoscore_star.core.standard_error import GroupedJackknife, HalvesSums, Influences, Jackknife
 
 Numbers = NDArray[np.int64]
 Blocks = Callable[[], Iterable[tuple[NDArray[Any], Numbers | None]]]
@@ -37,12 +38,47 @@ class Found(NamedTuple):
     between: NDArray[np.float64] | None = None
 
 
+class Taken(NamedTuple):
+    """What some of the points of groups add up to in a second pass, which merges in any order.
+
+    `met` and `counts` are the groups with points and the points of each half; `longest` the longest points; `between`
+    and `left_out` sums over the groups, None where they are not wanted.
+    """
+
+    met: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+    longest: Kept
+    between: KeyedSums | None
+    left_out: HalvesSums | None
+
+    def merge(self, other: Taken) -> Taken:
+        """Return what both took."""
+        ours, its = self.left_out, other.left_out
+        return Taken(
+            self.met | other.met,
+            self.counts + other.counts,
+            longest_of(self.longest, other.longest),
+            None if self.between is None or other.between is None else self.between.merge(other.between),
+            None if ours is None or its is None else (ours[0].merge(its[0]), ours[1].merge(its[1])),
+        )
+
+
+class Elsewhere(NamedTuple):
+    """A second pass that is made where the points are; `taken` makes it, given all moments and the unbiased score."""
+
+    taken: Callable[[Moments, float | None], Taken]
+
+
 def second_pass(moments: Moments, rows: Any, groups: Any, unbiased: float | None) -> Found:
     """Take the points of the moments, or a sample of them if they are independent, once more."""
     if rows is None:
         if groups is not None:
             raise InvalidValueError("groups", "expected none without rows, to which they belong. Give both")
         return Found(group_count=moments.group_count)
+    if isinstance(rows, Elsewhere):
+        whole = SecondPass(moments, unbiased)
+        whole.add(rows.taken(moments, unbiased))
+        return whole.found()
     if callable(rows):
         if groups is not None:
             raise InvalidValueError("groups", "expected none with blocks of rows, which have their own")
@@ -75,7 +111,7 @@ class SecondPass:
         self._points: Jackknife | None = None
         self._groups: GroupedJackknife | None = None
         self._between: GroupSums | None = None
-        self._met, self._counts = np.zeros(moments.group_count or 0, bool), [0, 0]
+        self._met, self._counts = np.zeros(moments.group_count or 0, bool), np.zeros(2, np.int64)
         if moments.group_count is None:
             self._points = None if unbiased is None else Jackknife(moments)
             return
@@ -94,12 +130,28 @@ class SecondPass:
         if numbers is None or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self._met)):
             raise _other_groups(self._moments)
         self._met[numbers] = True
-        self._counts = [count + int((numbers % 2 == half).sum()) for half, count in enumerate(self._counts)]
+        self._counts += np.bincount(numbers % 2, minlength=2)
         self._longest.take(rows)
         if self._between is not None:
             self._between.take(rows, numbers)
         if self._groups is not None:
             self._groups.take(rows, numbers)
+
+    def taken(self) -> Taken:
+        """Return what was taken of points in groups, for `add`."""
+        between = None if self._between is None else self._between.sums()
+        left_out = None if self._groups is None else self._groups.sums()
+        return Taken(self._met, self._counts, self._longest.kept, between, left_out)
+
+    def add(self, taken: Taken) -> None:
+        """Take in what a second pass of the same moments took of other points."""
+        self._met |= taken.met
+        self._counts += taken.counts
+        self._longest.add(taken.longest)
+        if self._between is not None and taken.between is not None:
+            self._between.add(taken.between)
+        if self._groups is not None and taken.left_out is not None:
+            self._groups.add(taken.left_out)
 
     def found(self) -> Found:
         """Return what was found."""
@@ -107,7 +159,7 @@ class SecondPass:
         if self._moments.group_count is None:
             error = None if self._points is None else self._points.error()
             return Found(error, longest=longest, has_points=True)
-        if self._counts != [self._moments.half(half).count for half in (0, 1)]:
+        if self._counts.tolist() != [self._moments.half(half).count for half in (0, 1)]:
             raise _other_groups(self._moments)
         between = None if self._between is None else self._between.scatter()
         found = Found(group_count=int(self._met.sum()), longest=longest, has_points=True, between=between)

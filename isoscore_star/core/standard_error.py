@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from isoscore_star.core import formulas
 from isoscore_star.core.accumulator import BLOCK_ROWS
+from isoscore_star.core.keyed_sums import KeyedSums
 from isoscore_star.core.moments import Moments
 from isoscore_star.core.protocol import Invariants
 from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
@@ -126,6 +127,20 @@ class GroupedError(NamedTuple):
     freedom: float
 
 
+class HalfSums(NamedTuple):
+    """What leaving out groups of one half needs: sums over each group, and two over its points."""
+
+    of_groups: KeyedSums
+    of_points: FloatArray
+
+    def merge(self, other: HalfSums) -> HalfSums:
+        """Return the sums over both."""
+        return HalfSums(self.of_groups.merge(other.of_groups), self.of_points + other.of_points)
+
+
+HalvesSums = tuple[HalfSums, HalfSums]
+
+
 class GroupedJackknife:
     """The standard error of log PR of two halves, from leaving out each group, as numbered in the moments.
 
@@ -147,6 +162,16 @@ class GroupedJackknife:
                 own = numbers[part] % 2 == half
                 if own.any():
                     sums.take(rows[part][own], numbers[part][own] // 2)
+
+    def sums(self) -> HalvesSums:
+        """Return what was taken, of each half."""
+        first, second = self._halves
+        return first.sums(), second.sums()
+
+    def add(self, sums: HalvesSums) -> None:
+        """Take in what was taken elsewhere, with the same moments."""
+        for half, its in zip(self._halves, sums, strict=True):
+            half.add(its)
 
     def error(self) -> GroupedError | None:
         """Return the standard error; None for fewer than three groups a half, or if leaving one out leaves no score."""
@@ -221,6 +246,17 @@ class _LeftOut:
         self._sums[found] += members @ own
         changes = self._changes(1, squares, mapped, squares, mapped)
         self._points += changes.sum(), changes @ changes
+
+    def sums(self) -> HalfSums:
+        return HalfSums(KeyedSums.of(self.has_points, *self._of_each), self._points)
+
+    def add(self, sums: HalfSums) -> None:
+        sums.of_groups.add_to(*self._of_each)
+        self._points += sums.of_points
+
+    @property
+    def _of_each(self) -> tuple[FloatArray, ...]:
+        return self._sizes, self._squares, self._mapped, self._sums
 
     def of_groups(self) -> FloatArray:
         """Return √((G − 1)/G)·(θ₋g − θ̄) of each group."""
