@@ -30,6 +30,7 @@ from isoscore_star.distributions import (
 )
 from isoscore_star.explanation import Explanation
 from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
+from isoscore_star.groupwise import GroupedMeasurement, MeasuredGroup, measure_groups
 from isoscore_star.measurement import Measurement, OutlierDimension, measure
 from isoscore_star.schedule import LambdaSchedule
 
@@ -47,6 +48,7 @@ __all__ = [
     "Comparison",
     "DegenerateDataError",
     "Explanation",
+    "GroupedMeasurement",
     "InvalidTypeError",
     "InvalidValueError",
     "Invariants",
@@ -54,6 +56,7 @@ __all__ = [
     "LambdaSchedule",
     "LongToken",
     "LongestPoints",
+    "MeasuredGroup",
     "Measurement",
     "MissingDependencyError",
     "Moments",
@@ -75,6 +78,7 @@ __all__ = [
     "istar_loss",
     "load_scan",
     "measure",
+    "measure_groups",
     "participation_ratio",
     "reference",
     "scan",
