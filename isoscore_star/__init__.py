@@ -30,6 +30,7 @@ from isoscore_star.distributions import (
 )
 from isoscore_star.explanation import Explanation
 from isoscore_star.functions import isoscore, isoscore_star, isoscore_unbiased, istar_loss
+from isoscore_star.groupwise import GroupedMeasurement, MeasuredGroup, measure_groups
 from isoscore_star.measurement import Measurement, OutlierDimension
 from isoscore_star.schedule import LambdaSchedule
 
@@ -48,6 +49,7 @@ __all__ = [
     "Comparison",
     "DegenerateDataError",
     "Explanation",
+    "GroupedMeasurement",
     "InvalidTypeError",
     "InvalidValueError",
     "Invariants",
@@ -55,6 +57,7 @@ __all__ = [
     "LambdaSchedule",
     "LongToken",
     "LongestPoints",
+    "MeasuredGroup",
     "Measurement",
     "MissingDependencyError",
     "Moments",
@@ -76,6 +79,7 @@ __all__ = [
     "istar_loss",
     "load_scan",
     "measure",
+    "measure_groups",
     "participation_ratio",
     "reference",
     "scan",

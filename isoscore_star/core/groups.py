@@ -30,12 +30,13 @@ ALLOWED = (
 class Groups(NamedTuple):
     """Groups of points: those of one index along an axis, or of one number, one a point and flat for each cloud.
 
-    `count` is None where it is not known while a function is traced.
+    `count` is None where it is not known while a function is traced. `labels` are those that were numbered, in order.
     """
 
     count: Any
     axis: int | None = None
     numbers: list[Array] | None = None
+    labels: NDArray[Any] | None = None
 
 
 class Halves(NamedTuple):
@@ -176,7 +177,7 @@ def _labelled(groups: Any, cloud: Points, unread: Callable[[Array], bool], numbe
     distinct, numbers = np.unique(np.concatenate(list(once.values())), return_inverse=True)
     parts = np.split(numbers.reshape(-1), np.cumsum([len(part) for part in once.values()])[:-1])
     found = dict(zip(once, parts, strict=True))
-    return Groups(len(distinct), numbers=[found[id(part)] for part in flat])
+    return Groups(len(distinct), numbers=[found[id(part)] for part in flat], labels=distinct)
 
 
 def _for_each_cloud(groups: Any, arrays: Sequence[Array]) -> list[Any]:

@@ -112,6 +112,17 @@ def measured_unbiased_score(invariants: Invariants, dim: int, where: Where) -> A
     return where((m >= 4) & (f != 0) & (unbiased_margin(invariants) <= rounding), float("nan"), score)
 
 
+def unbiased_score_of_sums(count: Any, t: Any, f: Any, q: Any, dim: int, where: Where, rounding: Any) -> Array:
+    """Return the unbiased score of `count` points from tr A, ‖A‖²_F and Σ‖x‖⁴; NaN where it is undefined.
+
+    `rounding` is a bound on that of `unbiased_margin`.
+    """
+    freedom = count - 1
+    invariants = Invariants(count, 1.0, t / freedom, f / freedom**2, q / freedom)
+    defined = unbiased_margin(invariants) > rounding
+    return where(defined, unbiased_score(invariants, dim, where, floored=False), float("nan"))
+
+
 def rounding_of_margin(count: Any, precision: float) -> Any:
     """Return a bound on the rounding error of `unbiased_margin`.
 

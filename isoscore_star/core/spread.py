@@ -246,7 +246,7 @@ def _centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray, float, Float
     dim = block.shape[1]
     if not len(block):
         return np.empty((0, dim)), np.zeros(dim), 1.0, np.zeros(dim)
-    precision: Any = np.float32 if block.dtype == np.float32 and dim >= _NARROW else np.float64
+    precision: Any = precision_of(block)
     # Values that are not finite give NaN, which value checks explain.
     with np.errstate(invalid="ignore", over="ignore"):
         anchor = block[0].astype(precision)
@@ -256,7 +256,7 @@ def _centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray, float, Float
             np.subtract(block[part], anchor, out=rows[part], dtype=precision)
             total += _sum(rows[part])
             largest = float(np.maximum(largest, largest_entry(rows[part])))
-        if precision is np.float32 and _unit_of(largest) != 1:
+        if precision is np.float32 and (_unit_of(largest) != 1 or largest == math.inf):
             return _centre(block.astype(np.float64))
         unit = _unit_of(largest)
         if unit != 1:
@@ -265,6 +265,19 @@ def _centre(block: NDArray[Any]) -> tuple[NDArray[Any], FloatArray, float, Float
         offset = (total / len(block)).astype(precision)
         rows -= offset
         return rows, anchor.astype(np.float64), unit, offset.astype(np.float64)
+
+
+def precision_of(points: NDArray[Any]) -> type[np.float32] | type[np.float64]:
+    """Return the dtype in which points are multiplied."""
+    return np.float32 if points.dtype == np.float32 and points.shape[-1] >= _NARROW else np.float64
+
+
+def units_of(lengths: NDArray[Any]) -> FloatArray:
+    """Round lengths to units, of which points are multiplied in: powers of 2⁶⁴; 1 for zero, inf and NaN."""
+    with np.errstate(divide="ignore"):
+        steps = np.rint(np.log2(lengths, dtype=np.float64) / _STEP)
+    steps[~np.isfinite(steps)] = 0
+    return np.asarray(np.ldexp(1.0, _STEP * np.clip(steps, -_STEPS, _STEPS).astype(np.int64)))
 
 
 def _unit_of(length: float) -> float:

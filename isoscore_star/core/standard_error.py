@@ -18,8 +18,7 @@ from isoscore_star.core import formulas
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.keyed_sums import KeyedSums
 from isoscore_star.core.moments import Moments
-from isoscore_star.core.protocol import Invariants
-from isoscore_star.core.score import rounding_of_margin, unbiased_margin, unbiased_score
+from isoscore_star.core.score import rounding_of_margin, unbiased_score_of_sums
 from isoscore_star.core.spread import Spread, centred, inner_product
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +27,7 @@ MOST_GROUPS = 4096
 """Of more groups, those whose numbers are equal modulo this are left out together, so that memory does not grow with
 them. That changes the standard error by chance, by about 1 %: a variance of 4,096 terms is known to √(2/4096)."""
 
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Of a sum from which all is left out but rounding."""
 
 
@@ -62,11 +61,9 @@ class _Sums:
 
     def score(self, count: Any, t: Any, f: Any, q: Any) -> FloatArray:
         """Return the unbiased score from the sums of `count` points; NaN where it is undefined."""
-        freedom = count - 1
-        invariants = Invariants(count, 1.0, t / freedom, f / freedom**2, q / freedom)
+        rounding = rounding_of_margin(self.count, self.spread.precision)
         with np.errstate(divide="ignore", invalid="ignore"):
-            defined = unbiased_margin(invariants) > rounding_of_margin(self.count, self.spread.precision)
-            return np.where(defined, unbiased_score(invariants, self.dim, np.where, floored=False), np.nan)
+            return np.asarray(unbiased_score_of_sums(count, t, f, q, self.dim, np.where, rounding))
 
 
 class Jackknife:
@@ -282,6 +279,6 @@ class _LeftOut:
     def _changes(self, k: Any, a: Any, b: Any, s: Any, sbs: Any) -> FloatArray:
         """Return θ without each group less θ of all; NaN where what is left of a sum is but rounding."""
         t, left = formulas.without_group(1.0, 1.0, self._count, k, a, b / self._inner, s, sbs / self._inner)
-        defined = (np.asarray(t) > _ROUNDING) & (np.asarray(left) > _ROUNDING)
+        defined = (np.asarray(t) > ROUNDING) & (np.asarray(left) > ROUNDING)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(defined, np.log(t) - np.log(left), np.nan)

@@ -90,9 +90,14 @@ class Cloud:
 
     def score(self, trace: float, squares: float) -> float:
         """Return the score of a covariance of d dimensions; 0 of one without variance."""
-        if trace <= 0 or squares <= 0:
-            return 0.0
-        return formulas.score_from_participation_ratio(max(1.0, trace / squares * trace), self.dim)
+        return score_of(trace, squares, self.dim)
+
+
+def score_of(trace: float, squares: float, dim: int) -> float:
+    """Return the score of a covariance from tr S and ‖S‖²; 0 of one without variance."""
+    if trace <= 0 or squares <= 0:
+        return 0.0
+    return formulas.score_from_participation_ratio(max(1.0, trace / squares * trace), dim)
 
 
 def mean_of_unit(spread: Spread) -> tuple[float, FloatArray]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-from isoscore_star.explanation._cloud import Cloud
+from isoscore_star.explanation._cloud import Cloud, score_of
 from isoscore_star.explanation._terms import Between, Coordinate, Direction
 
 FloatArray = NDArray[np.float64]
@@ -69,17 +69,20 @@ def named_coordinates(
 
 def between_of(cloud: Cloud, name: str, group_count: int, scatter: FloatArray) -> Between:
     """Split a cloud into what lies between groups, a scatter in units of tr A, and within them."""
-    within = cloud.cov - scatter
-    parts = float(np.vdot(within, within)), 2 * float(np.vdot(within, scatter)), float(np.vdot(scatter, scatter))
+    return split_of(name, group_count, cloud.count, cloud.cov - scatter, scatter)
+
+
+def split_of(name: str, group_count: int, count: int, within: FloatArray, between: FloatArray) -> Between:
+    """Describe what of `count` points lies within groups and between them, scatters whose traces add up to 1."""
+    parts = float(np.vdot(within, within)), 2 * float(np.vdot(within, between)), float(np.vdot(between, between))
     total = sum(parts)
-    trace = float(within.trace())
     return Between(
         name,
         group_count,
-        float(scatter.trace()),
+        float(between.trace()),
         (parts[0] / total, parts[1] / total, parts[2] / total),
-        cloud.score(trace, parts[0]),
-        _lidar(within, scatter, group_count, cloud.count),
+        score_of(float(within.trace()), parts[0], len(within)),
+        _lidar(within, between, group_count, count),
     )
 
 

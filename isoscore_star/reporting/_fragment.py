@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._html import Html, element, joined
@@ -20,7 +22,7 @@ def fragment(thing: Any) -> str:
 
     Parameters
     ----------
-    thing : Measurement, Scan or Comparison
+    thing : Measurement, Scan, Comparison or GroupedMeasurement
 
     Returns
     -------
@@ -47,6 +49,8 @@ def fragment(thing: Any) -> str:
         return element("div", _of_scan(thing))
     if hasattr(thing, "rows") and hasattr(thing, "a"):
         return element("div", _of_comparison(thing))
+    if hasattr(thing, "unbiased_scores"):
+        return element("div", _of_classes(thing))
     raise InvalidTypeError("thing", f"expected a Measurement, a Scan or a Comparison; got {type(thing).__name__}")
 
 
@@ -93,6 +97,24 @@ def _of_comparison(comparison: Any) -> Html:
     ]
     heads = ["layer", comparison.a, comparison.b, "difference", "95 % interval"]
     return joined([_table(heads, rows), _warnings(comparison.warnings)])
+
+
+def _of_classes(measured: Any) -> Html:
+    """Show the classes of the lowest and of the highest scores."""
+    labels, counts = measured.labels, measured.counts
+    ranked = list(measured.ranked)
+    shown = ranked if len(ranked) <= 2 * _SHOWN else [*ranked[:_SHOWN], *ranked[-_SHOWN:]]
+    rows = []
+    for number in shown:
+        columns = (measured.unbiased_scores, measured.standard_errors, measured.scores)
+        unbiased, error, score = (None if one[number] is np.ma.masked else float(one[number]) for one in columns)
+        first = score if unbiased is None else unbiased
+        rows.append([str(labels[number]), _with_bar(first or 0.0), write.score(error), f"{counts[number]:,}"])
+    left_out = len(measured) - len(shown)
+    head = f"{len(measured):,} classes of {measured.whole.count:,} points in {measured.dim:,} dimensions"
+    more = [element("p", f"{left_out:,} classes are not shown.")] if left_out else []
+    table = _table(["class", "score", "standard error", "points"], rows)
+    return joined([element("strong", head), table, *more, _warnings(measured.warnings)])
 
 
 def _with_bar(value: float) -> Html:

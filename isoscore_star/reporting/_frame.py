@@ -13,12 +13,12 @@ _LIBRARIES = ("pandas", "polars")
 
 
 def to_frame(thing: Any) -> Any:
-    """Make a table of a measurement, a scan or a comparison.
+    """Make a table of a measurement, a scan, a comparison or the measurement of classes.
 
     Parameters
     ----------
-    thing : Measurement, mapping of str to Measurement, Scan or Comparison
-        Of a measurement there is one row, else one for each layer.
+    thing : Measurement, mapping of str to Measurement, Scan, Comparison or GroupedMeasurement
+        Of a measurement there is one row, else one for each layer or class.
 
     Returns
     -------
@@ -41,8 +41,26 @@ def to_frame(thing: Any) -> Any:
     >>> round(float(frame["score"][0]), 2), int(frame["count"][0])
     (0.89, 100)
     """
+    library = _library()
+    if hasattr(thing, "unbiased_scores"):
+        frame = library.DataFrame(_of_classes(thing))
+        return (
+            frame.fill_nan(None) if hasattr(frame, "fill_nan") else frame
+        )  # of polars, where NaN is not a missing value
     rows = rows_of(thing)
-    return _library().DataFrame({name: [row.get(name) for row in rows] for name in _names(rows)})
+    return library.DataFrame({name: [row.get(name) for row in rows] for name in _names(rows)})
+
+
+def _of_classes(thing: Any) -> dict[str, Any]:
+    """Return the columns, of which there may be a million entries; NaN for what is undefined."""
+    groups = {} if thing.group_counts is None else {"group_count": thing.group_counts}
+    figures = ("scores", "unbiased_scores", "standard_errors")
+    return {
+        "label": thing.labels,
+        "count": thing.counts,
+        **groups,
+        **{name.removesuffix("s"): getattr(thing, name).filled(float("nan")) for name in figures},
+    }
 
 
 def rows_of(thing: Any) -> list[dict[str, Any]]:
