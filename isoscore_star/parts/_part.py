@@ -53,7 +53,7 @@ class Part:
     ...     for name in ("a", "b"):
     ...         np.save(Path(folder, f"{name}.npy"), rng.normal(size=(500, 3)))
     ...         part = Part({"file": name}, 3, [""], Plan(1))
-    ...         read_in_parts(part, open_clouds([Path(folder, f"{name}.npy")]))
+    ...         part = read_in_parts(part, open_clouds([Path(folder, f"{name}.npy")]))
     ...         part.write(Path(folder, f"{name}.part"))
     ...     merged([read_part(Path(folder, f"{name}.part")) for name in "ab"]).measurement().count
     1000
