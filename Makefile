@@ -69,6 +69,8 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/launches.py --write benchmarks/LAUNCHES.md
 	$(BIN)/python benchmarks/transforms.py --write benchmarks/TRANSFORMS.md
 	$(BIN)/python benchmarks/sketch.py --write benchmarks/SKETCH.md
+	$(BIN)/python benchmarks/any_size.py --write benchmarks/ANY_SIZE.md
+	$(BIN)/python benchmarks/killed.py --write benchmarks/KILLED.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test
