@@ -1,8 +1,8 @@
 """A folder of Parquet files larger than memory, measured by a command that is killed again and again, and by Dask.
 
 Run ``python benchmarks/killed.py [--gigabytes 20] [--kills 5] [--folder /tmp] [--write FILE]``. Shards of float32
-columns ``emb_0`` to ``emb_767`` beside an id, written into `--folder` and deleted in the end. The command is started and
-killed (SIGKILL) at moments drawn at random, then left to end. The system tells the peak memory of each process.
+columns ``emb_0`` to ``emb_767`` beside an id, written into `--folder` and deleted in the end. The command is started
+and killed (SIGKILL) at moments drawn at random, then left to end. The system tells the peak memory of each process.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
-    lines = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         points = write_shards(folder, arguments.gigabytes)
         size = sum(path.stat().st_size for path in folder.iterdir())
         chosen = ["measure", "part-*.parquet", "--columns", "emb_*"]
         whole = Run([*chosen, "--checkpoint", "whole.state"], folder)
-        draw, killed, resumed = random.Random(0), [], None
+        draw = random.Random(0)
+        killed: list[Run] = []
         kept = [*chosen, "--checkpoint", "killed.state", "--checkpoint-every", "1"]
         while len(killed) < arguments.kills:
             killed.append(Run(kept, folder, kill_after=draw.uniform(0.1, 0.9) * whole.seconds / 2))
