@@ -122,8 +122,8 @@ def table() -> str:
             "",
             f"Made by `python benchmarks/clusters.py --write benchmarks/CLUSTERS.md`, Dask {distributed.__version__}, "
             f"NumPy {np.__version__}, {platform.machine()}, {os.cpu_count()} cores, medians of {ROUNDS} rounds. The "
-            f"load of the minute before was {load:.1f}: so many processes of others ran or waited for a core. Unless it "
-            "is near 0, two workers have less than two cores, and only the processor times can be trusted.",
+            f"load of the minute before was {load:.1f}: so many processes of others ran or waited for a core. Unless "
+            "it is near 0, two workers have less than two cores, and only the processor times can be trusted.",
             "",
             "## Weak scaling",
             "",
