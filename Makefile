@@ -71,6 +71,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/sketch.py --write benchmarks/SKETCH.md
 	$(BIN)/python benchmarks/any_size.py --write benchmarks/ANY_SIZE.md
 	$(BIN)/python benchmarks/killed.py --write benchmarks/KILLED.md
+	$(BIN)/python benchmarks/clusters.py --write benchmarks/CLUSTERS.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test

@@ -40,6 +40,7 @@ def test_public_names_have_runnable_examples() -> None:
 # What the examples of a document import, apart from torch.
 NEEDED = {
     "README.md": ("keras",),
+    "docs/clusters.md": ("dask", "pandas"),
     "docs/keras.md": ("keras", "tf_keras"),
     "docs/accelerate.md": ("accelerate", "transformers"),
     "docs/huggingface.md": ("transformers", "accelerate"),
