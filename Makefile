@@ -69,6 +69,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/launches.py --write benchmarks/LAUNCHES.md
 	$(BIN)/python benchmarks/transforms.py --write benchmarks/TRANSFORMS.md
 	$(BIN)/python benchmarks/sketch.py --write benchmarks/SKETCH.md
+	$(BIN)/python benchmarks/groups.py --write benchmarks/GROUPS.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test
