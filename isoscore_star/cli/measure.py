@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from isoscore_star import IsoScoreError, Measurement, arguments
 from isoscore_star.byte_sizes import bytes_of
 from isoscore_star.cli.errors import OptionError, checking_options
+from isoscore_star.cli.groupwise import measure_by
 from isoscore_star.cli.measure_tables import show_measurements
-from isoscore_star.cli.options import AsJson, Columns, Files, Groups, Key, Mask
+from isoscore_star.cli.options import AsJson, By, ByOutput, Columns, Files, Groups, Key, Mask
 from isoscore_star.cli.printable import note
 from isoscore_star.cli.progress import reading, rows_read
 from isoscore_star.cli.workers import Scheduler, Workers, measure_by_workers, require_one_way
@@ -79,9 +80,19 @@ def measure(
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    by: By = None,
+    output: ByOutput = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how evenly the points in files, of any size, use their dimensions (IsoScore*)."""
+    if by is not None:
+        others = {"zeta": zeta > 0, "shrinkage_cov": shrinkage_cov is not None, "estimator": estimator is not None}
+        others |= {"by_layer": by_layer, "checkpoint": checkpoint is not None, "memory": memory is not None}
+        others |= {"workers": workers is not None, "scheduler": scheduler is not None}
+        measure_by(files, by, mask, groups, key or (), columns or (), output, as_json, others)
+        return
+    if output is not None:
+        raise OptionError("output", "it is the table of the classes of --by, which was not given. Leave it out")
     zeta = checked_zeta(zeta, shrinkage_cov, estimator)
     on_cluster = require_one_way(workers, scheduler, {"checkpoint": checkpoint, "memory": memory})
     clouds = open_clouds(files, key or (), mask, groups=groups, by_layer=by_layer, columns=columns or ())

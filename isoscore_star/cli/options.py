@@ -46,6 +46,18 @@ Groups = Annotated[
         "the points; 'auto': the first of three axes; 'none': independent points.",
     ),
 ]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_KEY",
+        help="Measure each class by itself: a label for each point, such as its language, in a file, or an array or "
+        "column beside the points; 'auto': the first of three axes.",
+    ),
+]
+ByOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="With --by: the classes as a table, .csv or .parquet."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/tables.md lists its keys.")]
 
 

@@ -85,7 +85,7 @@ def measure_groups(X: Any, by: Any = None, *, mask: Any = None, groups: Any = "a
     >>> clouds[7] *= [9, 1, 1]
     >>> measured = iso.measure_groups(clouds)
     >>> len(measured), int(measured.ranked[0]), round(measured[7].score, 2)
-    (1000, 7, 0.03)
+    (1000, 7, 0.06)
     """
     cloud = checks.points(X, mask)
     points = rows_of(cloud)

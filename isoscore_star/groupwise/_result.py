@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +80,11 @@ class GroupedMeasurement:
     >>> points[languages == "fr", 0] *= 10
     >>> measured = iso.measure_groups(points, by=languages)
     >>> {str(one.label): round(one.unbiased_score, 2) for one in measured}
-    {'de': 0.98, 'en': 1.0, 'fr': 0.02}
+    {'de': 1.01, 'en': 0.99, 'fr': 0.02}
     >>> measured["fr"].count, len(measured)
     (200, 3)
     >>> f"{measured.between.variance_share:.1%} of the variance lies between languages"
-    '0.2% of the variance lies between languages'
+    '0.1% of the variance lies between languages'
     """
 
     labels: NDArray[Any]
@@ -157,18 +157,30 @@ class GroupedMeasurement:
         ]
         return (*own, *(f"all points together: {text}" for text in self.whole.warnings))
 
+    def at(self, number: SupportsIndex) -> MeasuredGroup:
+        """Return the class at this place of `labels`."""
+        label = self.labels[number]
+        return MeasuredGroup(
+            label.item() if isinstance(label, np.generic) else label,
+            int(self.counts[number]),
+            _number(self.scores[number]),
+            _number(self.unbiased_scores[number]),
+            _number(self.standard_errors[number]),
+            None if self.group_counts is None else int(self.group_counts[number]),
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[MeasuredGroup]:
-        return (self._one(number) for number in range(len(self)))
+        return (self.at(number) for number in range(len(self)))
 
     def __getitem__(self, label: Any) -> MeasuredGroup:
         """Return the class with this label."""
         try:
             number = int(np.searchsorted(self.labels, label))
             if number < len(self) and np.ndim(label) == 0 and self.labels[number] == label:
-                return self._one(number)
+                return self.at(number)
         except (TypeError, ValueError):
             raise InvalidTypeError(
                 "label", f"expected one of the kind of {shown(self.labels[0])}; got {shown(label)}"
@@ -184,7 +196,7 @@ class GroupedMeasurement:
         rows: list[tuple[str, ...]] = [("class", "points", "score", "unbiased", "error")]
         rows += [
             (str(one.label), f"{one.count:,}", *map(_text, (one.score, one.unbiased_score, one.standard_error)))
-            for one in map(self._one, shown_ones)
+            for one in map(self.at, shown_ones)
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -212,17 +224,6 @@ class GroupedMeasurement:
             "whole": self.whole.to_dict(),
             "warnings": list(self.warnings),
         }
-
-    def _one(self, number: int) -> MeasuredGroup:
-        label = self.labels[number]
-        return MeasuredGroup(
-            label.item() if isinstance(label, np.generic) else label,
-            int(self.counts[number]),
-            _number(self.scores[number]),
-            _number(self.unbiased_scores[number]),
-            _number(self.standard_errors[number]),
-            None if self.group_counts is None else int(self.group_counts[number]),
-        )
 
 
 _SHOWN = 5

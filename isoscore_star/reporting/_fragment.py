@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from isoscore_star.core.errors import InvalidTypeError
 from isoscore_star.reporting import _numbers as write
 from isoscore_star.reporting._html import Html, element, joined
@@ -101,15 +99,12 @@ def _of_comparison(comparison: Any) -> Html:
 
 def _of_classes(measured: Any) -> Html:
     """Show the classes of the lowest and of the highest scores."""
-    labels, counts = measured.labels, measured.counts
     ranked = list(measured.ranked)
     shown = ranked if len(ranked) <= 2 * _SHOWN else [*ranked[:_SHOWN], *ranked[-_SHOWN:]]
     rows = []
-    for number in shown:
-        columns = (measured.unbiased_scores, measured.standard_errors, measured.scores)
-        unbiased, error, score = (None if one[number] is np.ma.masked else float(one[number]) for one in columns)
-        first = score if unbiased is None else unbiased
-        rows.append([str(labels[number]), _with_bar(first or 0.0), write.score(error), f"{counts[number]:,}"])
+    for one in map(measured.at, shown):
+        bar, error = _with_bar(score_of(one)), write.score(one.standard_error)
+        rows.append([str(one.label), bar, error, f"{one.count:,}"])
     left_out = len(measured) - len(shown)
     head = f"{len(measured):,} classes of {measured.whole.count:,} points in {measured.dim:,} dimensions"
     more = [element("p", f"{left_out:,} classes are not shown.")] if left_out else []

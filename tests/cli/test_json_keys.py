@@ -56,6 +56,17 @@ def test_measure(printed: Any) -> None:
     assert set(table["union"]["outlier_dimensions"][0]) == always | sometimes
 
 
+def test_measure_by(printed: Any) -> None:
+    always, sometimes = documented("measure --by", "the whole")
+    found = printed("measure", "x.npy", "--by", "auto")
+    # The cell also names the page and the object that `whole` is like.
+    assert set(found) == always - {"union", "measure"}
+    assert sometimes == set()
+    assert set(found["classes"][0]) == documented("measure --by", "each of `classes`")[0]
+    assert set(found["between"]) == documented("measure --by", "`between`")[0]
+    assert set(found["whole"]) == documented("measure", "`union`, each of `layers`")[0]
+
+
 def test_compare(printed: Any) -> None:
     found = printed("compare", "x.npy", "x.npy")
     assert (set(found), set()) == documented("compare", "the whole")
