@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import ipc, parquet, types
 
 from isoscore_star.readers._arrow_columns import column_of, index_columns, kind_of_type, lists, points
+from isoscore_star.readers._arrow_tensors import lengths_of, tensors
 from isoscore_star.readers._choice import take
-from isoscore_star.readers._columns import Column, Kind, by_name
+from isoscore_star.readers._columns import LISTS, Column, Kind, by_name
 from isoscore_star.readers._errors import FileContentError, reading
 from isoscore_star.readers._source import Block
 from isoscore_star.readers._table import TableSource
@@ -178,9 +182,34 @@ def _source(file: _File, key: str | None, patterns: tuple[str, ...]) -> TableSou
     if not taken.has_lists:
         read = partial(_blocks, file, taken.columns, partial(points, file.path, taken.columns))
         return TableSource(str(file.path), (file.rows, len(taken.columns)), read, notes, taken.labels)
-    dim = taken.columns[0].length
-    read = partial(_blocks, file, taken.columns, partial(lists, file.path, taken.columns[0], dim))
-    return TableSource(f"{file.path}:{taken.labels[0]}", (file.rows, dim), read, notes, taken.labels)
+    column, name = taken.columns[0], f"{file.path}:{taken.labels[0]}"
+    if column.inner:
+        return _of_tensors(file, column, name, notes)
+    read = partial(_blocks, file, taken.columns, partial(lists, file.path, column, column.length))
+    return TableSource(name, (file.rows, column.length), read, notes, taken.labels)
+
+
+def _of_tensors(file: _File, column: Column, name: str, notes: tuple[str, ...]) -> TableSource:
+    """Return the points of a column each of whose cells holds several: a sequence of them, or an image."""
+    rows = file.rows
+    if rows is None:
+        with reading(file.path):
+            rows = sum(len(array) for (array,) in file.batches([column.position], _SAMPLE_ROWS))
+    convert = partial(tensors, file.path, column)
+    inside = prod(size or 1 for size in column.inner)
+
+    def read(points: int) -> Iterator[Block]:
+        return _blocks(file, [column], convert, max(1, min(points // inside, _SAMPLE_ROWS)))
+
+    def lengths() -> NDArray[np.int64]:
+        found = [np.zeros(0, np.int64)]
+        with reading(file.path):
+            for (array,) in file.batches([column.position], _SAMPLE_ROWS):
+                found.append(lengths_of(array))
+        return np.concatenate(found)
+
+    ragged = lengths if None in column.inner else None
+    return TableSource(name, (rows, *column.inner, column.length), read, notes, (column.name,), ragged)
 
 
 def _blocks(
@@ -196,7 +225,7 @@ def _blocks(
 def _columns(file: _File) -> list[Column]:
     """Return the columns, their kinds by their types and, for text, integers and lists, by the first rows."""
     kinds = [kind_of_type(field.type) for field in file.schema]
-    sampled = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, Kind.LISTS, Kind.INTEGER_LISTS)]
+    sampled = [i for i, kind in enumerate(kinds) if kind in (None, Kind.INTEGERS, *LISTS)]
     batches = file.batches(sampled, _SAMPLE_ROWS) if sampled else iter(())
     sample = dict(zip(sampled, next((arrays for arrays in batches if len(arrays[0])), []), strict=False))
     indices = index_columns(file.schema) | set(file.partition)

@@ -29,6 +29,7 @@ class _Reader(NamedTuple):
 _TORCH = _Reader("_torch", "open_torch", "torch")
 _CSV = _Reader("_csv", "open_csv", None, "csv_column")
 _WORDS = _Reader("_words", "open_words", None, "csv_column")
+_HDF5 = _Reader("_hdf5", "open_hdf5", "hdf5")
 _IPC = _Reader("_arrow", "open_ipc", "files", "ipc_column", is_partitioned=True)
 
 _READERS = {
@@ -37,17 +38,26 @@ _READERS = {
     ".safetensors": _Reader("_safetensors", "open_safetensors", "files"),
     ".pt": _TORCH,
     ".pth": _TORCH,
-    ".bin": _TORCH,
+    ".bin": _Reader("_bin", "open_bin", None),
     ".csv": _CSV,
     ".tsv": _CSV,
     ".vec": _WORDS,
+    ".emb": _WORDS,
     ".txt": _WORDS,
+    ".csv.gz": _CSV,
+    ".tsv.gz": _CSV,
+    ".vec.gz": _WORDS,
+    ".emb.gz": _WORDS,
+    ".txt.gz": _WORDS,
     ".parquet": _Reader("_arrow", "open_parquet", "files", "parquet_column", is_partitioned=True),
     ".arrow": _IPC,
     ".feather": _IPC,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".zarr": _Reader("_zarr", "open_zarr", "zarr"),
 }
 SUFFIXES = tuple(_READERS)
-_FOLDERS: dict[str, tuple[str, ...]] = {}
+_FOLDERS: dict[str, tuple[str, ...]] = {".zarr": ("zarr.json", ".zarray", ".zgroup")}
 """For each format that is a folder, the files of which one shows that a folder without its suffix is of that format."""
 _LFS_POINTER = b"version https://git-lfs"
 

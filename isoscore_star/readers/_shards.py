@@ -67,6 +67,11 @@ class ShardedSource:
             row -= count
         return self.name, row
 
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return how many points each row holds, if that differs; see `isoscore_star.readers.ArraySource`."""
+        parts = [part for shard in self.shards if (part := shard.lengths()) is not None]
+        return np.concatenate(parts) if parts else None
+
     def _counted(self, i: int) -> Iterator[Block]:
         shard, count = self.shards[i], 0
         if not shard.shape[0] and shard.shape[0] is not None:
