@@ -43,9 +43,11 @@ def open_zarr(path: Path, key: str | None) -> DenseSource:
     return DenseSource(place(path, name), candidates[name].shape, read, notes)
 
 
-def _arrays(group: Any) -> dict[str, Any]:
-    members = dict(group.members(max_depth=None))
-    return {name: members[name] for name in sorted(members) if isinstance(members[name], zarr.Array)}
+def _arrays(group: Any, before: str = "") -> dict[str, Any]:
+    found = {f"{before}{name}": array for name, array in sorted(group.arrays())}
+    for name, inside in sorted(group.groups()):
+        found |= _arrays(inside, f"{before}{name}/")
+    return found
 
 
 def _read(path: Path, name: str, array: Any, index: Index) -> NDArray[Any]:
