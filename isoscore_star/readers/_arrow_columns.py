@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute, types
+from pyarrow import types
 
+from isoscore_star.readers._arrow_tensors import axes_of, innermost, no_missing
 from isoscore_star.readers._cells import counts, kind_of, number, numbers
 from isoscore_star.readers._columns import LEAST_COUNTED, Column, Kind
 from isoscore_star.readers._source import Block
@@ -18,15 +19,18 @@ from isoscore_star.readers._table import cells_of, lists_of, refuse, refusing
 
 def column_of(position: int, field: Any, kind: Kind | None, sample: Any, is_index: bool) -> Column:
     as_text, length, counting = kind is None, 0, False
+    inner: tuple[int | None, ...] = ()
     if kind is None:
         cells = [] if sample is None else sample.drop_null().to_pylist()
         kind, length = kind_of(cells)
         counting = len(cells) >= LEAST_COUNTED and counts(cells)
     elif kind is Kind.INTEGERS and sample is not None:
         counting = len(sample) >= LEAST_COUNTED and not sample.null_count and counts(list(map(str, sample.to_pylist())))
+    elif kind is Kind.NESTED:
+        inner, length = axes_of(field.type, sample)
     elif kind is not Kind.INTEGERS:
         length = _length(field.type, sample)
-    return Column(position, field.name, kind, as_text, length, is_index, counting)
+    return Column(position, field.name, kind, as_text, length, inner, is_index, counting)
 
 
 def _length(kind: Any, sample: Any) -> int:
@@ -42,7 +46,8 @@ def kind_of_type(kind: Any) -> Kind | None:
     """Return the kind of a type's values; None for text, whose cells decide."""
     if isinstance(kind, pa.BaseExtensionType):
         if len(getattr(kind, "shape", ())) > 1:
-            return Kind.NESTED
+            value = innermost(kind.storage_type)
+            return Kind.NESTED if types.is_floating(value) or types.is_integer(value) else Kind.OTHER
         kind = kind.storage_type
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -77,7 +82,7 @@ def points(path: Path, columns: list[Column], start: int, arrays: list[Any]) -> 
 
 
 def _values(path: Path, column: Column, start: int, array: Any) -> Block:
-    _no_missing(path, column, start, array)
+    no_missing(path, column, start, array)
     if column.as_text:
         with refusing(path, start, column):
             return np.array(list(cells_of(number, array.to_pylist())), dtype=np.float64)
@@ -89,7 +94,7 @@ def _values(path: Path, column: Column, start: int, array: Any) -> Block:
 def lists(path: Path, column: Column, dim: int, start: int, arrays: list[Any]) -> Block:
     """Return the points that a column holds as lists."""
     (array,) = arrays
-    _no_missing(path, column, start, array)
+    no_missing(path, column, start, array)
     if column.as_text:
         with refusing(path, start, column):
             return lists_of(numbers, array.to_pylist(), dim)
@@ -101,11 +106,5 @@ def lists(path: Path, column: Column, dim: int, start: int, arrays: list[Any]) -
             i = int(np.argmax(lengths != dim))
             refuse(path, start + i, column, f"a list of {lengths[i]} numbers, but the first has {dim}")
     values = array.flatten()
-    _no_missing(path, column, start, values, dim)
+    no_missing(path, column, start, values, dim)
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(array), dim)
-
-
-def _no_missing(path: Path, column: Column, start: int, array: Any, per_row: int = 1) -> None:
-    if array.null_count:
-        i = compute.index(array.is_null(), True).as_py()
-        refuse(path, start + i // per_row, column, "a missing value (null)")

@@ -53,6 +53,8 @@ def _named(path: Path, table: Sequence[Column], patterns: Sequence[str]) -> Take
         raise SelectionError(
             path, f"--columns takes several columns of numbers or one of lists; got {listed(names(columns))}"
         )
+    for column in columns:
+        _require_points(path, column)
     return Taken(columns, [], ())
 
 
@@ -70,13 +72,22 @@ def _by_key(path: Path, table: Sequence[Column], lists: list[Column], key: str, 
 
 
 def _list(path: Path, lists: list[Column], key: str | None, rows: int, notes: tuple[str, ...]) -> Taken:
-    label = choose(path, {c.label: Candidate((rows, c.length), c.kind is not Kind.INTEGER_LISTS) for c in lists}, key)
+    shapes = {c.label: (rows, *(size or 0 for size in c.inner), c.length) for c in lists}
+    label = choose(path, {c.label: Candidate(shapes[c.label], c.kind is not Kind.INTEGER_LISTS) for c in lists}, key)
     column = next(column for column in lists if column.label == label)
-    if column.kind is Kind.NESTED:
-        raise FileContentError(path, f"column {label!r} holds lists of lists; save one list for each point")
+    _require_points(path, column)
     if column.as_text:
         notes = (f"read column {label!r} as lists of {column.length} numbers, which it keeps as text", *notes)
     return Taken([column], [], notes)
+
+
+def _require_points(path: Path, column: Column) -> None:
+    if column.kind is Kind.NESTED and not column.inner:
+        raise FileContentError(
+            path,
+            f"column {column.name!r} holds lists of lists of lists, or as text; save one list for each point, or in an "
+            "Arrow or Parquet file one list of points for each sequence",
+        )
 
 
 def _matching(table: Sequence[Column], pattern: str) -> list[Column]:

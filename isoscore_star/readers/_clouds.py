@@ -179,6 +179,12 @@ def _fitted(what: str, values: NDArray[Any], name: str, source: ArraySource) -> 
     leading = source.shape[:-1]
     if values.ndim > len(leading) and values.shape[-1] == 1:
         values = values[..., 0]  # saved as the one column of a table
+    if source.columns and len(leading) > 1 and values.ndim == 1:  # an entry for each row, which holds a sequence
+        lengths = source.lengths()
+        if lengths is not None and len(lengths) == len(values):
+            return np.repeat(values, lengths)
+        if lengths is None and values.shape == leading[:1]:
+            return np.broadcast_to(values.reshape(-1, *[1] * (len(leading) - 1)), tuple(map(int, leading)))  # type: ignore[arg-type]
     if (leading == (None,) and values.ndim == 1) or values.shape == leading:
         return np.asarray(values)
     if len(leading) > 1 and values.shape == leading[1:]:

@@ -44,6 +44,7 @@ class Column:
     kind: Kind
     as_text: bool = False
     length: int = 0  # of its lists, if known
+    inner: tuple[int | None, ...] = ()  # axes of a tensor in one cell before its last; None for lists of any length
     declared_index: bool = False  # by the file
     counts: bool = False  # its values number the rows
     is_named: bool = True

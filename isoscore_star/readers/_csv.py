@@ -19,6 +19,7 @@ from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._sniffing import sniff
 from isoscore_star.readers._source import Block, block_rows
 from isoscore_star.readers._table import TableSource, cells_of, lists_of, refuse, refusing
+from isoscore_star.readers._text_files import most_letters
 
 _CHUNK_CELLS = 2**17  # cells held as text at a time
 
@@ -29,7 +30,7 @@ def open_csv(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> Tabl
         layout, table, notes = sniff(path)
     taken = take(path, table, key, columns)
     dim = taken.columns[0].length if taken.has_lists else len(taken.columns)
-    rows = min(block_rows(dim), path.stat().st_size // layout.row_letters + 1)
+    rows = min(block_rows(dim), most_letters(path) // layout.row_letters + 1)
     require_memory(str(path), 16 * rows * dim, f"a block of {rows:,} points of {dim:,} dimensions")
     reader = _Reader(layout, len(table), taken, dim)
     name = f"{path}:{taken.columns[0].label}" if taken.has_lists else str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,11 @@ class _Reader(NamedTuple):
 _TORCH = _Reader("_torch", "open_torch", "torch")
 _CSV = _Reader("_csv", "open_csv", None, "csv_column")
 _WORDS = _Reader("_words", "open_words", None, "csv_column")
+_FAISS = _Reader("_faiss", "open_faiss", "faiss")
+_HDF5 = _Reader("_hdf5", "open_hdf5", "hdf5")
 _IPC = _Reader("_arrow", "open_ipc", "files", "ipc_column", is_partitioned=True)
+
+_SAVED, _HUB = "a folder of save_to_disk", "hf://datasets/owner/name"
 
 _READERS = {
     ".npy": _Reader("_numpy", "open_npy", None),
@@ -37,17 +42,35 @@ _READERS = {
     ".safetensors": _Reader("_safetensors", "open_safetensors", "files"),
     ".pt": _TORCH,
     ".pth": _TORCH,
-    ".bin": _TORCH,
+    ".bin": _Reader("_bin", "open_bin", None),
     ".csv": _CSV,
     ".tsv": _CSV,
     ".vec": _WORDS,
+    ".emb": _WORDS,
     ".txt": _WORDS,
+    ".csv.gz": _CSV,
+    ".tsv.gz": _CSV,
+    ".vec.gz": _WORDS,
+    ".emb.gz": _WORDS,
+    ".txt.gz": _WORDS,
     ".parquet": _Reader("_arrow", "open_parquet", "files", "parquet_column", is_partitioned=True),
     ".arrow": _IPC,
     ".feather": _IPC,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".zarr": _Reader("_zarr", "open_zarr", "zarr"),
+    ".lance": _Reader("_lance", "open_lance", "lance", "lance_column"),
+    ".faiss": _FAISS,
+    ".index": _FAISS,
+    _SAVED: _Reader("_datasets", "open_saved", "datasets", "saved_column"),
+    _HUB: _Reader("_datasets", "open_hub", "datasets", "hub_column"),
 }
-SUFFIXES = tuple(_READERS)
-_FOLDERS: dict[str, tuple[str, ...]] = {}
+SUFFIXES = tuple(name for name in _READERS if name.startswith("."))
+_FOLDERS: dict[str, tuple[str, ...]] = {
+    ".zarr": ("zarr.json", ".zarray", ".zgroup"),
+    ".lance": (),
+    _SAVED: ("dataset_dict.json", "state.json"),
+}
 """For each format that is a folder, the files of which one shows that a folder without its suffix is of that format."""
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -56,8 +79,15 @@ def format_of(path: Path) -> str | None:
     """Return the format of a file by its suffix, or of a folder that is an array; None if it is unknown."""
     if path.is_dir():
         return folder_format(path)
+    if is_on_hub(path):
+        return _HUB
     suffix = suffix_of(path)
     return suffix if suffix in _READERS and suffix not in _FOLDERS else None
+
+
+def is_on_hub(path: Path) -> bool:
+    """Return whether a name is that of a data set on the Hub."""
+    return re.match(r"hf:/+datasets/", str(path)) is not None
 
 
 def folder_format(path: Path) -> str | None:
@@ -105,11 +135,11 @@ def cells_of_file(path: Path, name: str | None, partition: Mapping[str, Any] | N
 
 def _reader(path: Path) -> tuple[_Reader, ModuleType]:
     """Return the reader of a file and its module, requiring that there is a file of a known format."""
-    form = folder_format(path) if path.is_dir() else suffix_of(path)
+    form = format_of(path) or suffix_of(path)
     reader = _READERS.get(form or "")
     if reader is None:
         raise SelectionError(path, f"unknown suffix {suffix_of(path)!r}; the known ones are {', '.join(SUFFIXES)}")
-    if form not in _FOLDERS:
+    if form not in (*_FOLDERS, _HUB) or (form in _FOLDERS and not path.is_dir()):
         if not path.is_file():
             raise SelectionError(path, "is no regular file" if path.exists() else "no such file")
         if not path.stat().st_size:

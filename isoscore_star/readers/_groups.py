@@ -69,7 +69,17 @@ def groups_along_axis(sources: Sequence[ArraySource]) -> list[RowGroups | None]:
             "in one union. Give --groups FILE_OR_KEY with a label for each point, or --groups none for independent "
             "points",
         )
-    count = max(int(source.shape[0] or 0) for source in sources)
+    lengths = [source.lengths() for source in sources]
+    count = max(
+        int(source.shape[0] or 0) if own is None else len(own) for source, own in zip(sources, lengths, strict=True)
+    )
+    if any(own is not None for own in lengths):
+        return [
+            RowGroups("axis 0", count, numbers=np.repeat(np.arange(len(own)), own))
+            if own is not None
+            else RowGroups("axis 0", count, size=max(1, prod(map(int, source.shape[1:-1]))))  # type: ignore[arg-type]
+            for source, own in zip(sources, lengths, strict=True)
+        ]
     return [RowGroups("axis 0", count, size=max(1, prod(map(int, source.shape[1:-1])))) for source in sources]  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from isoscore_star.readers._cells import decimal_comma, number
 from isoscore_star.readers._errors import FileContentError
+from isoscore_star.readers._text_files import opened
 
 _LONGEST_LINE = 2**27  # letters, of some millions of numbers
 SAMPLE_ROWS, SAMPLE_CELLS = 1000, 2**20
@@ -36,7 +37,7 @@ class Layout:
 
     def chunks(self, rows: int) -> Iterator[tuple[list[list[str]], int | None]]:
         """Read the rows that are points, some at a time, with the line of the first if each row is one line."""
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
+        with opened(self.path, encoding="utf-8-sig", newline="") as file:
             reader = self.reader(lines_of(file, self.path))
             filled = filter(None, reader)  # an empty line is no row
             with long_fields():

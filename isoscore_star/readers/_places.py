@@ -10,7 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from isoscore_star.readers._errors import SelectionError
-from isoscore_star.readers._formats import SUFFIXES, folder_format, format_of
+from isoscore_star.readers._formats import SUFFIXES, folder_format, format_of, is_on_hub
 from isoscore_star.readers._names import listed
 
 _PARTITIONED = (".parquet", ".arrow", ".feather")
@@ -64,7 +64,7 @@ def is_place(name: str) -> bool:
     """Return whether there is a file of a name, a folder of files of a known format, or a file that fits a pattern."""
     path = Path(name)
     if not path.is_dir() and not has_magic(name):
-        return path.is_file()
+        return path.is_file() or is_on_hub(path)
     try:
         return bool(located(name).shards)
     except SelectionError:

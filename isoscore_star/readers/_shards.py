@@ -70,6 +70,11 @@ class ShardedSource:
             row -= count
         return self.name, row
 
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return how many points each row holds, if that differs; see `isoscore_star.readers.ArraySource`."""
+        parts = [part for shard in self.shards if (part := shard.lengths()) is not None]
+        return np.concatenate(parts) if parts else None
+
     def _blocks_after(self, skip: int) -> Iterator[Block]:
         for i, shard in enumerate(self.shards):
             leading = [length for length in shard.shape[:-1] if length is not None]

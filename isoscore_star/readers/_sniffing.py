@@ -13,8 +13,9 @@ from isoscore_star.readers._columns import LEAST_COUNTED, NUMBERS, Column, Kind
 from isoscore_star.readers._errors import FileContentError
 from isoscore_star.readers._layout import SAMPLE_CELLS, SAMPLE_ROWS, Layout, lines_of, long_fields
 from isoscore_star.readers._names import quoted
+from isoscore_star.readers._text_files import format_of_text, opened
 
-_SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;", ".txt": " \t,;", ".vec": " \t,;"}
+_SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;", ".txt": " \t,;", ".vec": " \t,;", ".emb": " \t,;"}
 _PROBED_ROWS, _PROBED_CELLS = 10, 200
 _READ_KINDS = (*NUMBERS, Kind.LISTS, Kind.INTEGER_LISTS)
 
@@ -30,7 +31,7 @@ def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
     letters = sum(len(cell) + 1 for row in sample for cell in row)
     layout = replace(layout, skipped=comments, row_letters=max(1, letters // len(sample)))
     notes: tuple[str, ...] = ()
-    if layout.comma or layout.separator != _SEPARATORS[path.suffix.lower()][0]:
+    if layout.comma or layout.separator != _SEPARATORS[format_of_text(path)][0]:
         decimals = ", and decimals by a comma" if layout.comma else ""
         notes = (f"columns are separated by {layout.separator!r}{decimals}",)
     first, rest = sample[0], sample[1:]
@@ -64,7 +65,7 @@ def sniff(path: Path) -> tuple[Layout, list[Column], tuple[str, ...]]:
 
 def _likeliest(path: Path) -> Layout:
     """Return the layout in which most cells are numbers; of equal ones, the usual one for the suffix."""
-    separators = _SEPARATORS[path.suffix.lower()]
+    separators = _SEPARATORS[format_of_text(path)]
     usual = [True, False] if separators[0] == "," else [False, True]
     candidates = [Layout(path, sign, quotes) for quotes in usual for sign in separators]
     candidates += [replace(layout, comma=True) for layout in candidates if layout.separator != ","]
@@ -88,7 +89,7 @@ def _fraction_of_numbers(layout: Layout, head: list[str]) -> float:
 
 
 def _head(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with opened(path, encoding="utf-8-sig", newline="") as file:
         lines, letters = [], 0
         for line in islice(lines_of(file, path), SAMPLE_ROWS):
             lines.append(line)

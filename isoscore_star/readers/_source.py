@@ -51,6 +51,9 @@ class ArraySource(Protocol):
     def place(self, row: int) -> tuple[str, int]:
         """Return the name of what holds a point that was read, for messages, and the point's number in it."""
 
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return how many points each entry of the first axis has, where that differs from one to the next."""
+
 
 @dataclass(frozen=True)
 class DenseSource:
@@ -96,6 +99,10 @@ class DenseSource:
     def place(self, row: int) -> tuple[str, int]:
         """Return the array's name and the point's number; see `ArraySource`."""
         return self.name, row
+
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return None, since each entry of an axis has as many points; see `ArraySource`."""
+        return None
 
     def layers(self) -> list[DenseSource]:
         """Return one source for each entry of the first axis."""

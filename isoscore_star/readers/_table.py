@@ -27,24 +27,38 @@ class TableSource:
     name, shape, notes, columns :
         See `isoscore_star.readers.ArraySource`.
     read : callable
-        Reads the points from the first one on, in arrays of at most as many rows as its argument says.
+        Reads the points from the first one on, in arrays of about as many points as its argument says.
+    lengths_of_rows : callable, optional
+        Reads how many points each row holds, where that differs from row to row.
     """
 
     name: str
-    shape: tuple[int | None, int]
+    shape: tuple[int | None, ...]
     read: Callable[[int], Iterable[Block]]
     notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    lengths_of_rows: Callable[[], NDArray[np.int64]] | None = None
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return int(self.shape[-1] or 0)
 
     def blocks(self) -> Iterator[Block]:
         """Return the points in blocks; see `isoscore_star.readers.ArraySource`."""
-        rows = block_rows(self.shape[1])
+        rows = block_rows(self.dim)
         return joined((block for block in self.read(rows) if len(block)), rows)
 
     def whole(self) -> NDArray[Any]:
         """Return the table at once."""
         blocks = list(self.blocks())
-        return np.concatenate(blocks) if blocks else np.empty((0, self.shape[1]))
+        points = np.concatenate(blocks) if blocks else np.empty((0, self.dim))
+        tail = self.shape[1:]
+        return points if None in tail else points.reshape(-1, *(int(size or 0) for size in tail))
+
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return how many points each row holds, if that differs; see `isoscore_star.readers.ArraySource`."""
+        return None if self.lengths_of_rows is None else self.lengths_of_rows()
 
     def place(self, row: int) -> tuple[str, int]:
         """Return the table's name and the point's number; see `isoscore_star.readers.ArraySource`."""

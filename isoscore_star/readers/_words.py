@@ -19,6 +19,7 @@ from isoscore_star.readers._layout import lines_of
 from isoscore_star.readers._names import quoted
 from isoscore_star.readers._source import Block
 from isoscore_star.readers._table import TableSource
+from isoscore_star.readers._text_files import opened
 
 _SAMPLE_LINES = 100
 _CHUNK_NUMBERS = 2**18
@@ -71,7 +72,7 @@ class _Words:
 
 
 def open_words(path: Path, key: str | None, columns: tuple[str, ...] = ()) -> TableSource:
-    """Open a .vec or .txt file: word vectors, or a table whose columns stand between blanks, tabs or commas."""
+    """Open a .vec, .emb or .txt file: word vectors, or a table whose columns stand between blanks, tabs or commas."""
     with reading(path):
         with _opened(path) as file:
             head = [line for line in islice(lines_of(file, path), _SAMPLE_LINES) if line.strip()]
@@ -123,4 +124,4 @@ def _numbers_at_end(line: str) -> int:
 
 def _opened(path: Path) -> TextIO:
     # Words may contain any letter, Unicode's line separators too, and are not used.
-    return path.open(encoding="utf-8", errors="replace", newline="\n")
+    return opened(path, encoding="utf-8", errors="replace", newline="\n")

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from point_tables import DIM, ROWS, TABLES, X, frame, holds, save, text_lists
+from point_tables import DIM, ROWS, TABLES, X, frame, holds, save, text, text_lists
 
 from isoscore_star.readers import FileContentError, SelectionError, open_array
 
@@ -87,8 +87,11 @@ def test_lists_of_tokens_are_not_taken_for_embeddings(tmp_path, suffix):
 
 
 def test_lists_of_lists_are_not_passed_over(tmp_path):
-    path = save(tmp_path / "x.parquet", pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "e": [[[0.5, 1.0]]] * ROWS}))
-    with pytest.raises(FileContentError, match="column 'e' holds lists of lists"):
+    path = save(tmp_path / "x.parquet", pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "e": [[[[0.5, 1.0]]]] * ROWS}))
+    with pytest.raises(FileContentError, match="column 'e' holds lists of lists of lists"):
+        open_array(path)
+    path = text(tmp_path / "x.csv", "e\n" + '"[[0.5, 1.0], [0.1, 0.2]]"\n' * ROWS)
+    with pytest.raises(FileContentError, match="column 'e' holds lists of lists of lists, or as text"):
         open_array(path)
 
 
