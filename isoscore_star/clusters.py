@@ -28,18 +28,18 @@ Opened = tuple[tuple[str, Any], ...]
 """Arguments of `open_clouds`, by which a worker opens the same sources."""
 
 
-def opened_by(files: Sequence[Path], **options: Any) -> Opened:
+def opened_by(files: Sequence[str | Path], **options: Any) -> Opened:
     """Return how a worker opens files: by their whole names, which all workers have to see.
 
     Parameters
     ----------
-    files : sequence of Path
+    files : sequence of str or Path
         See `isoscore_star.readers.open_clouds`.
     **options
         Its other arguments, but those for mask and groups, which are sent with each range of rows.
     """
     settled = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    return (("files", tuple(Path(file).absolute() for file in files)), *sorted(settled.items()))
+    return (("files", tuple(map(_whole_name, files))), *sorted(settled.items()))
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def measure_on_cluster(
         As `isoscore_star.readers.StreamedCloud.take`; the message names the file.
     """
     dim = int(clouds[0].source.shape[-1] or 0)
-    pieces = [piece for number, cloud in enumerate(clouds, first) for piece in _pieces(number, cloud, opened, workers)]
+    pieces = list(_pieces(clouds, first, opened, workers))
     taken = None if clouds[0].groups is None else clouds[0].groups.taken
     found = measured_pieces(pieces, dim, taken)
     if unbiased:
@@ -155,24 +155,28 @@ class FileRows:
     name : str
         The file.
     cloud : int
-        The number of the cloud.
+        Numbers the files, so that each row has a number of its own.
     opened : Opened
         How to open it.
+    place : tuple of int
+        The number of the cloud and that of the file among its shards.
     entries : tuple of int or None
         First entry of the leading axis and the one after the last; None for a source that is read from its start.
-    start : int
-        Points of the source before.
+    start, before : int
+        Points of the file before these, and points of the cloud before the file.
     mask : ndarray of bool or None
         Of these rows.
     groups : RowGroups or None
-        Of all rows of the source or, where each has a number, of these.
+        Of all rows of the cloud or, where each has a number, of these.
     """
 
     name: str
     cloud: int
     opened: Opened
+    place: tuple[int, int]
     entries: tuple[int, int] | None
     start: int
+    before: int
     mask: NDArray[np.bool_] | None
     groups: RowGroups | None
 
@@ -194,7 +198,7 @@ class FileRows:
             mask = None if self.mask is None else self.mask[first:stop]
             numbers = None
             if self.groups is not None:
-                shift = self.start if labels is None else 0
+                shift = self.before + self.start if labels is None else 0
                 numbers = self.groups.of(first + shift, stop + shift)
             yield Block(self.start + first, rows, mask, numbers)
             first = stop
@@ -203,28 +207,55 @@ class FileRows:
                 raise InvalidValueError(self.name, f"has {first} points, but the {what} {len(entries)} entries")
 
     def _source(self) -> ArraySource:
-        source = _sources(self.opened)[self.cloud]
+        number, shard = self.place
+        source = _shards(_sources(self.opened)[number])[shard]
         if self.entries is None or not isinstance(source, DenseSource):
             return source
         return _entries(source, *self.entries)
 
 
-def _pieces(number: int, cloud: Cloud, opened: Opened, workers: int) -> Iterator[FileRows]:
-    """Cut a cloud into ranges of rows or, if it can only be read from its start, leave it whole."""
-    source, groups = cloud.source, cloud.groups
-    mask = None if cloud.mask is None else cloud.mask.reshape(-1)
+def _pieces(clouds: Sequence[Cloud], first: int, opened: Opened, workers: int) -> Iterator[FileRows]:
+    """Cut the files of clouds into ranges of rows; one that can only be read from its start is left whole."""
+    files = [
+        (number, cloud, shard, source)
+        for number, cloud in enumerate(clouds, first)
+        for shard, source in enumerate(_shards(cloud.source))
+    ]
+    most = sum(_points(source) or 0 for *_, source in files) // (_PIECES * workers)
+    before: dict[int, int] = {}
+    for place, (number, cloud, shard, source) in enumerate(files):
+        count, start = _points(source), before.get(number, 0)
+        before[number] = start + (count or 0)
+        for entries in _ranges(source, max(most, _LEAST_ROWS)):
+            inner = math.prod(map(int, source.shape[1:-1])) if entries else 0  # type: ignore[arg-type]
+            offset, stop = (0, count) if entries is None else (entries[0] * inner, entries[1] * inner)
+            rows = slice(start + offset, None if stop is None else start + stop)
+            mask = None if cloud.mask is None else cloud.mask.reshape(-1)[rows]
+            groups = cloud.groups
+            if groups is not None and groups.numbers is not None:
+                groups = replace(groups, numbers=groups.numbers[rows])
+            yield FileRows(source.name, place, opened, (number, shard), entries, offset, start, mask, groups)
+
+
+def _shards(source: ArraySource) -> Sequence[ArraySource]:
+    """Return the files of several that are one array, or a source itself, as where only reading shows their rows."""
+    shards: Sequence[ArraySource] = getattr(source, "shards", ()) or (source,)
+    return (source,) if None in map(_points, shards) else shards
+
+
+def _points(source: ArraySource) -> int | None:
+    leading = source.shape[:-1]
+    return None if None in leading else math.prod(map(int, leading))  # type: ignore[arg-type]
+
+
+def _ranges(source: ArraySource, most: int) -> Iterator[tuple[int, int] | None]:
+    """Return ranges of the leading axis of about so many points; None for all that is read from its start."""
     if not isinstance(source, DenseSource) or not source.shape[0]:
-        yield FileRows(source.name, number, opened, None, 0, mask, groups)
+        yield None
         return
     length, inner = source.shape[0], math.prod(source.shape[1:-1])
-    step = max(1, math.ceil(length / (_PIECES * workers)), _LEAST_ROWS // max(1, inner))
-    for first in range(0, length, step):
-        last = min(first + step, length)
-        rows = slice(first * inner, last * inner)
-        own = groups if groups is None or groups.numbers is None else replace(groups, numbers=groups.numbers[rows])
-        yield FileRows(
-            source.name, number, opened, (first, last), rows.start, None if mask is None else mask[rows], own
-        )
+    step = max(1, most // max(1, inner))
+    yield from ((first, min(first + step, length)) for first in range(0, length, step))
 
 
 def _entries(source: DenseSource, first: int, last: int) -> DenseSource:
@@ -240,6 +271,12 @@ def _entries(source: DenseSource, first: int, last: int) -> DenseSource:
         return source.read((first + leading, *rest))
 
     return DenseSource(source.name, (last - first, *source.shape[1:]), read)
+
+
+def _whole_name(file: str | Path) -> str | Path:
+    """Return the absolute name of a file, a folder or a pattern, since workers may be in another folder; else it."""
+    first = (Path(file).parts or ("",))[0]
+    return Path(file).absolute() if Path(first).exists() or set(first) & set("*?[") else file
 
 
 @lru_cache(maxsize=8)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from point_files import save
+
+from isoscore_star.cli import main
 
 distributed = pytest.importorskip("distributed")
 pd = pytest.importorskip("pandas")
@@ -61,6 +65,24 @@ def test_workers_of_a_scheduler_give_the_numbers_of_one_process(measured, schedu
         same(found["union"], expected["union"])
         for layer, its in zip(found.get("layers", []), expected.get("layers", []), strict=True):
             same(layer, its)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [["--groups", "text", "--columns", "emb_*"], ["--groups", "none", "--columns", "emb_*"]]
+)
+def test_shards_are_shared_among_workers(folder, capsys, scheduler, options):
+    whole, found = states(), {}
+    for part, rows in enumerate(
+        np.split(whole.reshape(-1, 8), [500])
+    ):  # a text begins in one file and ends in the other
+        columns = {f"emb_{i}": rows[:, i] for i in range(8)}
+        texts = np.repeat(np.arange(200), 6)[part * 500 : part * 500 + len(rows)]
+        pd.DataFrame(columns | {"text": texts}).to_parquet(f"{part}.parquet")
+    for name, more in (("workers", ["--scheduler", scheduler]), ("one", [])):
+        assert main(["measure", "*.parquet", *options, *more, "--json"]) == 0
+        found[name] = json.loads(capsys.readouterr().out)["union"]
+    same(found["workers"], found["one"])
 
 
 @pytest.mark.slow
