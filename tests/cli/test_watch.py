@@ -192,7 +192,9 @@ def test_live_ends_with_the_run_and_shows_the_lowest_layers(
 def terminal(folder: Path, *options: str) -> Any:
     pty = pytest.importorskip("pty")
     main_end, its_end = pty.openpty()
-    code = "import sys; from isoscore_star.cli import main; sys.exit(main())"
+    # A job in the background is started with Ctrl-C ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heed + "import sys; from isoscore_star.cli import main; sys.exit(main())"
     environment = os.environ | {"COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
     words = [sys.executable, "-c", code, "watch", str(folder), *options]
     process = subprocess.Popen(words, stdin=its_end, stdout=its_end, stderr=its_end, env=environment)
