@@ -73,6 +73,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python benchmarks/killed.py --write benchmarks/KILLED.md
 	$(BIN)/python benchmarks/clusters.py --write benchmarks/CLUSTERS.md
 	$(BIN)/python benchmarks/groups.py --write benchmarks/GROUPS.md
+	$(BIN)/python benchmarks/vectors.py --write benchmarks/VECTORS.md
 
 # Every claim of the paper, with a verdict; QUICK=--quick takes minutes instead of hours.
 paper: $(VENV)/.test

@@ -19,6 +19,10 @@ FloatArray = NDArray[np.float64]
 BLOCK_ROWS = 8192
 """Rows that are centred and multiplied at a time: the product outweighs the d² work of merging."""
 
+_LEAST_ROWS = 64
+"""Rows that wait at least before they are multiplied with a scatter that there is: of few dimensions, what NumPy does
+between two operations costs more than the product."""
+
 _FARTHEST = 2.0**1021
 """For points nearer to zero than this, an eighth of the range of floats, differences of means do not overflow."""
 
@@ -30,12 +34,13 @@ class Accumulator:
         self.dim: int | None = None
         self.scatter: Scatter | None = None
         self.waiting: list[NDArray[Any]] = []  # rows that are not multiplied yet
+        self._waiting_count = 0  # of these rows, which may be as many arrays: they are not counted again for each
         self._few: FewPoints | None = None  # the same, once a score was computed without a scatter
 
     @property
     def count(self) -> int:
         """Number of points so far."""
-        return (self.scatter.count if self.scatter else 0) + sum(map(len, self.waiting))
+        return (self.scatter.count if self.scatter else 0) + self._waiting_count
 
     def invariants(self, shrinkage_cov: FloatArray | None = None, *, fourth_order: bool = False) -> Invariants:
         """Compute the invariants of the points so far."""
@@ -54,7 +59,7 @@ class Accumulator:
         if self.scatter is not None:
             if self.waiting:
                 self.scatter.merge(Scatter(_joined(self.waiting)))
-                self.waiting = []
+                self.waiting, self._waiting_count = [], 0
             return self.scatter
         if self._few is None:
             self._few = FewPoints(_joined(self.waiting or [np.empty((0, self.dim or 0))]))
@@ -91,11 +96,13 @@ class Accumulator:
 
     def _wait(self, rows: NDArray[Any]) -> None:
         """Keep rows until a product is worth it: d rows, or fewer once there is a scatter."""
-        waiting, width = [*self.waiting, rows], rows.shape[1]
-        if sum(map(len, waiting)) >= (width if self.scatter is None else width // 4 + 1):
-            self._merge(Scatter(_joined(waiting)), own=True)
-            waiting = []
-        self._few, self.waiting = None, waiting
+        count, width = self._waiting_count + len(rows), rows.shape[1]
+        if count >= (width if self.scatter is None else max(width // 4 + 1, _LEAST_ROWS)):
+            self._merge(Scatter(_joined([*self.waiting, rows])), own=True)
+            self.waiting, count = [], 0
+        else:
+            self.waiting.append(rows)
+        self._few, self._waiting_count = None, count
 
     def _merge(self, scatter: Scatter, *, own: bool = False) -> None:
         self._few = None

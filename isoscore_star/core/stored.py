@@ -63,7 +63,7 @@ def accumulator_of(arrays: Arrays) -> Accumulator:
     if "rows" in arrays:
         rows = _get(arrays, "rows", (None, dim), as_float=False)
         _require(len(rows) > 0, "rows", "at least one row")
-        accumulator.waiting = [rows]
+        accumulator.absorb(rows)
     return accumulator
 
 

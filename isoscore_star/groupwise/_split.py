@@ -15,43 +15,73 @@ FloatArray = NDArray[np.float64]
 _WIDEST = 2**13
 """Dimensions up to which two matrices of so many rows and columns are kept, 512 MiB each."""
 
+_ERROR = 1e-6
+"""Relative error up to which W is the difference of A and B."""
+
 
 class Split:
-    """Sums W and B over classes, both by themselves, in the unit of all points.
+    """Sums B over classes in the unit of all points, whose scatter is A, and what lies within them.
 
-    W is not S − B, which has lost its digits where classes are far apart.
+    W = A − B, unless classes are so far apart that this would be rounding: then W has to be summed by itself, which
+    takes all points once more and a product as large as that of A.
     """
 
     def __init__(self, whole: Spread) -> None:
         dim = len(whole.anchor)
-        self._whole = whole
-        self.within, self.between = np.zeros((dim, dim)), np.zeros((dim, dim))
+        self._whole, self._trace = whole, 0.0
+        self._between, self._within = np.zeros((dim, dim)), np.zeros((dim, dim))
+        self._waiting: list[FloatArray] = []  # weighted means, until the product outweighs the sum of d × d numbers
+        self._waiting_count = 0
 
     @classmethod
     def within_memory(cls, whole: Spread) -> Split | None:
         """Return sums to be filled; None for so many dimensions that they would not fit."""
         return cls(whole) if len(whole.anchor) <= _WIDEST else None
 
+    @property
+    def is_far(self) -> bool:
+        """Whether W has to be summed by itself, by `take_within` of all classes but those of `take_spread`."""
+        return self._whole.precision * self._whole.total > _ERROR * self._trace
+
+    def scatters(self) -> tuple[FloatArray, FloatArray]:
+        """Return W and B."""
+        self._multiply()
+        return self._within if self.is_far else self._whole.matrix() - self._between, self._between
+
     def take(self, clouds: Centred) -> None:
-        """Take in classes of as many points."""
-        b, n, dim = clouds.rows.shape
-        ratios = clouds.units / self._whole.unit
-        self._take_means(n, clouds.anchors, clouds.offsets, ratios[:, None])
-        if n > 1:
-            rows = clouds.rows
-            if (ratios != 1).any():
-                rows = rows * ratios[:, None, None]
-            flat = rows.reshape(b * n, dim)
-            self.within += flat.T @ flat
+        """Take in the means of classes of as many points, and the trace of W."""
+        ratios = self._ratios(clouds)
+        self._take_means(clouds.rows.shape[1], clouds.anchors, clouds.offsets, ratios[:, None])
+        squares = np.einsum("kij,kij->k", clouds.rows, clouds.rows, dtype=np.float64)
+        self._trace += float(squares @ (ratios * ratios))
+
+    def take_within(self, clouds: Centred) -> None:
+        """Take in what lies within these classes."""
+        rows = clouds.rows * self._ratios(clouds)[:, None, None]
+        flat = rows.reshape(-1, rows.shape[2])
+        self._within += flat.T @ flat
 
     def take_spread(self, spread: Spread) -> None:
         """Take in a class that was summed block by block."""
         ratio = spread.unit / self._whole.unit
         self._take_means(spread.count, spread.anchor[None], spread.offset[None], ratio)
-        self.within += spread.matrix() * (ratio * ratio)
+        self._within += spread.matrix() * (ratio * ratio)
+        self._trace += spread.total * ratio * ratio
+
+    def _ratios(self, clouds: Centred) -> FloatArray:
+        return clouds.units / self._whole.unit
 
     def _take_means(self, n: int, anchors: FloatArray, offsets: FloatArray, ratios: Any) -> None:
         """Add n·δδᵀ for each class; its anchor less the other one first, so that a large mean cancels."""
         whole = self._whole
         apart = (anchors - whole.anchor) / whole.unit - whole.offset + offsets * ratios
-        self.between += n * (apart.T @ apart)
+        self._waiting.append(apart * np.sqrt(n))
+        self._waiting_count += len(apart)
+        if self._waiting_count >= len(self._between):
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if self._waiting:
+            rows = np.concatenate(self._waiting)
+            self._between += rows.T @ rows
+            self._waiting, self._waiting_count = [], 0
