@@ -23,11 +23,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
+        partial.chmod(_usual_mode())  # some libraries write files that only their owner may read
         partial.replace(path)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def _usual_mode() -> int:
+    """Return the permissions that new files have here."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def sync(path: Path) -> None:

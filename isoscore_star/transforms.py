@@ -9,6 +9,7 @@ whitening (power 1, in the coordinates of the points: ZCA) and everything betwee
 from __future__ import annotations
 
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,6 +153,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
 
     def to_torch(self) -> torch.nn.Linear:
         """Return the same as a linear layer, float32, that is not trained."""
+        _require("torch")
         import torch
 
         check_is_fitted(self)
@@ -169,6 +171,7 @@ class SpectralTransform(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         sentence_transformers.sentence_transformer.modules.Dense
             To append or, where the model ends in `Normalize`, to insert before that.
         """
+        _require("sentence-transformers")
         import torch
         from sentence_transformers.sentence_transformer.modules import Dense
 
@@ -227,6 +230,14 @@ def transformed(points: NDArray[Any], mean: FloatArray, matrix: FloatArray, dtyp
     """Return (x − μ)·W in a dtype; the mean, which may be far from zero, is subtracted in float64."""
     result: NDArray[Any] = (points - mean).astype(dtype) @ matrix.astype(dtype)
     return result
+
+
+def _require(extra: str) -> None:
+    package = extra.replace("-", "_")
+    if find_spec(package) is None:
+        raise MissingDependencyError(
+            f'this needs {package}, which is not installed: pip install "isoscore-star[{extra}]"'
+        )
 
 
 class _Spectrum:

@@ -26,7 +26,11 @@ def show_explanation(
         console.print(f"warning: {printable(warning)}", style="yellow")
     console.print(_shares(explanation, names))
     console.print(_what_ifs(explanation))
-    console.print(_measures([*explanation.measures, *others]))
+    measures = [*explanation.measures, *others]
+    console.print(_measures(measures))
+    for text in dict.fromkeys(measure.note for measure in measures if measure.note):
+        named = ", ".join(measure.name for measure in measures if measure.note == text)
+        console.print(f"{named}: {printable(text)}", style="dim", soft_wrap=True)  # a command in it can be copied
 
 
 def _shares(explanation: Explanation, names: Sequence[str]) -> Table:
@@ -92,8 +96,7 @@ def _measures(measures: Sequence[Measure]) -> Table:
     table = Table("measure", title="Other measures (--json has the source of each)")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("of many isotropic points", justify="right")
-    table.add_column("note")
     for measure in measures:
         value = "-" if measure.value is None else f"{measure.value:.4g}"
-        table.add_row(measure.name, value, measure.isotropic, printable(measure.note))
+        table.add_row(measure.name, value, measure.isotropic)
     return table

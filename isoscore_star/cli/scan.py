@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.options import AsJson, folder
-from isoscore_star.cli.printable import printable
+from isoscore_star.cli.printable import note, printable
 from isoscore_star.cli.report import require_page, write_page
 
 
@@ -93,6 +93,7 @@ def scan(
     from isoscore_star.scanning import scan as scan_model
     from isoscore_star.scanning import scan_weights
 
+    kept = output is not None and (output / "moments.safetensors").exists()
     if weights:
         if text is not None or images is not None:
             raise OptionError("weights", "reads no texts and no images, only the model's files. Leave out the others")
@@ -120,6 +121,8 @@ def scan(
             )
     if not found.layers:  # another process than the first of torchrun
         return
+    if kept:
+        note(f"{output} holds this scan: nothing was read again")
     if report is not None:
         write_page(found, report)
     if as_json:

@@ -25,9 +25,11 @@ def show_scan(scan: Scan) -> None:
         if any(kind in layer.without for layer in layers)
     ]
     widest = max(layer.measurement.dim for layer in layers)
-    sequences = scan.provenance.get("sequences")
     most = max(layer.measurement.count for layer in scan.layers)
-    counts = f"{sequences:,} sequence{'s' * (sequences != 1)}, {most:,} tokens a layer, {widest:,} dimensions"
+    counts = f"{most:,} rows, {widest:,} dimensions"
+    if scan.provenance.get("texts") != "weights":
+        sequences = scan.provenance.get("sequences")
+        counts = f"{sequences:,} sequence{'s' * (sequences != 1)}, {most:,} tokens a layer, {widest:,} dimensions"
     title = f"{printable(scan.model)}: {counts}"
     columns = ["layer", "score", *(_SHORT[kind] for kind in kinds), "dims", "largest", "mean"]
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -37,15 +39,9 @@ def show_scan(scan: Scan) -> None:
     for layer in layers:
         table.add_row(*_row(layer, kinds))
     console.print(table)
-    console.print(
-        "score: of two halves of the sequences, from 0 (one direction) to 1 (isotropic), ± its standard error; no "
-        "first, no spec.: without the sequences' first tokens, without special tokens; dims: effective dimensions; "
-        "largest: the coordinate with the most variance; mean: its share of the squared length, which the score does "
-        "not see; !: hangs on a few tokens",
-        style="dim",
-    )
+    console.print("; ".join(_legend(scan, kinds)), style="dim")
     worst = min(scan.layers, key=lambda layer: headline(layer.measurement))
-    console.print(f"\n{printable(worst.name)}, the least isotropic:")
+    console.print(f"\n{printable(worst.name)}{', the least isotropic' * (len(scan.layers) > 1)}:")
     for sentence in worst.explanation.sentences if worst.explanation is not None else ():
         console.print(f"  {printable(sentence)}")
     if worst.longest_tokens and worst.longest_tokens[0].variance_share >= _SHOWN_SHARE:
@@ -54,6 +50,22 @@ def show_scan(scan: Scan) -> None:
         console.print(f"warning: {printable(warning)}", style="yellow")
     for line in scan.notes:
         console.print(f"note: {printable(line)}", style="dim")
+
+
+def _legend(scan: Scan, kinds: list[str]) -> list[str]:
+    of = "the points" if scan.provenance.get("texts") == "weights" else "two halves of the sequences"
+    without = {
+        "first tokens": "no first: without the sequences' first tokens",
+        "special tokens": "no spec.: without these",
+    }
+    return [
+        f"score: of {of}, from 0 (one direction) to 1 (isotropic), ± its standard error",
+        *(without[kind] for kind in kinds if kind in without),
+        "dims: effective dimensions",
+        "largest: the coordinate with the most variance",
+        "mean: its share of the squared length, which the score does not see",
+        "!: hangs on a few points",
+    ]
 
 
 def headline(measurement: Measurement) -> float:

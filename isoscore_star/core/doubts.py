@@ -42,7 +42,7 @@ def of_score(
         few = "points" if group_count is None or group_count >= 4 else f"groups ({group_count})"
         return f"too few {few} for the unbiased score"
     if not has_points:
-        return "no standard error, which needs the points themselves, or a random sample of them"
+        return "no standard error, which needs the points themselves, a random sample of them, or eight blocks"
     if not has_error:
         return "too few points or groups for a standard error"
     reason = interval.doubt(count, group_count, dim)

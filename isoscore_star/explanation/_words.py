@@ -183,9 +183,9 @@ def _groups(facts: Facts) -> list[str]:
 
 def _mean(facts: Facts) -> list[str]:
     """Say what the score does not see: how alike two points are because of the mean."""
-    cosine = f"{_weighted_cosine(facts):.2f} on average, weighted by their lengths"
+    cosine = f"{round(_weighted_cosine(facts), 2) + 0:.2f} on average, weighted by their lengths"
     if facts.average_cosine is not None:
-        cosine = f"{facts.average_cosine:.2f} on average"
+        cosine = f"{round(facts.average_cosine, 2) + 0:.2f} on average"
     shared = (
         f"The mean is {facts.mean_share:.1%} of the points' squared length, and two random points have a cosine of "
     )

@@ -32,6 +32,10 @@ _HASHES = {
 }
 
 
+_DERIVED = {"tokenizer": "fingerprint", "batch_size": "wanted_blocks"}
+"""What follows from another setting and is no difference of its own: ids of the texts, batches that fill the blocks."""
+
+
 class Folder:
     """A folder for a scan's result and, until that is there, its state.
 
@@ -94,10 +98,13 @@ class Folder:
                 return None
         stored = read(path)
         before = stored.record["settings"]
+        names = [
+            name for name in dict.fromkeys([*before, *self.settings]) if before.get(name) != self.settings.get(name)
+        ]
         differing = [
             _difference(name, before.get(name), self.settings.get(name))
-            for name in dict.fromkeys([*before, *self.settings])
-            if before.get(name) != self.settings.get(name)
+            for name in names
+            if _DERIVED.get(name) not in names
         ]
         if differing:
             raise SelectionError(
@@ -136,4 +143,5 @@ def require_folder(folder: Path) -> Path:
 def _difference(name: str, before: Any, now: Any) -> str:
     if name in _HASHES:
         return _HASHES[name]
+    name = "blocks" if name == "wanted_blocks" else name
     return f"{name} was {json.dumps(before)}, is now {json.dumps(now)}"

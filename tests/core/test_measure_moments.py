@@ -41,7 +41,9 @@ def test_moments_are_measured_like_their_points(points: np.ndarray, moments: iso
 def test_moments_alone_have_no_standard_error_and_say_so(moments: iso.Moments) -> None:
     found = iso.measure(moments)
     assert found.standard_error is None
-    assert found.warnings == ("no standard error, which needs the points themselves, or a random sample of them",)
+    assert found.warnings == (
+        "no standard error, which needs the points themselves, a random sample of them, or eight blocks",
+    )
 
 
 def test_rows_give_the_standard_error(points: np.ndarray, moments: iso.Moments) -> None:

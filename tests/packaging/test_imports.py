@@ -13,9 +13,8 @@ from adapters import ROOT
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.11 brings it")
 
-# Packages whose __init__ gathers names for users, the root above all; modules at their former places.
+# Packages whose __init__ gathers names for users, the root above all.
 GATHERED = {"", "backends", "backends.keras", "backends.tensorflow", "backends.torch", "core"}
-FORMER = {"backends.tf_keras_layer", "backends.torch_moments"}
 
 
 def test_every_module_has_a_layer() -> None:
@@ -25,7 +24,7 @@ def test_every_module_has_a_layer() -> None:
     files += [path.relative_to(ROOT) for path in (ROOT / "backends").rglob("*.py")]
     modules = {".".join(file.with_suffix("").parts).removesuffix("__init__").rstrip(".") for file in files}
     inside = {module for module in modules if any(f"{module}.".startswith(f"{layer}.") for layer in layers)}
-    assert modules - inside == GATHERED | FORMER
+    assert modules - inside == GATHERED
 
 
 def test_an_import_that_runs_back_is_noticed(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_
     assert found == json.loads((tmp_path / "kept" / "scan.json").read_text())
     assert found["provenance"]["sequences"] == 45
     assert found["layers"][1]["explanation"]["sentences"]
-    assert _run(capsys, *command) == (0, out, "")
+    code, again, err = _run(capsys, *command)
+    assert (code, again) == (0, out)
+    assert "kept holds this scan: nothing was read again" in " ".join(err.split())
 
 
 def test_hostile_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ def _adapter(name: str, options: Options) -> TextModel:
         with warnings.catch_warnings():
             # Else peft goes on with what it drew at random, or with nothing.
             warnings.filterwarnings("error", message=".*missing adapter keys")
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft's
             model = peft.PeftModel.from_pretrained(model, name)
     except Exception as error:  # a damaged file may raise anything
         raise InvalidValueError("model", f"the adapter {name} does not fit {base}: {first_line(error)}") from error
