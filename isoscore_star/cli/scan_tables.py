@@ -56,7 +56,7 @@ def _legend(scan: Scan, kinds: list[str]) -> list[str]:
     of = "the points" if scan.provenance.get("texts") == "weights" else "two halves of the sequences"
     without = {
         "first tokens": "no first: without the sequences' first tokens",
-        "special tokens": "no spec.: without these",
+        "special tokens": "no spec.: without special tokens",
     }
     return [
         f"score: of {of}, from 0 (one direction) to 1 (isotropic), ± its standard error",

@@ -25,7 +25,7 @@ def test_isotropic(points: np.ndarray) -> None:
     assert "No single direction" in spectrum
     unit = points / np.linalg.norm(points)
     cosine = (np.sum(unit.sum(axis=0) ** 2) - 1) / 1999  # of all pairs, weighted by their lengths
-    assert f"a cosine of {cosine:.2f} on average, weighted by their lengths" in mean
+    assert f"a cosine of {round(cosine, 2) + 0:.2f} on average, weighted by their lengths" in mean
 
 
 def test_outlier_coordinates(points: np.ndarray) -> None:
