@@ -19,7 +19,7 @@ from isoscore_star.readers._names import listed
 from isoscore_star.readers._opening import is_table, open_array
 from isoscore_star.readers._places import is_place
 from isoscore_star.readers._shards import require_parallel
-from isoscore_star.readers._source import ArraySource, DenseSource
+from isoscore_star.readers._source import ArraySource, DenseSource, require_axes
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def open_clouds(
     clouds, has_labels = [], groups not in (AUTO, NONE)
     for file in files:
         for key, source in chain.from_iterable(_opened(file, key, columns) for key in keys or (None,)):
-            _require_axes(source)
+            require_axes(source)
             label = str(file) if key is None else key if len(files) == 1 else f"{file}:{key}"
             cloud = Cloud(label, source, None if mask is None else _mask(mask, file, source))
             if has_labels:
@@ -134,15 +134,6 @@ def _require_order(sources: list[ArraySource]) -> None:
                 f"has the columns of {first.name} in another order, {listed(source.columns)} for "
                 f"{listed(first.columns)}; name them in one order (--columns)",
             )
-
-
-def _require_axes(source: ArraySource) -> None:
-    if len(source.shape) < 2:
-        raise InvalidValueError(
-            source.name,
-            f"expected points as rows, shape (points, dimensions) or (..., dimensions); "
-            f"got shape {source.shape}. A single vector has no isotropy",
-        )
 
 
 def _layers(cloud: Cloud) -> list[Cloud]:

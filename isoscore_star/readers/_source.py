@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from isoscore_star import InvalidValueError
+
 Block = NDArray[Any]
 Index = tuple[int | slice, ...]
 
@@ -83,6 +85,7 @@ class DenseSource:
 
     def blocks_after(self, skip: int) -> Iterator[Block]:
         """Return the blocks after those of the first `skip` rows, which are not read."""
+        require_axes(self)
         *leading, dim = self.shape
         for index in _pieces(tuple(leading), block_rows(dim)):
             rows = _rows_of(index, tuple(leading))
@@ -110,6 +113,16 @@ class DenseSource:
             DenseSource(f"{self.name}[{i}]", self.shape[1:], lambda index, i=i: self.read((i, *index)))  # type: ignore[misc]
             for i in range(self.shape[0])
         ]
+
+
+def require_axes(source: ArraySource) -> None:
+    """Require points as rows."""
+    if len(source.shape) < 2:
+        raise InvalidValueError(
+            source.name,
+            f"expected points as rows, shape (points, dimensions) or (..., dimensions); "
+            f"got shape {source.shape}. A single vector has no isotropy",
+        )
 
 
 def block_rows(dim: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from isoscore_star.readers._memory import require_memory
 from isoscore_star.readers._names import in_line, place
 from isoscore_star.readers._source import DenseSource, Index
 
+_BLOSC_HEADER = struct.Struct("<4BIII")  # versions, flags, type, and bytes: unpacked, of a block, of the chunk
 _KNOWN = "biufSUT"  # numbers, and words
 
 
@@ -60,6 +63,7 @@ def _check(path: Path, array: Any) -> None:
     kind, numbers = array.dtype.kind, prod(array.shape)
     if kind not in _KNOWN:
         raise ValueError(f"it holds {array.dtype}, which are no numbers. Save it as an array of numbers")
+    _require_whole_blosc(path, array)
     if not numbers or kind != "f":  # of labels and masks a chunk of zeros may be left out
         return
     require_memory(str(path), prod(array.chunks) * array.dtype.itemsize, "a chunk of it, unpacked,")
@@ -70,6 +74,22 @@ def _check(path: Path, array: Any) -> None:
             f"{missing:,} of its {array.nchunks:,} chunks are not there; they would be read as {array.fill_value}. "
             "Write them all (zarr.config.set({'array.write_empty_chunks': True}) also those that are zero)",
         )
+
+
+def _require_whole_blosc(path: Path, array: Any) -> None:
+    """Require that chunks of Blosc are as long as their headers say, since Blosc reads on behind one that was cut."""
+    codecs = json.dumps(array.metadata.to_dict(), default=str) if hasattr(array, "metadata") else str(array.compressor)
+    if "blosc" not in codecs.lower() or "sharding_indexed" in codecs:
+        return
+    for file in (path / array.path).rglob("*"):
+        if not file.is_file() or file.name.startswith(".") or file.name == "zarr.json":
+            continue
+        with file.open("rb") as content:
+            header = content.read(_BLOSC_HEADER.size)
+        size = file.stat().st_size
+        promised = _BLOSC_HEADER.unpack(header)[-1] if len(header) == _BLOSC_HEADER.size else _BLOSC_HEADER.size
+        if size != promised:
+            raise FileContentError(file, f"is a damaged chunk: it has {size:,} bytes, but promises {promised:,}")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 Generator = np.random.Generator
+Content = bytes | dict[str, bytes]
+"""Of a file, or of the files of a folder, by their paths in it."""
 Damage = Callable[[Generator, bytearray], bytearray]
 
 _ENDS = 400
@@ -67,9 +69,20 @@ def edit_of_text(rng: Generator, content: bytearray) -> bytearray:
 DAMAGES: tuple[Damage, ...] = (flips, flips, other_bytes, truncation, splice, edit_of_text)
 
 
-def damaged(rng: Generator, content: bytes) -> tuple[bytes, str]:
-    """Damage a copy in one way or another, and say in which; in one case of twenty not at all."""
+def damaged(rng: Generator, content: Content) -> tuple[Content, str]:
+    """Damage a copy in one way or another, and say in which; in one case of twenty not at all.
+
+    Of a folder one of its files, which may be lost.
+    """
     if rng.random() < 0.05:
         return content, "whole"
+    if isinstance(content, dict):
+        name = sorted(content)[rng.integers(len(content))]
+        rest = {other: own for other, own in content.items() if other != name}
+        if rng.random() < 0.1:
+            return rest, "loss"
+        changed, damage_of_file = damaged(rng, content[name])
+        assert isinstance(changed, bytes)
+        return rest | {name: changed}, damage_of_file
     damage = DAMAGES[rng.integers(len(DAMAGES))]
     return bytes(damage(rng, bytearray(content))), damage.__name__

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
+import datasets
+import faiss
+import h5py
+import lance
 import numpy as np
 import pyarrow as pa
 import safetensors.torch
 import torch
+import zarr
 from pyarrow import ipc, parquet
 
 from isoscore_star.reference import score_from_eigenvalues
@@ -64,9 +71,9 @@ def _numbers(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
-def _text(separator: str) -> Reader:
+def _text(separator: str, opened: Callable[..., TextIO] = Path.open) -> Reader:
     def read(path: Path, key: str, most_left_out: int) -> Clouds:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened(path, mode="rt", encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, delimiter=separator) if row]
         if most_left_out and rows and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
             rows = [rows[0], *(row[1:] for row in rows[1:])]  # R gives no name to the names of rows
@@ -131,6 +138,51 @@ def _columns(table: pa.Table, key: str, most_left_out: int) -> Clouds:
     yield from _subsets([column.to_numpy() for column in numbers], most_left_out)
 
 
+def _binary_words(path: Path, key: str, most_left_out: int) -> Clouds:
+    """Read as the program of word2vec that reads its own files: letters up to a blank, then the numbers."""
+    with path.open("rb") as file:
+        count, dim = map(int, file.readline().split())
+        rows = []
+        for _ in range(count):
+            while file.read(1) not in (b" ", b""):
+                pass
+            rows.append(np.frombuffer(file.read(4 * dim), "<f4"))
+    yield np.stack(rows)
+
+
+def _hdf5(path: Path, key: str, most_left_out: int) -> Clouds:
+    with h5py.File(path, "r") as file:
+        yield file[key][...]
+
+
+def _zarr(path: Path, key: str, most_left_out: int) -> Clouds:
+    found = zarr.open(str(path), mode="r")
+    yield np.asarray((found[key] if key else found)[...])
+
+
+def _faiss(path: Path, key: str, most_left_out: int) -> Clouds:
+    index = faiss.read_index(str(path))
+    inside = index.index if isinstance(index, faiss.IndexIDMap) else index
+    yield inside.reconstruct_n(0, inside.ntotal)
+
+
+def _lance(path: Path, key: str, most_left_out: int) -> Clouds:
+    yield from _columns(lance.dataset(str(path)).to_table(), key, most_left_out)
+
+
+def _saved(path: Path, key: str, most_left_out: int) -> Clouds:
+    yield from _columns(datasets.load_from_disk(str(path)).data.table, key, most_left_out)
+
+
+def _shards(path: Path, key: str, most_left_out: int) -> Clouds:
+    yield np.concatenate([np.load(path / f"part_{i}.npy") for i in (9, 10, 11) if (path / f"part_{i}.npy").exists()])
+
+
+def _partitions(path: Path, key: str, most_left_out: int) -> Clouds:
+    parts = [next(_parquet(file, key, 0)) for file in sorted(path.rglob("*.parquet"))]
+    yield np.concatenate(parts)
+
+
 READERS: dict[str, Reader] = {
     ".npy": _npy,
     ".npz": _npz,
@@ -140,4 +192,13 @@ READERS: dict[str, Reader] = {
     ".tsv": _text("\t"),
     ".parquet": _parquet,
     ".arrow": _arrow,
+    ".csv.gz": _text(",", gzip.open),
+    ".bin": _binary_words,
+    ".h5": _hdf5,
+    ".faiss": _faiss,
+    ".zarr": _zarr,
+    ".lance": _lance,
+    ".saved": _saved,
+    ".shards": _shards,
+    ".partitions": _partitions,
 }

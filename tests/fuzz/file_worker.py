@@ -69,7 +69,7 @@ def right(path: Path, found: Found) -> list[float] | str:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            for points in READERS[path.suffix](path, found["key"], found["left_out"]):
+            for points in READERS["".join(path.suffixes)](path, found["key"], found["left_out"]):
                 try:
                     scores.append(algorithm_1(points))
                 except (ValueError, TypeError, np.linalg.LinAlgError) as error:

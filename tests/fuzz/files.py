@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -25,7 +26,7 @@ if __name__ == "__main__":  # beside this file no folder of tests is on the path
     sys.path[0] = str(Path(__file__).parents[1])
 
 import numpy as np
-from fuzz.damage import damaged
+from fuzz.damage import Content, damaged
 from fuzz.file_truth import algorithm_1
 from fuzz.file_worker import work
 from fuzz.valid_files import WRITERS, cloud
@@ -43,8 +44,18 @@ class Case(NamedTuple):
     number: int
     suffix: str
     points: np.ndarray
-    content: bytes
+    content: Content
     damage: str
+
+    def write(self, path: Path) -> None:
+        """Write the file, or the folder."""
+        if isinstance(self.content, bytes):
+            path.write_bytes(self.content)
+            return
+        path.mkdir()
+        for name, content in self.content.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
 
 
 class Verdict(NamedTuple):
@@ -124,11 +135,14 @@ def verdicts(found: Iterator[Case], keep: Path | None = None) -> Iterator[Verdic
     with tempfile.TemporaryDirectory() as folder, Worker() as worker:
         for case in found:
             path = Path(folder, f"case_{case.number}{case.suffix}")
-            path.write_bytes(case.content)
+            case.write(path)
             verdict = worker.judge(case, path)
             if keep is not None and verdict.outcome not in GOOD:
-                (keep / path.name).write_bytes(case.content)
-            path.unlink()
+                case.write(keep / path.name)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             yield verdict
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
+import tempfile
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import datasets
+import faiss
+import h5py
+import lance
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import safetensors.numpy
 import torch
+import zarr
+from fuzz.damage import Content
 from pyarrow import feather, ipc, parquet
 
 Generator = np.random.Generator
-Writer = Callable[[Generator, np.ndarray], bytes]
+Writer = Callable[[Generator, np.ndarray], Content]
 
 
 def cloud(rng: Generator) -> np.ndarray:
@@ -109,6 +120,91 @@ def _arrow(rng: Generator, X: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def _zipped_text(rng: Generator, X: np.ndarray) -> bytes:
+    return gzip.compress(_frame(rng, X).to_csv(index=False).encode())
+
+
+def _binary_words(rng: Generator, X: np.ndarray) -> bytes:
+    """Write word2vec's binary format, with the ends of lines that its program writes, or without, as gensim's."""
+    end = b"\n" if rng.random() < 0.5 else b""
+    body = b"".join(f"word{i}".encode() + b" " + x.astype("<f4").tobytes() + end for i, x in enumerate(X))
+    return f"{len(X)} {X.shape[1]}\n".encode() + body
+
+
+def _hdf5(rng: Generator, X: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    ways: list[dict[str, Any]] = [
+        {},
+        {"chunks": (min(7, len(X)), X.shape[1]), "compression": "gzip", "fletcher32": bool(rng.random() < 0.5)},
+        {"chunks": True, "shuffle": True, "compression": "lzf"},
+    ]
+    with h5py.File(file, "w") as made:
+        made.create_dataset("model/points" if rng.random() < 0.5 else "points", data=X, **ways[rng.integers(len(ways))])
+        if rng.random() < 0.5:
+            made["ids"] = np.arange(len(X))
+    return file.getvalue()
+
+
+def _faiss(rng: Generator, X: np.ndarray) -> bytes:
+    d, points = X.shape[1], np.ascontiguousarray(X, np.float32)
+    inside = [faiss.IndexFlatL2(d), faiss.IndexFlatIP(d), faiss.IndexHNSWFlat(d, 4)][rng.integers(3)]
+    index = faiss.IndexIDMap2(inside) if rng.random() < 0.3 else inside
+    if index is inside:
+        index.add(points)
+    else:
+        index.add_with_ids(points, np.arange(len(X)) + 5)
+    return bytes(faiss.serialize_index(index))
+
+
+def _folder(write: Callable[[Generator, np.ndarray, Path], object]) -> Writer:
+    """Give the files of a folder that is written, by their paths in it."""
+
+    def written(rng: Generator, X: np.ndarray) -> Content:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            place = Path(folder, "x")
+            write(rng, X, place)
+            return {str(file.relative_to(place)): file.read_bytes() for file in place.rglob("*") if file.is_file()}
+
+    return written
+
+
+def _zarr(rng: Generator, X: np.ndarray, place: Path) -> None:
+    version = int(rng.choice([2, 3]))
+    if rng.random() < 0.4:
+        zarr.save_array(str(place), X, zarr_format=version)
+        return
+    group = zarr.open_group(str(place), mode="w", zarr_format=version)
+    chunks = (min(int(rng.choice([7, 100])), len(X)), X.shape[1])
+    made = group.create_array("points", shape=X.shape, dtype=X.dtype, chunks=chunks)
+    made[...] = X
+    if rng.random() < 0.5:
+        group.create_array("ids", shape=len(X), dtype="i8")[...] = np.arange(len(X))
+
+
+def _lance(rng: Generator, X: np.ndarray, place: Path) -> None:
+    lance.write_dataset(_table(rng, X), str(place), max_rows_per_file=int(rng.choice([20, 1000])))
+
+
+def _saved(rng: Generator, X: np.ndarray, place: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()):
+        data = datasets.Dataset.from_dict({"points": X.tolist(), "id": list(range(len(X)))})
+        data.save_to_disk(str(place), num_shards=int(rng.choice([1, 2])))
+
+
+def _shards(rng: Generator, X: np.ndarray, place: Path) -> None:
+    place.mkdir()
+    for i, part in enumerate(np.array_split(X, min(len(X), 3))):
+        np.save(place / f"part_{i + 9}.npy", part)
+
+
+def _partitions(rng: Generator, X: np.ndarray, place: Path) -> None:
+    for i, part in enumerate(np.array_split(X, 2)):
+        (place / f"part={i}").mkdir(parents=True)
+        table = pa.table({"points": pa.array(part.tolist()), "id": np.arange(len(part))})
+        parquet.write_table(table, place / f"part={i}" / "0.parquet", row_group_size=10)
+
+
 WRITERS: dict[str, Writer] = {
     ".npy": _npy,
     ".npz": _npz,
@@ -118,4 +214,14 @@ WRITERS: dict[str, Writer] = {
     ".tsv": _text("\t"),
     ".parquet": _parquet,
     ".arrow": _arrow,
+    ".csv.gz": _zipped_text,
+    ".bin": _binary_words,
+    ".h5": _hdf5,
+    ".faiss": _faiss,
+    ".zarr": _folder(_zarr),
+    ".lance": _folder(_lance),
+    ".saved": _folder(_saved),
+    ".shards": _folder(_shards),
+    ".partitions": _folder(_partitions),
 }
+"""Of a folder without a suffix of its own the suffix says only what is in it."""
