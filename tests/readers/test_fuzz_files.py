@@ -8,8 +8,11 @@ pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 pytest.importorskip("torch")
-for library in ("datasets", "faiss", "h5py", "lance", "zarr"):
-    pytest.importorskip(library)
+pytest.importorskip("datasets")
+pytest.importorskip("faiss")
+pytest.importorskip("h5py")
+pytest.importorskip("lance")
+pytest.importorskip("zarr")
 
 from fuzz.damage import DAMAGES
 from fuzz.files import GOOD, cases, verdicts
