@@ -62,7 +62,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz/files.py --cases $(FILES) --seed 0
 
 benchmark: $(VENV)/.test
-	$(BIN)/python benchmarks/run.py --write benchmarks/README.md
+	$(BIN)/python benchmarks/run.py --write benchmarks/LOSS.md
 	$(BIN)/python benchmarks/frameworks.py --write benchmarks/FRAMEWORKS.md
 	$(BIN)/python benchmarks/training_step.py --write benchmarks/TRAINING_STEP.md
 	$(BIN)/python benchmarks/estimators.py --write benchmarks/ESTIMATORS.md

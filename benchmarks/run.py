@@ -101,7 +101,7 @@ def report(quick: bool) -> str:
     torch.set_num_threads(THREADS)
     sizes = [32, 1024] if quick else list(REQUIRED)
     lines = [
-        "# Benchmarks",
+        "# The loss, and measuring a file",
         "",
         f"Made by `make benchmark` (`benchmarks/run.py`) on {THREADS} cores ({platform.machine()}), Python "
         f"{platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}. Medians; ratios are of times "

@@ -14,7 +14,7 @@ from adapters import ROOT
 pytest.importorskip("typer")
 pytest.importorskip("rich")
 
-from isoscore_star import available_backends, validation
+from isoscore_star import available_backends, scan, validation
 from isoscore_star.cli import main
 
 
@@ -72,6 +72,47 @@ def test_compare(printed: Any) -> None:
     assert (set(found), set()) == documented("compare", "the whole")
     assert (set(found["rows"][0]), set()) == documented("compare", "each of `rows`")
     assert set(found["rows"][0]["a"]) == documented("measure", "`union`, each of `layers`")[0]
+
+
+def test_merge(printed: Any) -> None:
+    found = printed("measure", "x.npy", "--by-layer", "--checkpoint", "x.part")
+    always, sometimes = documented("merge", "the whole")
+    merged = printed("merge", "x.part")
+    assert set(merged) == always | {"layers"}
+    assert sometimes == {"layers"}
+    assert set(merged["union"]) == set(found["union"]) == documented("measure", "`union`, each of `layers`")[0]
+
+
+def test_scan(printed: Any) -> None:
+    """Of a model's weights, whose rows have no tokens, and of a model of torch, which has them."""
+    pytest.importorskip("safetensors")
+    torch = pytest.importorskip("torch")
+    from safetensors.numpy import save_file
+
+    rows = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    save_file({"embed_tokens.weight": rows}, "model.safetensors")
+    found = printed("scan", str(Path.cwd()), "--weights")
+    batches = torch.randint(0, 50, (12, 8, 10), generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Sequential(torch.nn.Embedding(50, 16), torch.nn.Linear(16, 16))
+    of_tokens = scan(model, batches=batches, layers=["0", "1"]).to_dict()
+    assert (set(found), set()) == documented("scan", "the whole")
+    assert set(of_tokens) == set(found)
+    for layer in (found["layers"][0], of_tokens["layers"][1], of_tokens["union"]):
+        assert set(layer) == documented("scan", "each of `layers`")[0]
+        assert set(layer["explanation"]) == documented("explain", "the whole")[0] - {"files", "warnings"}
+    layer = of_tokens["layers"][1]
+    assert (set(layer["stability"][0]), set()) == documented("scan", "each of `stability`")
+    assert (set(layer["longest_tokens"][0]), set()) == documented("scan", "each of `longest_tokens`")
+    assert set(layer["without"]["first tokens"]) == documented("measure", "`union`, each of `layers`")[0]
+
+
+def test_transform(printed: Any) -> None:
+    pytest.importorskip("sklearn")
+    always, sometimes = documented("transform", "the whole")
+    plain = printed("transform", "x.csv", "--output", "new.npy")
+    fitted = printed("transform", "x.csv", "--fit", "x.csv", "--output", "new.npy")
+    assert set(plain) == always | sometimes == always | {"score_before", "score_after"}
+    assert set(fitted) == always | {"score_after"}
 
 
 def test_explain(printed: Any) -> None:
