@@ -2,18 +2,17 @@
 
 Run ``python benchmarks/killed.py [--gigabytes 20] [--kills 5] [--folder /tmp] [--write FILE]``. Shards of float32
 columns ``emb_0`` to ``emb_767`` beside an id, written into `--folder` and deleted in the end. The command is started
-and killed (SIGKILL) at moments drawn at random, then left to end. The system tells the peak memory of each process.
+and killed (SIGKILL) at moments drawn at random, then left to end. Linux tells the peak memory of each process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
-import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -42,20 +41,36 @@ def write_shards(folder: Path, gigabytes: float) -> int:
     return count * ROWS
 
 
+def peaks(process: int) -> list[int]:
+    """Return the peak memory, in bytes, of a process and of those that it has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        except OSError:  # it has ended
+            continue
+        own = int(lines["Pid"]) == process
+        if (own or int(lines["PPid"]) == process) and "VmHWM" in lines:
+            found.append(1024 * int(lines["VmHWM"].split()[0]))
+            found += [] if own else peaks(int(lines["Pid"]))
+    return found
+
+
 class Run:
     """A process of the command, killed after some seconds if they are given."""
 
-    def __init__(self, arguments: list[str], folder: Path, kill_after: float | None = None) -> None:
+    def __init__(self, arguments: list[str], folder: Path, kill_after: float = math.inf) -> None:
         command = [sys.executable, "-c", "import sys; from isoscore_star.cli import main; sys.exit(main())"]
         start = time.perf_counter()
         with tempfile.TemporaryFile("w+") as out:
             process = subprocess.Popen([*command, *arguments, "--json"], cwd=folder, stdout=out)
-            if kill_after is not None:
-                time.sleep(kill_after)
-                process.send_signal(signal.SIGKILL)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self.seconds, self.memory = time.perf_counter() - start, usage.ru_maxrss * 1024
+            self.memory = 0
+            while process.poll() is None:
+                self.memory = max(self.memory, *peaks(process.pid), 0)
+                if time.perf_counter() - start > kill_after:
+                    process.kill()
+                time.sleep(0.05)
+            self.seconds = time.perf_counter() - start
             out.seek(0)
             self.result: dict[str, Any] | None = json.load(out)["union"] if process.returncode == 0 else None
 
@@ -82,7 +97,6 @@ def main() -> None:
                 raise SystemExit("it came to its end before the kills did: give more gigabytes")
         resumed = Run(kept, folder)
         clustered = Run([*chosen, "--workers", "2"], folder)
-        memory_of_workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     if whole.result is None or resumed.result is None or clustered.result is None:
         raise SystemExit("a command failed")
 
@@ -100,7 +114,7 @@ def main() -> None:
             resumed,
             max(run.memory for run in (*killed, resumed)),
         ),
-        line("`--workers 2`, a local cluster of Dask; the largest process", clustered, memory_of_workers),
+        line("`--workers 2`, a local cluster of Dask; the largest process", clustered, clustered.memory),
     ]
     text = "\n".join(
         [
