@@ -290,8 +290,8 @@ class _Part:
 
 
 def _in_memory(block: Block) -> Block:
-    """Copy what is only mapped, or another library's: Arrow's allocator keeps what a thread other than its own frees."""
-    return block if block.flags.owndata else np.array(block)
+    """Read a block that is only mapped."""
+    return np.array(block) if isinstance(block, np.memmap) else block
 
 
 def _run_of(groups: RowGroups, blocks: int) -> int:
