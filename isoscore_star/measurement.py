@@ -432,44 +432,7 @@ class Measurement(Reported):
 def measure(
     X: Any, shrinkage_cov: Any = None, zeta: float = 0.0, *, mask: Any = None, groups: Any = "auto"
 ) -> Measurement:
-    """Measure a cloud: IsoScore*, the unbiased score with its standard error, and what explains them.
-
-    Parameters
-    ----------
-    X : array of shape (sequences, tokens, d), (m, d) or (..., d), or a list or tuple of such arrays, or Moments
-        Points as rows; see `isoscore_star.isoscore`. Computed in NumPy for every framework. Moments give all but the
-        standard error; see `Measurement.from_moments`. Of arrays and data frames of Dask the chunks are read twice if
-        the points are in groups, as labels are, whose distinct ones are found first; of independent points the error is
-        that of a sample of 4,096 or 4·d, each drawn by its row's number.
-    shrinkage_cov, zeta :
-        Σ_S and ζ, which only `score` depends on; see `isoscore_star.isoscore_star`.
-    mask : array of shape ``X.shape[:-1]``, optional
-        1 or true for points, 0 or false for padding.
-    groups : "auto", int, array of shape ``X.shape[:-1]``, or None, default "auto"
-        Which points were sampled together, such as the tokens of a sentence; see `isoscore_star.isoscore_unbiased`.
-        The unbiased score is that of two halves of the groups, and its standard error leaves out each group.
-
-    Returns
-    -------
-    Measurement
-        Scores, standard error, effective dimensions, spectrum, outlier dimensions.
-
-    Raises
-    ------
-    InvalidValueError, InvalidTypeError
-        As `isoscore_star.isoscore_star`; also if `groups` does not fit X.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import isoscore_star as iso
-    >>> points = np.random.default_rng(0).normal(size=(200, 50)) * np.r_[10.0, np.ones(49)]
-    >>> measurement = iso.measure(points)
-    >>> round(measurement.score, 3), round(measurement.unbiased_score, 3), round(measurement.standard_error, 3)
-    (0.025, 0.025, 0.003)
-    >>> [outlier.dimension for outlier in measurement.outlier_dimensions]
-    [0]
-    """
+    """Measure arrays, lists of them, or moments; see `isoscore_star.measure`, which takes streams and files, too."""
     if isinstance(X, Moments):
         for name, value, default in (("mask", mask, None), ("groups", groups, "auto")):
             if not (value is default or (isinstance(value, str) and value == default)):
