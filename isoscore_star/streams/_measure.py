@@ -31,8 +31,8 @@ def measure(
         loader, gives batches, each as `isoscore_star.Moments.update` takes them: it is read once, tensors of torch on
         an accelerator are summed there, and the standard error leaves out blocks of whole groups
         (`Measurement.from_blocks`). A name is that of a file, a folder or a pattern; see
-        `isoscore_star.readers.open_array`. Of arrays and data frames of Dask the chunks are read twice if the points are
-        in groups, as labels are, whose distinct ones are found first; of independent points the error is that of a
+        `isoscore_star.readers.open_array`. Of arrays and data frames of Dask the chunks are read twice if the points
+        are in groups, as labels are, whose distinct ones are found first; of independent points the error is that of a
         sample of 4,096 or 4·d, each drawn by its row's number.
     shrinkage_cov, zeta :
         Σ_S and ζ, which only `score` depends on; see `isoscore_star.isoscore_star`.
