@@ -110,7 +110,7 @@ def measure(
         union, layers = _measure(clouds, dim, by_layer, estimator, shrinkage)
     else:
         settings = {
-            "files": identity([*files, *filter(None, (mask, groups))]),
+            "files": identity([*files, *filter(None, (mask, groups if groups not in ("auto", "none") else None))]),
             "options": [key, columns, mask, groups, by_layer],
         }
         part = read_once(

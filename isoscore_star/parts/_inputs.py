@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from glob import glob
 from pathlib import Path
 
 
@@ -12,21 +13,30 @@ def identity(paths: Iterable[str | Path]) -> list[list[str | int]]:
     Parameters
     ----------
     paths : iterable of str or Path
-        Files, and folders with all files in them, in the order of their names; what does not exist, as a key beside the
-        points, is left out.
+        Files, patterns, and folders with all files in them, in the order of their names; of what is no file here, as a
+        key beside the points, or a name on the Hub, the name alone.
     """
     found: list[list[str | int]] = []
-    for file in (file for path in paths for file in _files(Path(path))):
-        status = file.stat()
-        found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+    for path in paths:
+        files = list(_files(Path(path)))
+        for file in files:
+            status = file.stat()
+            found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+        if not files:
+            found.append([str(path), 0, 0])
     return found
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.is_file())
-    elif path.exists():
-        yield path
+    if path.exists():
+        found = [path]
+    else:
+        found = [Path(name) for name in sorted(glob(str(path), recursive=True))]  # noqa: PTH207 - hidden files stay out
+    for place in found:
+        if place.is_dir():
+            yield from sorted(file for file in place.rglob("*") if file.is_file())
+        else:
+            yield place
 
 
 def difference(before: object, now: object) -> str:

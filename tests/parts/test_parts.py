@@ -210,9 +210,25 @@ def test_a_part_that_is_not_finished_is_named(tmp_path: Path) -> None:
     assert whole == read_in_parts(Part({}, 512, [""], Plan(1)), clouds).measurement()
 
 
-def test_identity_of_folders(tmp_path: Path) -> None:
+def test_identity_of_folders_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "b").write_bytes(b"12")
     (tmp_path / "a").write_bytes(b"1")
-    found = identity([tmp_path, tmp_path / "nothing"])
-    assert [(Path(str(name)).name, size) for name, size, _ in found] == [("a", 1), ("b", 2)]
+    for paths in ([tmp_path], [tmp_path / "[ab]", tmp_path / "*nn*"]):
+        found = identity([*paths, "a key"])
+        assert [(Path(str(name)).name, size) for name, size, _ in found] == [("a", 1), ("b", 2), ("a key", 0)]
+
+
+def test_a_shard_that_changes_or_comes_is_noticed(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, part in enumerate(np.split(sequences(40), 2)):
+        np.save(f"x-{number}.npy", part)
+    command = ["measure", "x-*.npy", "--checkpoint", "x.part", "--json"]
+    assert main(command) == 0
+    np.save("x-1.npy", sequences(21))
+    assert main(command) == 2
+    assert "x-1.npy has changed since" in capsys.readouterr().err
+    Path("x.part").unlink()
+    assert main(command) == 0
+    np.save("x-2.npy", sequences(4))
+    assert main(command) == 2
+    assert "x-2.npy is new" in capsys.readouterr().err
