@@ -45,7 +45,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def writing_to(folder: Path, also: type[Exception] = OSError) -> Iterator[None]:
+def writing_to(folder: Path, also: type[Exception] = OSError, argument: str = "output") -> Iterator[None]:
     """Raise InvalidValueError for every OSError inside, and for `also`, which a library raises instead."""
     try:
         yield
@@ -55,4 +55,4 @@ def writing_to(folder: Path, also: type[Exception] = OSError) -> Iterator[None]:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
         full = number in _FULL or any(os.strerror(number) in reason for number in _FULL)
         advice = "Make room there, or choose" if full else "Choose"
-        raise InvalidValueError("output", f"cannot write to {folder}: {reason}. {advice} another folder") from error
+        raise InvalidValueError(argument, f"cannot write to {folder}: {reason}. {advice} another folder") from error

@@ -20,7 +20,7 @@ def bytes_of(text: str | int | float | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(text).lower())
-    if found is None or not float(found[1]):
+    if found is None or not 0 < float(found[1]) < 1e18:
         raise InvalidValueError("memory", f"expected a number of bytes, such as 8GB; got {text!r}")
     return int(float(found[1]) * _SIZES[found[2]])
 

@@ -260,7 +260,7 @@ class Measurement(Reported):
         if error is not None and measured.unbiased_score is not None:
             error *= formulas.participation_ratio(measured.unbiased_score, dim) / (dim - 1)
         groups = (
-            None if measured.group_count is None else sum(block.group_count or 0 for block in blocks if block.count)
+            None if measured.group_count is None else sum(block.groups_with_points for block in blocks if block.count)
         )
         found = Longest(moments.spread())
         if longest is not None:

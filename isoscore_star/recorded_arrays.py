@@ -73,21 +73,22 @@ class Recorded(NamedTuple):
     arrays: dict[str, NDArray[Any]]
 
 
-def write_recorded(path: Path, kind: Kind, record: Mapping[str, Any], arrays: Arrays) -> None:
+def write_recorded(path: Path, kind: Kind, record: Mapping[str, Any], arrays: Arrays, argument: str = "output") -> None:
     """Write a file of safetensors in the place of the one that is there.
 
     Raises
     ------
     InvalidValueError
-        If it cannot be written.
+        If it cannot be written; it names the argument.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     # `ascontiguousarray` would make numbers arrays of one axis.
     ordered = {key: np.require(array, requirements="C") for key, array in arrays.items()}
     whole = json.loads(json.dumps({"format": kind.format, **record}))
     text = json.dumps({**whole, "checksum": _checksum(whole, ordered)})
-    with writing_to(path.parent):
+    with writing_to(path.parent, SafetensorError, argument):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             save_file(ordered, partial, {kind.key: text})
@@ -118,6 +119,17 @@ def read_recorded(path: Path, kind: Kind) -> Recorded:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FileContentError(path, f"is not {kind.what}, or damaged ({reason}). Delete it to start anew") from error
     return Recorded(record, arrays)
+
+
+def settings_of(path: Path, kind: Kind) -> Any:
+    """Return the settings in the record of a file, without its arrays; None if it is no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            return json.loads((file.metadata() or {})[kind.key])["settings"]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None
 
 
 def by_prefix(arrays: Arrays) -> dict[str, dict[str, NDArray[Any]]]:

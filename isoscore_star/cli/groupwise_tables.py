@@ -49,7 +49,8 @@ def _summary(measured: GroupedMeasurement, by: str) -> dict[str, str]:
         chance = (len(measured) - 1) / (whole.count - 1)
         rows["variance between"] = f"{between.variance_share:.1%} ({chance:.1%} if all classes were alike)"
         rows["of 1/PR"] = "{:.1%} within, {:.1%} of both, {:.1%} between".format(*between.shares)
-        rows["IsoScore within"] = f"{between.score_within:.4f}"
+        within = between.score_within
+        rows["IsoScore within"] = "not defined: no class has any variance" if within is None else f"{within:.4f}"
     return rows
 
 

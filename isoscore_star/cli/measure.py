@@ -109,9 +109,15 @@ def measure(
     elif checkpoint is None and memory is None:
         union, layers = _measure(clouds, dim, by_layer, estimator, shrinkage)
     else:
+        beside = [name for name in (mask, groups) if name is not None and name not in ("auto", "none")]
         settings = {
-            "files": identity([*files, *filter(None, (mask, groups if groups not in ("auto", "none") else None))]),
-            "options": [key, columns, mask, groups, by_layer],
+            "files": identity(files),
+            "beside": identity(beside),
+            "keys": key,
+            "columns": columns,
+            "mask": mask,
+            "groups": groups,
+            "by_layer": by_layer,
         }
         part = read_once(
             settings,
@@ -163,7 +169,11 @@ def read_once(
         note(chosen.note)
     part = Part({**settings, "memory": memory}, dim, labels, chosen)
     with reading("reading", rows_read(clouds, 0)) as advance:
-        return read_in_parts(part, clouds, checkpoint, seconds=seconds, progress=advance)
+        return read_in_parts(part, clouds, checkpoint, seconds=seconds, progress=advance, failed=_told)
+
+
+def _told(error: IsoScoreError) -> None:
+    note(f"{error}. The measurement goes on without it")
 
 
 def of_part(part: Part, estimator: Estimator | None, shrinkage: dict[str, Any]) -> tuple[Measurement, list[_Layer]]:

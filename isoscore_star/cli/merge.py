@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from isoscore_star.cli.errors import OptionError
 from isoscore_star.cli.measure import (
     EstimatorOption,
     ShrinkageOption,
@@ -40,9 +41,11 @@ def merge(
 ) -> None:
     """Merge parts of a measurement: the points of all, each group of which lies in one part."""
     zeta = checked_zeta(zeta, shrinkage_cov, estimator)
+    if output is not None and output.resolve() in [path.resolve() for path in parts]:
+        raise OptionError("output", f"{output} is one of the parts. Choose another file")
     whole = merged([read_part(path) for path in parts], [str(path) for path in parts])
     matrix = None if shrinkage_cov is None else read_matrix(shrinkage_cov, whole.dim)
-    if output is not None:
-        whole.write(output)
     union, layers = of_part(whole, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
+    if output is not None:
+        whole.write(output, "output")
     show(union, layers, (), estimator, zeta, as_json, {"parts": [str(path) for path in parts]})

@@ -259,8 +259,10 @@ def _labels(part: Any, array: Array) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:  # also ragged lists
         raise InvalidTypeError("groups", f"{allowed}; got {shown(part)}, of which there is none ({error})") from error
     missing = 0 if labels.dtype.kind in "iubUS" else np.count_nonzero(labels != labels)
+    if labels.dtype.kind == "f":
+        missing = np.count_nonzero(~np.isfinite(labels))
     if missing:
-        raise InvalidValueError("groups", f"{allowed}; got {missing} NaN. Give such points a label of their own")
+        raise InvalidValueError("groups", f"{allowed}; got {missing} NaN or inf. Give such points a label of their own")
     _require_shape(tuple(getattr(part, "shape", labels.shape)), array)
     return labels.reshape(-1)
 

@@ -234,6 +234,11 @@ class Moments:
         """Number of groups so far that have a point; 0 if points are independent."""
         return int(np.count_nonzero(self._met))
 
+    @property
+    def groups_in_halves(self) -> tuple[int, int]:
+        """Number of groups with an even and with an odd number that have a point."""
+        return int(np.count_nonzero(self._met[::2])), int(np.count_nonzero(self._met[1::2]))
+
     def turned(self) -> Moments:
         """Return a copy whose halves are exchanged: its groups' numbers count from 1."""
         twin = copy.copy(self)

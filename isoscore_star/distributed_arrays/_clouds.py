@@ -182,7 +182,11 @@ def union_of(X: Any, mask: Any, groups: Any) -> Union:
         (_companion("mask", own_mask, item), _companion("groups", own_labels, item))
         for own_mask, own_labels, item in zip(masks, labels, items, strict=True)
     ]
-    others = [[name for name in pair if isinstance(name, str)] for pair in zip(masks, labels, strict=True)]
+    # A column that is given as labels or mask is no dimension, whether it is named or handed over.
+    others = [
+        [one if isinstance(one, str) else one.name for one in pair if isinstance(one, str) or is_column(one)]
+        for pair in zip(masks, labels, strict=True)
+    ]
     found = [_points(name, item, other) for name, item, other in zip(names, items, others, strict=True)]
     dims = {dim for _, dim, _ in found if dim is not None}
     if len(dims) > 1:

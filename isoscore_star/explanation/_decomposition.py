@@ -81,7 +81,7 @@ def split_of(name: str, group_count: int, count: int, within: FloatArray, betwee
         group_count,
         float(between.trace()),
         (parts[0] / total, parts[1] / total, parts[2] / total),
-        score_of(float(within.trace()), parts[0], len(within)),
+        score_of(float(within.trace()), parts[0], len(within)) if within.any() else None,
         _lidar(within, between, group_count, count),
     )
 

@@ -91,8 +91,8 @@ class Between:
         tr B/tr S.
     shares : tuple of three floats
         ‖W‖², 2⟨W, B⟩ and ‖B‖² as shares of ‖S‖², which add up to 1.
-    score_within : float
-        IsoScore of W: of the points less their group's mean.
+    score_within : float or None
+        IsoScore of W: of the points less their group's mean; None where nothing lies within groups.
     lidar : float or None
         LiDAR, the effective rank of B seen with W's metric; see `Explanation.measures`.
     """
@@ -101,7 +101,7 @@ class Between:
     group_count: int
     variance_share: float
     shares: tuple[float, float, float]
-    score_within: float
+    score_within: float | None
     lidar: float | None
 
 

@@ -174,8 +174,8 @@ def _spectrum(facts: Facts) -> str:
 
 def _groups(facts: Facts) -> list[str]:
     return [
-        f"{one.variance_share:.1%} of the variance lies between the means of {one.group_count:,} {one.name}; within "
-        f"them the plug-in score is {_score(one.score_within)}."
+        f"{one.variance_share:.1%} of the variance lies between the means of {one.group_count:,} {one.name}"
+        + ("." if one.score_within is None else f"; within them the plug-in score is {_score(one.score_within)}.")
         for one in facts.between
         if one.variance_share >= _GROUPS and one.group_count < facts.count
     ]

@@ -53,7 +53,7 @@ class Split:
         ratios = self._ratios(clouds)
         self._take_means(clouds.rows.shape[1], clouds.anchors, clouds.offsets, ratios[:, None])
         squares = np.einsum("kij,kij->k", clouds.rows, clouds.rows, dtype=np.float64)
-        self._trace += float(squares @ (ratios * ratios))
+        self._trace += float(np.sum(np.square(np.sqrt(squares) * ratios)))
 
     def take_within(self, clouds: Centred) -> None:
         """Take in what lies within these classes."""
@@ -69,7 +69,8 @@ class Split:
         self._trace += spread.total * ratio * ratio
 
     def _ratios(self, clouds: Centred) -> FloatArray:
-        return clouds.units / self._whole.unit
+        # A class of identical points has no length of its own, and its rows are zero.
+        return np.where(clouds.rows.any(axis=(1, 2)), clouds.units / self._whole.unit, 0.0)
 
     def _take_means(self, n: int, anchors: FloatArray, offsets: FloatArray, ratios: Any) -> None:
         """Add n·δδᵀ for each class; its anchor less the other one first, so that a large mean cancels."""

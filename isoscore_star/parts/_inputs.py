@@ -1,42 +1,51 @@
-"""What a part was read from, so that a change is noticed."""
+"""What a part was read from, so that a change is noticed, and that the same points come once."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from glob import glob
 from pathlib import Path
+from typing import Any
+
+from isoscore_star.readers import located
+
+_LOOKED_AT = 2**16
+"""Bytes at the beginning and at the end of a file by which it is known, wherever it lies."""
 
 
-def identity(paths: Iterable[str | Path]) -> list[list[str | int]]:
-    """Return name, size in bytes and time of the last change, in nanoseconds, of each file.
+def identity(names: Iterable[str | Path]) -> list[list[str | int]]:
+    """Return name, size in bytes, time of the last change in nanoseconds, and a hash of both ends of each file.
 
     Parameters
     ----------
-    paths : iterable of str or Path
-        Files, patterns, and folders with all files in them, in the order of their names; of what is no file here, as a
-        key beside the points, or a name on the Hub, the name alone.
+    names : iterable of str or Path
+        Files, folders and patterns; see `isoscore_star.readers.open_array`. Of what is no file here, as a key beside
+        the points, or a name on the Hub, the name alone.
     """
     found: list[list[str | int]] = []
-    for path in paths:
-        files = list(_files(Path(path)))
+    for name in names:
+        files = [file for place in located(name).shards for file in _files(place)]
         for file in files:
             status = file.stat()
-            found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+            found.append([str(file.resolve()), status.st_size, status.st_mtime_ns, _ends(file, status.st_size)])
         if not files:
-            found.append([str(path), 0, 0])
+            found.append([str(name), 0, 0, ""])
     return found
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.exists():
-        found = [path]
-    else:
-        found = [Path(name) for name in sorted(glob(str(path), recursive=True))]  # noqa: PTH207 - hidden files stay out
-    for place in found:
-        if place.is_dir():
-            yield from sorted(file for file in place.rglob("*") if file.is_file())
-        else:
-            yield place
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.exists():
+        yield path
+
+
+def _ends(path: Path, size: int) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_LOOKED_AT))
+        file.seek(max(0, size - _LOOKED_AT))
+        digest.update(file.read(_LOOKED_AT))
+    return digest.hexdigest()[:32]
 
 
 def difference(before: object, now: object) -> str:
@@ -52,5 +61,13 @@ def difference(before: object, now: object) -> str:
     return "the files come in another order"
 
 
-def _entries(of: object) -> list[list[str | int]]:
+def points_of(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return what is read of each file, by its content, and its name; of merged parts that of all."""
+    for part in settings.get("merged", [settings]):
+        chosen = [part.get(name) for name in ("keys", "mask")]
+        for name, size, _, ends in _entries(part.get("files")):
+            yield f"{size} {ends} {chosen}", str(name)
+
+
+def _entries(of: object) -> list[Any]:
     return of if isinstance(of, list) else []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from isoscore_star import InvalidValueError, Measurement, __version__
+from isoscore_star.parts._inputs import points_of
 from isoscore_star.parts._memory import Plan
 from isoscore_star.readers import FileContentError, StreamedCloud
 from isoscore_star.recorded_arrays import Kind, Recorded, by_prefix, read_recorded, write_recorded
@@ -114,11 +115,14 @@ class Part:
                 f"does not fit the first part: {differing} {its[differing]!r}, of the first {ours[differing]!r}. "
                 "Make all parts with the same options",
             )
+        places = self.clouds[0].places_for(other.clouds[0])  # of the groups, which are the same in all layers
         for own, cloud in zip(self.clouds, other.clouds, strict=True):
-            own.merge(cloud, same_groups=False)
+            own.merge_others(cloud, places)
+        both = (part for of in (self, other) for part in of.settings.get("merged", [of.settings]))
+        self.settings = {"merged": list(both)}
 
-    def write(self, path: Path) -> None:
-        """Write all of it into a file, in place of the one that is there."""
+    def write(self, path: Path, argument: str = "checkpoint") -> None:
+        """Write all of it into a file, in place of the one that is there; an error names the argument."""
         arrays = {
             f"{number}/{name}": array
             for number, cloud in enumerate(self.clouds)
@@ -136,7 +140,7 @@ class Part:
             "finished": self.finished,
             "random": self._rng.bit_generator.state,
         }
-        write_recorded(path, KIND, record, arrays)
+        write_recorded(path, KIND, record, arrays, argument)
 
 
 def read_part(path: Path) -> Part:
@@ -159,6 +163,9 @@ def merged(parts: Sequence[Part], names: Sequence[str] = ()) -> Part:
         If they do not fit, one is not finished, or two are of the same points.
     """
     names = names or [f"part {number}" for number in range(1, len(parts) + 1)]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise InvalidValueError(twice, "comes twice. Give each part once")
     seen: dict[str, str] = {}
     for part, name in zip(parts, names, strict=True):
         if not part.finished:
@@ -166,10 +173,9 @@ def merged(parts: Sequence[Part], names: Sequence[str] = ()) -> Part:
                 name,
                 f"is not finished: {part.rows:,} rows of its source {part.source + 1} are read. Run its command again",
             )
-        points = json.dumps(part.settings, sort_keys=True)
-        if points in seen:
-            raise InvalidValueError(name, f"holds the same points as {seen[points]}. Give each part once")
-        seen[points] = name
+        for points, file in points_of(part.settings):
+            if seen.setdefault(points, name) != name:
+                raise InvalidValueError(name, f"holds points of {file}, as {seen[points]} does. Give each point once")
     first = parts[0]
     for part, name in zip(parts[1:], names[1:], strict=True):
         first.merge(part, name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from isoscore_star import InvalidValueError
 from isoscore_star.parts._inputs import difference
-from isoscore_star.parts._part import Part, read_part
-from isoscore_star.readers import Cloud, SelectionError
-from isoscore_star.recorded_arrays import Pace, require_safetensors
+from isoscore_star.parts._part import KIND, Part, read_part
+from isoscore_star.readers import Cloud, FileContentError, SelectionError
+from isoscore_star.recorded_arrays import Pace, require_safetensors, settings_of
 
 
 def read_in_parts(
@@ -18,6 +19,7 @@ def read_in_parts(
     *,
     seconds: float = 30.0,
     progress: Callable[[int], None] = lambda rows: None,
+    failed: Callable[[InvalidValueError], None] | None = None,
 ) -> Part:
     """Read clouds to their end, or go on where a killed process had come to.
 
@@ -33,6 +35,8 @@ def read_in_parts(
         Write the state no more often; 0 writes it after each block.
     progress : callable, optional
         Called with numbers of rows.
+    failed : callable, optional
+        Called with the error where the state cannot be written any more, and the reading goes on; raised without it.
 
     Returns
     -------
@@ -42,13 +46,32 @@ def read_in_parts(
     Raises
     ------
     SelectionError
-        If the file holds a part of other points or options.
+        If the file holds a part of other points or options, or something else.
+    InvalidValueError
+        If the file cannot be written.
     """
     if checkpoint is not None:
         require_safetensors("a checkpoint")
+        if checkpoint.is_dir():
+            raise SelectionError("checkpoint", f"{checkpoint} is a folder. Give the name of a file")
         if checkpoint.exists():
             part = _of_same_settings(checkpoint, part)
+        else:
+            part.write(checkpoint)  # so that it fails before anything was read
     pace = Pace(seconds)
+
+    def save() -> None:
+        assert checkpoint is not None
+        if checkpoint.exists() and settings_of(checkpoint, KIND) != part.settings:
+            raise SelectionError("checkpoint", f"{checkpoint} was replaced by another command. Choose another file")
+        try:
+            with pace.writing():
+                part.write(checkpoint)
+        except InvalidValueError as error:
+            if failed is None:
+                raise
+            failed(error)
+
     for number, cloud in enumerate(clouds):
         if number < part.source or part.finished:
             progress(cloud.rows or 0)
@@ -59,8 +82,7 @@ def read_in_parts(
             part.rows += count
             progress(count)
             if checkpoint is not None and pace.is_due():
-                with pace.writing():
-                    part.write(checkpoint)
+                save()
 
         own = part.clouds[number if len(part.clouds) > 1 else 0]
         mask = None if cloud.mask is None else cloud.mask.reshape(-1)
@@ -69,20 +91,25 @@ def read_in_parts(
     if not part.finished:
         part.finished = True
         if checkpoint is not None:
-            part.write(checkpoint)
+            save()
     return part
 
 
 def _of_same_settings(path: Path, part: Part) -> Part:
-    found = read_part(path)
+    try:
+        found = read_part(path)
+    except FileContentError as error:
+        raise SelectionError(
+            "checkpoint", f"{path} is no part of a measurement, or a damaged one. Choose another file"
+        ) from error
     before, now = found.settings, part.settings
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name):
-            what = (
-                difference(before.get(name), now.get(name))
-                if name == "files"
-                else f"{name} was {before.get(name)!r}, is now {now.get(name)!r}"
-            )
+            what = f"{name} was {before.get(name)!r}, is now {now.get(name)!r}"
+            if name == "merged":
+                what = "it holds merged parts"
+            elif name in ("files", "beside") and "merged" not in before:
+                what = difference(before.get(name), now.get(name))
             raise SelectionError(
                 "checkpoint",
                 f"{path} is of other points or options: {what}. Choose another file, or delete it to start anew",

@@ -13,7 +13,7 @@ from isoscore_star.readers._formats import SUFFIXES, require_fetched
 from isoscore_star.readers._groups import RowGroups
 from isoscore_star.readers._memory import free_memory, require_memory
 from isoscore_star.readers._opening import open_array
-from isoscore_star.readers._places import is_place
+from isoscore_star.readers._places import is_place, located
 from isoscore_star.readers._shards import ShardedSource
 from isoscore_star.readers._source import ArraySource, DenseSource
 from isoscore_star.readers._streaming import Reservoir, StreamedCloud
@@ -35,6 +35,7 @@ __all__ = [
     "TextTable",
     "free_memory",
     "is_place",
+    "located",
     "open_array",
     "open_clouds",
     "read_text_table",

@@ -51,6 +51,8 @@ def located(name: str | Path) -> Place:
     SelectionError
         If a folder or a pattern has no file of a known format, or files of several.
     """
+    if not str(name).strip():
+        raise SelectionError("file", f"expected a name; got {name!r}. The current folder is '.'")
     path = Path(name)
     if path.is_dir() and folder_format(path) is None:
         return _in_folder(path)

@@ -200,17 +200,40 @@ class StreamedCloud:
             return
         count, run = len(self._blocks), self._run
         blocks, own = numbers // run % count, numbers // (run * count) * run + numbers % run
+        if run == 1 and count > 1:  # a block's groups are all even, or all odd
+            own = 2 * (numbers // count) + numbers % 2
         for block in np.unique(blocks):
             chosen: Any = slice(None) if count == 1 else blocks == block
             self._blocks[block].update(rows[chosen], groups=own[chosen], first_group=0)
 
-    def merge(self, other: StreamedCloud, *, same_groups: bool = True) -> None:
-        """Add all points of another cloud, such as another layer; the same number is the same group, or another one."""
+    def merge(self, other: StreamedCloud) -> None:
+        """Add all points of another cloud, such as another layer; the same number is the same group."""
         for ours, its in zip(self._blocks, other._blocks, strict=True):
-            if same_groups:
-                ours.merge(its, same_groups=True)
-            else:
-                ours.merge_halves(its)
+            ours.merge(its, same_groups=True)
+        self._add_rest(other)
+
+    def places_for(self, other: StreamedCloud) -> list[tuple[int, bool]]:
+        """Return for each block of other groups which of ours takes it, and whether its halves are exchanged.
+
+        The emptiest block takes it, and the half with fewer groups gets more of them.
+        """
+        sizes = [block.groups_with_points or block.count for block in self._blocks]
+        excess, found = sum(map(_excess, self._blocks)), []
+        for block in other._blocks:
+            place = int(np.argmin(sizes))
+            own = _excess(block)
+            found.append((place, own * excess > 0))
+            excess += -own if own * excess > 0 else own
+            sizes[place] += block.groups_with_points or block.count
+        return found
+
+    def merge_others(self, other: StreamedCloud, places: list[tuple[int, bool]]) -> None:
+        """Add all points of a cloud of other groups, each block in its place; see `places_for`."""
+        for (place, turned), block in zip(places, other._blocks, strict=True):
+            self._blocks[place].merge_halves(block.turned() if turned else block)
+        self._add_rest(other)
+
+    def _add_rest(self, other: StreamedCloud) -> None:
         self._sample.merge(other._sample)
         self.neighbours.merge(other.neighbours)
         self._farthest.merge(other._farthest)
@@ -238,7 +261,11 @@ class StreamedCloud:
             again = lambda: self.blocks(progress)  # noqa: E731 - a function of no argument is what is expected
             measured = Measurement.from_moments(self.moments, again, None, shrinkage_cov, zeta)
         else:
-            blocks, longest = [block for block in self._blocks if block.count], self._farthest.rows
+            # Of an even number of groups, which keep their halves.
+            blocks = [copy.copy(block).merge_halves(Moments()) for block in self._blocks if block.count]
+            longest = self._farthest.rows
+            if not blocks:
+                return Measurement.from_moments(self.moments)  # raises, since there are no points
             measured = Measurement.from_blocks(blocks, shrinkage_cov, zeta, longest=longest)
         return replace(measured, groups=self.groups)
 
@@ -294,10 +321,19 @@ def _in_memory(block: Block) -> Block:
     return np.array(block) if isinstance(block, np.memmap) else block
 
 
+def _excess(block: Moments) -> int:
+    """Return how many more even groups with points there are than odd ones."""
+    even, odd = block.groups_in_halves
+    return even - odd
+
+
 def _run_of(groups: RowGroups, blocks: int) -> int:
-    """Return how many groups follow one another in a block: an even number, of about the points read at a time."""
-    at_once = min(_RUN_POINTS // groups.size, groups.count // blocks)
-    return 1 if blocks == 1 else max(2, at_once // 2 * 2) if groups.numbers is None else 2
+    """Return how many groups follow one another in a block: an even number, of about the points read at a time.
+
+    Of few groups one, so that there are as many blocks as groups.
+    """
+    at_once = min(_RUN_POINTS // groups.size, groups.count // blocks) if groups.numbers is None else 2
+    return 1 if blocks == 1 or (groups.count < 2 * blocks and blocks % 2 == 0) else max(2, at_once // 2 * 2)
 
 
 def _in_file(

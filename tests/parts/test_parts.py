@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import no_file_above
 
 import isoscore_star as iso
 
@@ -147,7 +148,7 @@ def test_plan() -> None:
     ("change", "says"),
     [
         (lambda: np.save("x.npy", sequences(41)), r"x\.npy has changed since"),
-        (lambda: None, r"options was \[None, None, None, 'auto', False\], is now .*'none'"),
+        (lambda: None, r"groups was 'auto', is now 'none'"),
     ],
 )
 def test_other_points_are_noticed(run: Any, capsys: pytest.CaptureFixture[str], change: Any, says: str) -> None:
@@ -173,7 +174,7 @@ def test_parts_that_do_not_fit(run: Any, capsys: pytest.CaptureFixture[str]) -> 
     damaged[-100] ^= 1
     Path("damaged.part").write_bytes(damaged)
     for parts, says in (
-        (["x.part", "x.part"], "x.part: holds the same points as x.part"),
+        (["x.part", "x.part"], "x.part: comes twice"),
         (["x.part", "points.part"], "points.part: does not fit the first part: groups 'none', of the first 'axis 0'"),
         (["x.part", "wide.part"], "wide.part: does not fit the first part: dimensions 9, of the first 6"),
         (["x.part", "damaged.part"], "damaged.part: is not a part of a measurement, or damaged"),
@@ -211,12 +212,13 @@ def test_a_part_that_is_not_finished_is_named(tmp_path: Path) -> None:
 
 
 def test_identity_of_folders_and_patterns(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "b").write_bytes(b"12")
-    (tmp_path / "a").write_bytes(b"1")
-    for paths in ([tmp_path], [tmp_path / "[ab]", tmp_path / "*nn*"]):
-        found = identity([*paths, "a key"])
-        assert [(Path(str(name)).name, size) for name, size, _ in found] == [("a", 1), ("b", 2), ("a key", 0)]
+    for name in ("a-10.npy", "a-9.npy"):
+        np.save(tmp_path / name, np.zeros((2, 2)))
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "run.part").touch()  # no format of points: a checkpoint may lie beside them
+    for place in (tmp_path, tmp_path / "a-*.npy"):
+        found = identity([place, "a key"])
+        assert [Path(str(name)).name for name, *_ in found] == ["a-9.npy", "a-10.npy", "a key"]
 
 
 def test_a_shard_that_changes_or_comes_is_noticed(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,3 +234,109 @@ def test_a_shard_that_changes_or_comes_is_noticed(run: Any, capsys: pytest.Captu
     np.save("x-2.npy", sequences(4))
     assert main(command) == 2
     assert "x-2.npy is new" in capsys.readouterr().err
+
+
+def test_points_come_once(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate("ab"):
+        np.save(f"{name}.npy", sequences(40, seed=seed)[:, 0])
+        run("measure", f"{name}.npy", "--checkpoint", f"{name}.part")
+    run("merge", "a.part", "b.part", "-o", "all.part")
+    run("measure", "a.npy", "b.npy", "--checkpoint", "ab.part")
+    run("measure", "a.npy", "--memory", "1GB", "--checkpoint", "again.part")
+    Path("copy.npy").write_bytes(Path("a.npy").read_bytes())
+    run("measure", "copy.npy", "--checkpoint", "copy.part")
+    for parts in (("all.part", "b.part"), ("ab.part", "a.part"), ("a.part", "again.part"), ("a.part", "copy.part")):
+        assert main(["merge", *parts]) == 1
+        assert f"{parts[1]}: holds points of " in capsys.readouterr().err
+    assert main(["measure", "a.npy", "--checkpoint", "all.part"]) == 2
+    assert "it holds merged parts" in capsys.readouterr().err
+    assert main(["merge", "a.part", "b.part", "-o", "b.part"]) == 2
+    assert "b.part is one of the parts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("count", "size"), [(50, 2), (24, 4), (20, 3), (35, 1)])
+def test_many_small_parts_have_a_score_and_an_error(tmp_path: Path, count: int, size: int) -> None:
+    x = sequences(count * size)
+    parts = []
+    for number in range(count):
+        np.save(tmp_path / f"{number}.npy", x[number * size : (number + 1) * size])
+        clouds = open_clouds([tmp_path / f"{number}.npy"], groups="auto")
+        parts.append(read_in_parts(Part({"number": number}, DIM, [""], Plan(20)), clouds))
+    found, whole = merged(parts).measurement(), iso.measure(x)
+    assert (found.group_count, found.count) == (count * size, whole.count)
+    assert found.standard_error == pytest.approx(whole.standard_error, rel=0.5)
+    # Other halves of the same groups: of independent halves, apart by at most a few errors.
+    assert abs(found.unbiased_score - whole.unbiased_score) < 4 * whole.standard_error
+
+
+@pytest.mark.parametrize("count", [8, 11, 16, 39])
+def test_few_groups_have_an_error(run: Any, count: int) -> None:
+    x = sequences(count)
+    np.save("x.npy", x)
+    found = run("measure", "x.npy", "--memory", "1GB")["union"]
+    assert found["unbiased_score"] == pytest.approx(halves_score(x), rel=1e-12)
+    blocks = np.arange(count) % 20
+    assert found["standard_error"] == pytest.approx(error_without_blocks(x, blocks, min(count, 20)), rel=1e-9)
+
+
+def test_groups_without_points_are_not_counted(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = np.ones((100, 7))
+    mask[::2] = 0
+    mask[::4] = 1
+    np.savez("x.npz", x=sequences(100), mask=mask, none=np.zeros((100, 7)))
+    options = ("measure", "x.npz", "--key", "x", "--memory", "1GB")
+    found = run(*options, "--mask", "mask")["union"]
+    assert found["group_count"] == 75
+    assert main([*options, "--mask", "none"]) == 1
+    assert "needs at least 2 points; got 0" in capsys.readouterr().err
+
+
+def test_a_checkpoint_in_the_folder_that_is_measured(run: Any) -> None:
+    Path("points").mkdir()
+    np.save("points/x.npy", sequences(40))
+    command = ("measure", "points", "--groups", "none", "--checkpoint", "points/run.part", "--json")
+    assert main(command) == 0
+    Path("points/.hidden").touch()
+    assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("x.npy", "--checkpoint: x.npy is no part of a measurement, or a damaged one. Choose another file"),
+        ("folder", "--checkpoint: folder is a folder"),
+        ("x.npy/x.part", "--checkpoint: cannot write to x.npy"),
+        ("/proc/x.part", "--checkpoint: cannot write to /proc"),
+    ],
+)
+def test_where_no_checkpoint_can_be(run: Any, capsys: pytest.CaptureFixture[str], path: str, says: str) -> None:
+    Path("folder").mkdir()
+    np.save("x.npy", sequences(40))
+    before = Path("x.npy").read_bytes()
+    assert main(["measure", "x.npy", "--checkpoint", path]) in (1, 2)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {says}")
+    assert err.count("\n") == 1
+    assert Path("x.npy").read_bytes() == before
+
+
+def test_a_disk_that_fills_up_loses_the_checkpoint_alone(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", sequences(40, tokens=1000))
+    whole = run("measure", "x.npy", "--memory", "1GB")
+    with no_file_above(20_000):  # bytes: the empty state fits, the full one does not
+        assert main(["measure", "x.npy", "--checkpoint", "x.part", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == whole
+    assert "cannot write to" in err
+    assert "The measurement goes on without it" in err
+
+
+def test_two_commands_on_one_checkpoint(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40_000, 512)).astype(np.float32))
+    clouds, path = open_clouds([tmp_path / "x.npy"]), tmp_path / "x.part"
+
+    def replace(rows: int) -> None:
+        Part({"of": "another"}, 512, [""], Plan(1)).write(path)
+
+    with pytest.raises(iso.InvalidValueError, match="was replaced by another command"):
+        read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path, seconds=0, progress=replace)
