@@ -9,6 +9,16 @@ the same result: to rounding for points that are multiplied in float64 (see `iso
 from isoscore_star.distributed_arrays._frames import select_columns
 from isoscore_star.distributed_arrays._passes import Reduced, measured, reduced
 from isoscore_star.distributed_arrays._pieces import Block, Piece, measured_pieces
-from isoscore_star.distributed_arrays._recognised import is_distributed
+from isoscore_star.distributed_arrays._recognised import is_distributed, is_frame
 
-__all__ = ["Block", "Piece", "Reduced", "is_distributed", "measured", "measured_pieces", "reduced", "select_columns"]
+__all__ = [
+    "Block",
+    "Piece",
+    "Reduced",
+    "is_distributed",
+    "is_frame",
+    "measured",
+    "measured_pieces",
+    "reduced",
+    "select_columns",
+]

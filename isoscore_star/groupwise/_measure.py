@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from isoscore_star.core import checks
 from isoscore_star.core.accumulator import BLOCK_ROWS
 from isoscore_star.core.checks import Points
-from isoscore_star.core.errors import InvalidValueError
+from isoscore_star.core.errors import InvalidTypeError, InvalidValueError
 from isoscore_star.core.groups import groups_of, numbers_of
 from isoscore_star.core.moments import Moments
+from isoscore_star.distributed_arrays import is_frame
 from isoscore_star.groupwise._centred import centred
 from isoscore_star.groupwise._classes import Classes, Places, Rows, classes_of, numbers_of_all, rows_of
 from isoscore_star.groupwise._halves import Halves, figures_of_halves, halves_of_classes
@@ -87,6 +88,10 @@ def measure_groups(X: Any, by: Any = None, *, mask: Any = None, groups: Any = "a
     >>> len(measured), int(measured.ranked[0]), round(measured[7].score, 2)
     (1000, 7, 0.06)
     """
+    if any(is_frame(item) for item in (X, by)):
+        raise InvalidTypeError(
+            "X", "expected points in memory; got a data frame of Dask. Give X.compute(), or the classes one by one"
+        )
     cloud = checks.points(X, mask)
     points = rows_of(cloud)
     classes, numbers = classes_of(cloud, by, points.places)

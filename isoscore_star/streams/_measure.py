@@ -42,7 +42,7 @@ def measure(
     groups : "auto", int, array of shape ``X.shape[:-1]``, str, or None, default "auto"
         Which points were sampled together, such as the tokens of a sentence; see `isoscore_star.isoscore_unbiased`.
         The unbiased score is that of two halves of the groups, and its standard error leaves out each group. Of a file
-        a name, as for `mask`; labels of batches come with them.
+        a name, as for `mask`; labels of batches come with them, and a label of another batch is another group.
 
     Returns
     -------

@@ -44,6 +44,14 @@ def same(measured: iso.Measurement, expected: iso.Measurement) -> None:
 def test_labels_and_mask_by_column(table: pd.DataFrame, partitions: int) -> None:
     frame = dd.from_pandas(table, npartitions=partitions)
     same(iso.measure(frame, groups="document", mask="keep"), iso.measure(POINTS, groups=DOCUMENTS, mask=KEEP))
+    handed = iso.measure(frame, groups=frame["document"], mask=frame["keep"])
+    same(handed, iso.measure(POINTS, groups=DOCUMENTS, mask=KEEP))
+    with_numbers = frame.assign(document=frame["emb_0"].round().astype(int))
+    labels = POINTS[:, 0].round().astype(int)
+    same(
+        iso.measure(with_numbers, groups=with_numbers["document"], mask="keep"),
+        iso.measure(POINTS, groups=labels, mask=KEEP),
+    )
     dimensions = select_columns(frame, "emb_[23]", "emb_0")
     assert list(dimensions.columns) == ["emb_2", "emb_3", "emb_0"]
     same(iso.measure(dimensions), iso.measure(POINTS[:, [2, 3, 0]]))
@@ -97,3 +105,9 @@ def test_errors(table: pd.DataFrame) -> None:
         iso.measure(frame["document"])
     with pytest.raises(iso.InvalidValueError, match=r"expected shape \(150,\)"):
         iso.measure(select_columns(frame, "emb_*"), groups=np.zeros(3))
+
+
+def test_classes_of_a_frame_are_refused(table: pd.DataFrame) -> None:
+    frame = dd.from_pandas(table, npartitions=4)
+    with pytest.raises(iso.InvalidTypeError, match=r"got a data frame of Dask\. Give X\.compute\(\)"):
+        iso.measure_groups(frame[["emb_0", "emb_1"]], by=frame["document"])

@@ -223,7 +223,25 @@ def test_what_lies_within_far_classes_keeps_its_digits(
     exact = points - points[:, :1]  # differences of near numbers
     exact = (exact - exact.mean(axis=1, keepdims=True)).reshape(60, 3)
     assert iso.measure_groups(points).between.score_within == pytest.approx(score_of(exact.T @ exact), abs=tolerance)
-    assert iso.measure_groups(points[:, :1].repeat(4, axis=1)).between.score_within == 0
+    assert iso.measure_groups(points[:, :1].repeat(4, axis=1)).between.score_within is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e-155])
+def test_what_lies_within_where_a_class_is_one_point(rng: np.random.Generator, scale: float) -> None:
+    labels = np.repeat(np.arange(4), 50)
+    residuals = rng.normal(size=(200, 4)) * [3, 1, 1, 1]
+    points = residuals + labels[:, None] * 1e9 * np.array([1, -2, 0.5, 3])
+    points[labels == 3] = points[labels == 3][0]
+    own = [points[labels == label] - points[labels == label][0] for label in range(4)]
+    within = sum((one - one.mean(axis=0)).T @ (one - one.mean(axis=0)) for one in own)
+    found = iso.measure_groups(points * scale, by=labels).between.score_within
+    # Points of some 1e10, whose digits end at 2e-6: of residuals of about 1 five are left, and of a ratio as many.
+    assert found == pytest.approx(score_of(within), rel=1e-4)
+
+
+def test_labels_that_are_no_numbers_are_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(iso.InvalidValueError, match="got 1 NaN or inf"):
+        iso.measure_groups(rng.normal(size=(4, 2)), by=[0.0, 1.0, np.inf, 1.0])
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
