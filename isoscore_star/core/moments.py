@@ -178,7 +178,8 @@ class Moments:
             self._take([(self._independent, self._absorbed(cloud))])
             return self
         halves = halves_of(cloud, found, first_number=first)
-        self._take(list(zip(self._halves, map(self._absorbed, (halves.first, halves.second)), strict=True)))
+        batches = [self._absorbed(half, cloud) for half in (halves.first, halves.second)]
+        self._take(list(zip(self._halves, batches, strict=True)))
         met = np.zeros(first + int(found.count), bool)
         met[first + numbers_of(cloud, found)] = True
         self._met = _either(self._met, met)
@@ -393,13 +394,13 @@ class Moments:
     def _new(self) -> Accumulator:
         return Accumulator() if self.sketch is None else SketchAccumulator(self.sketch, self.seed)
 
-    def _absorbed(self, cloud: Points) -> Accumulator:
-        """Take in points, requiring that they are finite, and keep no view of the caller's arrays."""
-        to_numpy, batch = cloud.backend.to_numpy, self._new()
-        for array, keep in zip(cloud.clouds, cloud.masks, strict=True):
+    def _absorbed(self, part: Points, cloud: Points | None = None) -> Accumulator:
+        """Take in a part of a cloud, requiring that it is finite, and keep no view of the caller's arrays."""
+        to_numpy, batch = part.backend.to_numpy, self._new()
+        for array, keep in zip(part.clouds, part.masks, strict=True):
             batch.absorb(to_numpy(array), None if keep is None else to_numpy(keep))
         if not batch.is_finite():
-            value_checks.explain_non_finite(cloud)
+            value_checks.explain_non_finite(part if cloud is None else cloud)
         batch.own()
         return batch
 

@@ -212,3 +212,14 @@ def test_numbers_that_do_not_fit(
 def test_first_groups_that_do_not_fit(X: Points, arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         iso.Moments().update(X, **arguments)
+
+
+def test_a_value_that_is_not_finite_is_named_by_its_row_in_all_points(rng: np.random.Generator) -> None:
+    points, groups = rng.normal(size=(60, 4)), np.arange(60) // 3
+    points[7, 1], points[40] = np.inf, np.nan
+    told = "got 5 NaN or inf, the first in row 7 of those that count"
+    for given, by in ((points, groups), (points.reshape(20, 3, 4), "auto")):
+        with pytest.raises(iso.InvalidValueError, match=told):
+            iso.measure(given, groups=by)
+    with pytest.raises(iso.InvalidValueError, match=told):
+        iso.measure_groups(points, by=np.arange(60) % 4, groups=groups)
