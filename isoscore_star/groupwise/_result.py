@@ -217,9 +217,9 @@ class GroupedMeasurement:
         return to_frame(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists, for JSON."""
+        """Return plain numbers and lists, for JSON; a label that is no number and no word is written out."""
         return {
-            "classes": [asdict(one) for one in self],
+            "classes": [asdict(one) | {"label": _plain(one.label)} for one in self],
             "between": None if self.between is None else vars(self.between) | {"shares": list(self.between.shares)},
             "whole": self.whole.to_dict(),
             "warnings": list(self.warnings),
@@ -228,6 +228,10 @@ class GroupedMeasurement:
 
 _SHOWN = 5
 """Classes of the lowest scores, and of the highest ones, that are shown."""
+
+
+def _plain(label: Any) -> str | int | float:
+    return label if isinstance(label, (str, int, float)) else str(label)
 
 
 def _number(figure: Any) -> float | None:

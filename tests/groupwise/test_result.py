@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +85,11 @@ def test_of_many_dimensions_there_is_no_split(monkeypatch: pytest.MonkeyPatch, r
     found = iso.measure_groups(rng.normal(size=(4, 9, 6)))
     assert found.between is None
     assert found.to_dict()["between"] is None
+
+
+@pytest.mark.parametrize("labels", [[b"a", b"b"], np.array(["2026-01-01", "2026-01-02"], "datetime64[D]")])
+def test_labels_of_any_kind_are_written_as_json(rng: np.random.Generator, labels: Any) -> None:
+    found = iso.measure_groups(rng.normal(size=(40, 3)), by=np.repeat(labels, 20)).to_dict()
+    assert [one["label"] for one in json.loads(json.dumps(found))["classes"]] == list(
+        map(str, np.array(labels).tolist())
+    )
