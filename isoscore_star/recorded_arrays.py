@@ -121,13 +121,14 @@ def read_recorded(path: Path, kind: Kind) -> Recorded:
     return Recorded(record, arrays)
 
 
-def settings_of(path: Path, kind: Kind) -> Any:
-    """Return the settings in the record of a file, without its arrays; None if it is no such file."""
+def record_of(path: Path, kind: Kind) -> dict[str, Any] | None:
+    """Return the record of a file, without its arrays; None if it is no such file."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "np") as file:
-            return json.loads((file.metadata() or {})[kind.key])["settings"]
+            found: dict[str, Any] = json.loads((file.metadata() or {})[kind.key])
+            return found
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None
 

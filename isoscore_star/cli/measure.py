@@ -75,7 +75,7 @@ def measure(
     memory: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Read once, and keep at most this, such as 2GB, in fewer blocks or a sketch."
+            metavar="SIZE", help="Read once, with moments of at most this, such as 2GB: fewer blocks, or a sketch."
         ),
     ] = None,
     workers: Workers = None,
@@ -167,9 +167,10 @@ def read_once(
     chosen = plan(dim, len(labels) + (len(labels) > 1), grouped, bytes_of(memory))
     if chosen.note:
         note(chosen.note)
-    part = Part({**settings, "memory": memory}, dim, labels, chosen)
+    columns = next((cloud.source.columns for cloud in clouds if cloud.source.columns), ())
+    part = Part({**settings, "memory": memory}, dim, labels, chosen, list(columns))
     with reading("reading", rows_read(clouds, 0)) as advance:
-        return read_in_parts(part, clouds, checkpoint, seconds=seconds, progress=advance, failed=_told)
+        return read_in_parts(part, clouds, checkpoint, seconds=seconds, progress=advance, failed=_told, resumed=note)
 
 
 def _told(error: IsoScoreError) -> None:

@@ -48,4 +48,4 @@ def merge(
     union, layers = of_part(whole, estimator, {"shrinkage_cov": matrix, "zeta": zeta})
     if output is not None:
         whole.write(output, "output")
-    show(union, layers, (), estimator, zeta, as_json, {"parts": [str(path) for path in parts]})
+    show(union, layers, tuple(whole.columns), estimator, zeta, as_json, {"parts": [str(path) for path in parts]})

@@ -18,6 +18,8 @@ from isoscore_star.recorded_arrays import Kind, Recorded, by_prefix, read_record
 
 KIND = Kind("isoscore_star_part", 1, "a part of a measurement")
 
+_SHOWN = 80  # characters of what does not fit
+
 _SEED = 0  # of the sample, so that files have the same one every time
 
 
@@ -35,6 +37,8 @@ class Part:
         Of each cloud; one with the label "" for a union without layers.
     plan : Plan
         How they are kept.
+    columns : list of str
+        Of tables the names of the dimensions, in their order; otherwise empty.
     clouds : list of StreamedCloud
         One for each label.
     source, rows : int
@@ -64,6 +68,7 @@ class Part:
     dim: int
     labels: list[str]
     plan: Plan
+    columns: list[str] = field(default_factory=list)
     clouds: list[StreamedCloud] = field(default_factory=list)
     source: int = 0
     rows: int = 0
@@ -101,6 +106,7 @@ class Part:
         ours, its = (
             {
                 "dimensions": of.dim,
+                "columns": of.columns,
                 "layers": of.labels,
                 "groups": of.clouds[0].groups or "none",
                 "blocks": of.plan.blocks,
@@ -112,8 +118,8 @@ class Part:
         if differing is not None:
             raise InvalidValueError(
                 name,
-                f"does not fit the first part: {differing} {its[differing]!r}, of the first {ours[differing]!r}. "
-                "Make all parts with the same options",
+                f"does not fit the first part: {differing} {_shown(its[differing])}, of the first "
+                f"{_shown(ours[differing])}. Make all parts with the same options, of columns in one order",
             )
         places = self.clouds[0].places_for(other.clouds[0])  # of the groups, which are the same in all layers
         for own, cloud in zip(self.clouds, other.clouds, strict=True):
@@ -134,6 +140,7 @@ class Part:
             "dim": self.dim,
             "labels": self.labels,
             "plan": list(self.plan),
+            "columns": self.columns,
             "groups": [cloud.groups for cloud in self.clouds],
             "source": self.source,
             "rows": self.rows,
@@ -182,10 +189,15 @@ def merged(parts: Sequence[Part], names: Sequence[str] = ()) -> Part:
     return first
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _restored(path: Path, stored: Recorded) -> Part:
     record = stored.record
     try:
-        part = Part(record["settings"], record["dim"], record["labels"], Plan(*record["plan"]))
+        part = Part(record["settings"], record["dim"], record["labels"], Plan(*record["plan"]), record["columns"])
         part.source, part.rows, part.finished = record["source"], record["rows"], record["finished"]
         part._rng.bit_generator.state = record["random"]
         of_clouds: Mapping[str, Any] = by_prefix(stored.arrays)

@@ -9,7 +9,7 @@ from isoscore_star import InvalidValueError
 from isoscore_star.parts._inputs import difference
 from isoscore_star.parts._part import KIND, Part, read_part
 from isoscore_star.readers import Cloud, FileContentError, SelectionError
-from isoscore_star.recorded_arrays import Pace, require_safetensors, settings_of
+from isoscore_star.recorded_arrays import Pace, record_of, require_safetensors
 
 
 def read_in_parts(
@@ -20,6 +20,7 @@ def read_in_parts(
     seconds: float = 30.0,
     progress: Callable[[int], None] = lambda rows: None,
     failed: Callable[[InvalidValueError], None] | None = None,
+    resumed: Callable[[str], None] = lambda text: None,
 ) -> Part:
     """Read clouds to their end, or go on where a killed process had come to.
 
@@ -37,6 +38,8 @@ def read_in_parts(
         Called with numbers of rows.
     failed : callable, optional
         Called with the error where the state cannot be written any more, and the reading goes on; raised without it.
+    resumed : callable, optional
+        Called with a sentence where the file holds a part.
 
     Returns
     -------
@@ -56,13 +59,15 @@ def read_in_parts(
             raise SelectionError("checkpoint", f"{checkpoint} is a folder. Give the name of a file")
         if checkpoint.exists():
             part = _of_same_settings(checkpoint, part)
+            reached = f"goes on after {part.rows:,} rows" + f" of array {part.source + 1}" * (part.source > 0)
+            resumed(f"{checkpoint} {'holds the whole result' if part.finished else reached}")
         else:
             part.write(checkpoint)  # so that it fails before anything was read
     pace = Pace(seconds)
 
     def save() -> None:
         assert checkpoint is not None
-        if checkpoint.exists() and settings_of(checkpoint, KIND) != part.settings:
+        if checkpoint.exists() and (record_of(checkpoint, KIND) or {}).get("settings") != part.settings:
             raise SelectionError("checkpoint", f"{checkpoint} was replaced by another command. Choose another file")
         try:
             with pace.writing():

@@ -56,6 +56,7 @@ class BatchedCloud:
         self._group_count = 0
         self._taken: str | None = None
         self._neighbours, self._watched = Neighbours(), 0
+        self._dim: int | None = None
         self._farthest = Farthest()
 
     @property
@@ -116,6 +117,9 @@ class BatchedCloud:
 
     def _take(self, batch: Batch) -> None:
         cloud = points(batch.X, batch.mask)
+        if self._dim not in (None, cloud.dim):
+            raise InvalidValueError("X", f"this cloud is of {self._dim} dimensions; got points of {cloud.dim}")
+        self._dim = cloud.dim
         found = groups_of(cloud, batch.groups)
         taken = INDEPENDENT if found is None else "labels" if found.axis is None else f"axis {found.axis}"
         if self._taken not in (None, taken):

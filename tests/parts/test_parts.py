@@ -61,11 +61,14 @@ def halves_score_of(x: np.ndarray, kept: np.ndarray) -> float:
     return float((np.trace(a) * np.trace(b) / np.sum(a * b) - 1) / (DIM - 1))
 
 
-def test_independent_points_have_the_same_bits(run: Any) -> None:
+def test_independent_points_have_the_same_bits(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", sequences(900)[:, 0])
     twice, once = run("measure", "x.npy"), run("measure", "x.npy", "--checkpoint", "x.part")
     assert once == twice
-    assert run("measure", "x.npy", "--checkpoint", "x.part") == once  # from the part alone
+    assert main(["measure", "x.npy", "--checkpoint", "x.part", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == once  # from the part alone
+    assert err == "note: x.part holds the whole result\n"
 
 
 def test_sequences(run: Any) -> None:
@@ -207,7 +210,9 @@ def test_a_part_that_is_not_finished_is_named(tmp_path: Path) -> None:
     assert (part.finished, part.rows) == (False, sum(seen[1:3]))
     with pytest.raises(iso.InvalidValueError, match=r"part 1: is not finished: .* rows of its source 1 are read"):
         merged([part])
-    whole = read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path).measurement()
+    told: list[str] = []
+    whole = read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path, resumed=told.append).measurement()
+    assert told == [f"{path} goes on after {part.rows:,} rows"]
     assert whole == read_in_parts(Part({}, 512, [""], Plan(1)), clouds).measurement()
 
 
@@ -340,3 +345,18 @@ def test_two_commands_on_one_checkpoint(tmp_path: Path) -> None:
 
     with pytest.raises(iso.InvalidValueError, match="was replaced by another command"):
         read_in_parts(Part({}, 512, [""], Plan(1)), clouds, path, seconds=0, progress=replace)
+
+
+def test_columns_of_parts_are_in_one_order(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    x = sequences(40)[:, 0]
+    for name, order in (("a", range(DIM)), ("b", range(DIM)), ("c", range(DIM - 1, -1, -1))):
+        rows = x + ord(name)
+        head = ",".join(f"emb_{i}" for i in order)
+        np.savetxt(f"{name}.csv", rows[:, list(order)], delimiter=",", header=head, comments="")
+        assert main(["measure", f"{name}.csv", "--checkpoint", f"{name}.part"]) == 0
+    capsys.readouterr()
+    assert run("merge", "a.part", "b.part")["columns"] == [f"emb_{i}" for i in range(DIM)]
+    assert main(["merge", "a.part", "c.part"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: c.part: does not fit the first part: columns ['emb_5', ")
+    assert err.count("\n") == 1

@@ -233,3 +233,9 @@ def test_files_are_measured_by_their_names(tmp_path: Path) -> None:
         iso.measure(tmp_path, mask=np.ones(3))
     with pytest.raises(iso.InvalidValueError, match=r"nowhere\.npy: no such file"):
         iso.measure("nowhere.npy")
+
+
+def test_a_few_points_of_another_width_are_named(rng: np.random.Generator) -> None:
+    told = r"batch 1 \(counted from 0\): this cloud is of 6 dimensions; got points of 5"
+    with pytest.raises(iso.InvalidValueError, match=told):
+        iso.measure(iter([rng.normal(size=(20, 6)), rng.normal(size=(20, 5))]))
