@@ -8,10 +8,8 @@ waited for.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from tables import HERE, report, with_write
 
 DIM, BLOCK, TOKENS, REPEATS = 768, 8192, 100, 3
 
@@ -123,10 +122,9 @@ def write_parquet(path: Path, rows: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = with_write(__doc__)
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     rows = int(arguments.gigabytes * 1e9 / (4 * DIM)) // BLOCK * BLOCK
     product = seconds(lambda: products(rows))
@@ -150,24 +148,18 @@ def main() -> None:
             path.unlink()
             ratio = took / max(reading, product)
             lines.append(f"| {kind} | {reading:.1f} | {product:.1f} | {took:.1f} | {ratio:.2f} | {memory / 1e6:,.0f} |")
-    text = "\n".join(
+    report(
+        arguments.write,
+        "Files larger than memory",
+        f"Made by `python benchmarks/any_size.py --gigabytes {arguments.gigabytes:g} --write benchmarks/ANY_SIZE.md`, "
+        f"{HERE}, {os.cpu_count()} cores. {rows:,} points of float32, d = {DIM}, {rows * DIM * 4 / 1e9:.1f} GB, "
+        f"medians of {REPEATS}. Reading is that of the bytes from the system's cache, of Parquet by pyarrow.",
         [
-            "# Files larger than memory",
-            "",
-            f"Made by `python benchmarks/any_size.py --gigabytes {arguments.gigabytes:g} --write "
-            f"benchmarks/ANY_SIZE.md`, NumPy {np.__version__}, {platform.machine()}, {os.cpu_count()} cores. "
-            f"{rows:,} points of float32, d = {DIM}, {rows * DIM * 4 / 1e9:.1f} GB; medians of {REPEATS}. Reading is "
-            "that of the bytes from the system's cache, of Parquet by pyarrow.",
-            "",
             "| format | reading, s | products XᵀX alone, s | measure, s | of the larger one | peak memory, MB |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
-            *lines,
-            "",
-        ]
+        ],
+        lines,
     )
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

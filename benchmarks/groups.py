@@ -8,17 +8,15 @@ products are NumPy's of the sorted points, X·Xᵀ of each class. Times are take
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import warnings
-from pathlib import Path
 
 import numpy as np
 import timing
 import torch
 from IsoScore.IsoScore import IsoScore
 from numpy.typing import NDArray
+from tables import HERE, report, with_write
 
 import isoscore_star as iso
 
@@ -60,31 +58,23 @@ def row(classes: int, count: int, dim: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
-    arguments = parser.parse_args()
+    arguments = with_write(__doc__).parse_args()
     warnings.filterwarnings("ignore", message="To copy construct from a tensor")  # in the authors' package
     threads = int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))
-    text = "\n".join(
+    report(
+        arguments.write,
+        "Many small clouds at once",
+        f"Made by `python benchmarks/groups.py --write benchmarks/GROUPS.md`, {HERE}, {threads} "
+        f"thread{'s' if threads > 1 else ''}; medians of {ROUNDS} rounds, float64.\n\n"
+        "`measure_groups`: score, unbiased score and standard error of every class, of all points, and the split.\n"
+        f"The whole: of that, `Moments` of all points. Loops: of {SAMPLE} classes, times the number of classes.",
         [
-            "# Many small clouds at once",
-            "",
-            f"Made by `python benchmarks/groups.py --write benchmarks/GROUPS.md`, NumPy {np.__version__}, "
-            f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''}; medians of {ROUNDS} rounds, float64.",
-            "",
-            "`measure_groups`: score, unbiased score and standard error of every class, of all points, and the split.",
-            f"The whole: of that, `Moments` of all points. Loops: of {SAMPLE} classes, times the number of classes.",
-            "",
             "| classes | points of each | d | measure_groups, s | the whole, s | products alone, s | times these "
             "| loop over the authors' IsoScore, s | times as long | loop over measure, s | times as long |",
             "|" + " ---: |" * 11,
-            *(row(*of) for of in CLASSES),
-            "",
-        ]
+        ],
+        [row(*of) for of in CLASSES],
     )
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

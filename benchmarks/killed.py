@@ -7,11 +7,9 @@ and killed (SIGKILL) at moments drawn at random, then left to end. Linux tells t
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import HERE, report, with_write
 
 DIM, ROWS = 768, 65_536
 
@@ -76,11 +75,10 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = with_write(__doc__)
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
@@ -116,24 +114,19 @@ def main() -> None:
         ),
         line("`--workers 2`, a local cluster of Dask; the largest process", clustered, clustered.memory),
     ]
-    text = "\n".join(
+    report(
+        arguments.write,
+        "Killed and gone on with",
+        f"Made by `python benchmarks/killed.py --gigabytes {arguments.gigabytes:g} --kills {arguments.kills} --write "
+        f"benchmarks/KILLED.md`, {HERE}, {os.cpu_count()} cores. {points:,} points of float32, d = {DIM}, in "
+        f"{size / 1e9:.1f} GB of Parquet: `isoscore-star measure 'part-*.parquet' --columns 'emb_*' --checkpoint "
+        "FILE`.",
         [
-            "# Killed and gone on with",
-            "",
-            f"Made by `python benchmarks/killed.py --gigabytes {arguments.gigabytes:g} --write benchmarks/KILLED.md`, "
-            f"NumPy {np.__version__}, {platform.machine()}, {os.cpu_count()} cores. {points:,} points of float32, "
-            f"d = {DIM}, in {size / 1e9:.1f} GB of Parquet: `isoscore-star measure 'part-*.parquet' --columns 'emb_*' "
-            "--checkpoint FILE`.",
-            "",
             "| | seconds | peak memory, MB | unbiased score | against the first |",
             "| --- | ---: | ---: | ---: | ---: |",
-            *lines,
-            "",
-        ]
+        ],
+        lines,
     )
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

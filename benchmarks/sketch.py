@@ -6,11 +6,8 @@ that are hard for a sketch; 20 sketches each. There is nothing to time: the memo
 
 from __future__ import annotations
 
-import argparse
-import platform
-from pathlib import Path
-
 import numpy as np
+from tables import HERE, report, with_write
 
 import isoscore_star as iso
 
@@ -45,27 +42,19 @@ def row(name: str, spectrum: np.ndarray, size: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
-    arguments = parser.parse_args()
+    arguments = with_write(__doc__).parse_args()
     rows = [row(name, spectrum, size) for name, spectrum in SPECTRA.items() for size in SIZES]
-    text = "\n".join(
+    report(
+        arguments.write,
+        "Effective dimensions from a sketch",
+        f"Made by `python benchmarks/sketch.py --write benchmarks/SKETCH.md`, {HERE}. `Moments(sketch=k)` of "
+        f"{SEQUENCES} sequences of {TOKENS} tokens, d = {DIM}; {SEEDS} sketches of each.",
         [
-            "# Effective dimensions from a sketch",
-            "",
-            f"Made by `python benchmarks/sketch.py --write benchmarks/SKETCH.md`, NumPy {np.__version__}, "
-            f"{platform.machine()}. `Moments(sketch=k)` of {SEQUENCES} sequences of {TOKENS} tokens, d = {DIM}; "
-            f"{SEEDS} sketches of each.",
-            "",
             "| spectrum | k | memory, of exact moments | off, root mean square | said (median) | mean |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
-            *rows,
-            "",
-        ]
+        ],
+        rows,
     )
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

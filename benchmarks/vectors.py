@@ -7,14 +7,12 @@ multiplied. Adding x·xᵀ to d × d numbers for each vector is what it would co
 
 from __future__ import annotations
 
-import argparse
 import copy
-import platform
-from pathlib import Path
 
 import numpy as np
 import timing
 from numpy.typing import NDArray
+from tables import HERE, report, with_write
 
 import isoscore_star as iso
 
@@ -57,25 +55,18 @@ def row(dim: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
-    arguments = parser.parse_args()
-    text = "\n".join(
+    arguments = with_write(__doc__).parse_args()
+    report(
+        arguments.write,
+        "Vectors one by one",
+        f"Made by `python benchmarks/vectors.py --write benchmarks/VECTORS.md`, {HERE}; medians of {ROUNDS} rounds, "
+        "float64. Microseconds a vector.",
         [
-            "# Vectors one by one",
-            "",
-            f"Made by `python benchmarks/vectors.py --write benchmarks/VECTORS.md`, NumPy {np.__version__}, "
-            f"{platform.machine()}; medians of {ROUNDS} rounds, float64. Microseconds a vector.",
-            "",
             "| d | update(x[None]) | its product, in blocks | the rest | adding x·xᵀ at once | times as long |",
             "| ---: | ---: | ---: | ---: | ---: | ---: |",
-            *map(row, WIDTHS),
-            "",
-        ]
+        ],
+        list(map(row, WIDTHS)),
     )
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
 
 
 if __name__ == "__main__":

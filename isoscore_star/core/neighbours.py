@@ -14,7 +14,7 @@ _ROWS = 8192
 
 _WHOLE, _EVERY = 2**16, 8
 """So many rows of a cloud are taken whole, of later blocks the first eighth: the correlation of some 10⁵ pairs is known
-to 1/√10⁵, and looking at all of them costs half of the product."""
+to 1/√10⁵, and looking at all of them would cost a good part of the product's time."""
 
 
 class Resemblance(NamedTuple):

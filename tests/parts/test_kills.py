@@ -48,7 +48,8 @@ while kills < 20:
     if os.path.exists(state):
         from pathlib import Path
         from isoscore_star.parts import read_part
-        unfinished += not read_part(Path(state)).finished
+        part = read_part(Path(state))
+        unfinished += part.rows > 0 and not part.finished
     if not os.WIFSIGNALED(status):
         os.unlink(state)  # it came to the end: begin anew
 print(json.dumps([kills, unfinished, code, run(state)[1] == whole, len(whole)]))
